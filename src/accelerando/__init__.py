@@ -1,0 +1,3 @@
+"""Accelerando compares batch-size x learning-rate schedulers of mini-batch SGD."""
+
+__version__ = "0.1.0"

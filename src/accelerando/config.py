@@ -1,0 +1,215 @@
+"""The settings of a run: their types, their check, and the identity they give the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from accelerando.checks import UsageError, at_least, whole
+
+if TYPE_CHECKING:  # built by their _target_, so that nothing is imported that a run does not use
+    from accelerando.data.source import Source
+    from accelerando.schedule import Plan
+
+SCHEMA = 1
+"""Raised when the same settings come to mean other results."""
+
+
+class Mode(Enum):
+    """Where W&B rows go; auto is online where the user is logged in, else offline."""
+
+    auto = "auto"
+    offline = "offline"
+    online = "online"
+    disabled = "disabled"
+
+
+class Norm(Enum):
+    """Statistics that BatchNorm uses in the full-gradient measurement."""
+
+    batch = "batch"
+    running = "running"
+
+
+@dataclass
+class Optimizer:
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+
+@dataclass
+class Hardware:
+    device: str = "cpu"
+    threads: int = 1
+
+
+@dataclass
+class Measure:
+    chunk: int = 512
+    batch_norm: Norm = Norm.batch
+
+
+@dataclass
+class Tracking:
+    mode: Mode = Mode.auto
+    project: str = "accelerando"
+    entity: str | None = None
+    every: int = 50
+
+
+@dataclass
+class Checkpoint:
+    seconds: float = 60.0
+
+
+@dataclass
+class RunConfig:
+    """Everything a run is made of; ``conf/config.yaml`` says what each setting does."""
+
+    model: Any = MISSING
+    dataset: Any = MISSING
+    scheduler: Any = MISSING
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    hardware: Hardware = field(default_factory=Hardware)
+    measure: Measure = field(default_factory=Measure)
+    tracking: Tracking = field(default_factory=Tracking)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    epochs: int = MISSING
+    seed: int = MISSING
+    root: str = MISSING
+
+
+def register() -> None:
+    """Tell Hydra the schema, and OmegaConf the lengths that follow the paper's proportions."""
+    ConfigStore.instance().store(name="schema", node=RunConfig)
+    lengths = {
+        "stage": lambda epochs: max(1, epochs // 10),
+        "warmup": lambda epochs: max(2, epochs // 10),
+        "stair": lambda epochs: max(1, epochs // 100),
+    }
+    for name, length in lengths.items():
+        OmegaConf.register_new_resolver(name, length, replace=True)
+
+
+def build(settings: DictConfig, leave_out: tuple[str, ...] = (), **more: Any) -> Any:
+    """The object that ``settings`` describe by their ``_target_``.
+
+    Raises:
+        UsageError: its constructor refuses a value; the message names the setting.
+    """
+    resolved = OmegaConf.to_container(settings, resolve=True)
+    assert isinstance(resolved, dict)
+    kept = {str(key): value for key, value in resolved.items() if key not in leave_out}
+    try:
+        return instantiate(kept, **more, _convert_="all")
+    except HydraException as error:
+        cause = error.__cause__ or error
+        where = ".".join(filter(None, [str(settings._get_full_key(None)), _full_key(error)]))
+        if isinstance(cause, (ValueError, TypeError)):
+            raise UsageError(f"{where}: {cause}") from error
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _full_key(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.startswith("full_key: ")]
+    return lines[-1].removeprefix("full_key: ") if lines else ""
+
+
+def source_of(config: DictConfig) -> Source:
+    """The data set that a run is trained on."""
+    return build(config.dataset, leave_out=("name", "epochs"))  # type: ignore[no-any-return]
+
+
+def plan_of(config: DictConfig) -> Plan:
+    """The run's schedule, fitted to its length and data.
+
+    Raises:
+        UsageError: the schedule cannot be built, or does not fit the run.
+    """
+    scheduler = build(config.scheduler)
+    try:
+        return scheduler.bind(  # type: ignore[no-any-return]
+            examples=config.dataset.examples, epochs=config.epochs
+        )
+    except ValueError as error:
+        raise UsageError(f"scheduler.{error}") from error
+
+
+def check(config: DictConfig) -> Plan:
+    """Check all settings that can be checked before a model is made; return the plan.
+
+    Raises:
+        UsageError: a setting is out of range; one line that says what is allowed.
+    """
+    try:
+        whole("epochs", config.epochs, 1)
+        whole("seed", config.seed, 0)
+        whole("measure.chunk", config.measure.chunk, 1)
+        whole("tracking.every", config.tracking.every, 1)
+        whole("hardware.threads", config.hardware.threads, 1)
+        at_least("checkpoint.seconds", config.checkpoint.seconds, 0)
+        at_least("optimizer.momentum", config.optimizer.momentum, 0)
+        at_least("optimizer.weight_decay", config.optimizer.weight_decay, 0)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if config.optimizer.nesterov and config.optimizer.momentum == 0:
+        raise UsageError("optimizer.nesterov needs optimizer.momentum above 0, got 0")
+    plan = plan_of(config)
+    try:
+        source_of(config).prepare()
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from error
+    return plan
+
+
+def run_id(config: DictConfig) -> str:
+    """Hash of the settings that change results, and of no others.
+
+    Hardware, tracking, checkpoint cadence and paths are left out, and so are names and values that
+    are not set: a setting added later that defaults to null keeps the ids of older runs.
+    """
+    tree = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(tree, dict)
+    kept = {
+        key: tree[key]
+        for key in ("model", "dataset", "scheduler", "optimizer", "epochs", "seed", "measure")
+    }
+    for group, names in _NOT_RESULTS.items():
+        kept[group] = {k: v for k, v in kept[group].items() if k not in names}
+    text = json.dumps({"schema": SCHEMA, **_canonical(kept)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+_NOT_RESULTS = {
+    "model": ("name",),
+    "dataset": ("name", "epochs", "folder"),
+    "scheduler": ("name", "case"),
+}
+
+
+def _canonical(value: Any) -> Any:
+    """The same text for the same settings: 1.0 is 1, what is not set is left out."""
+    if isinstance(value, dict):
+        return {k: _canonical(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def run_folder(config: DictConfig) -> Path:
+    """Where the run's files are: ``root/<dataset>-<model>/<scheduler>/seed<seed>-<run_id>``."""
+    experiment = f"{config.dataset.name}-{config.model.name}"
+    name = f"seed{config.seed}-{run_id(config)}"
+    return Path(config.root) / experiment / str(config.scheduler.name) / name

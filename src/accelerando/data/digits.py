@@ -1,0 +1,49 @@
+"""Handwritten digits, 8 x 8 pixels of 0 to 16, that ship with scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from accelerando.data.source import Arrays, described
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits:
+    """1,797 real digits (UCI, Alpaydin and Kaynak), of which a stratified fifth is the test set.
+
+    Args:
+        examples: training examples, stated for planning; ``load`` checks it.
+        shape: channels, height, width.
+        classes: number of labels.
+    """
+
+    examples: int
+    shape: Sequence[int]
+    classes: int
+
+    def prepare(self) -> None:
+        """They are on disk already."""
+
+    def load(self) -> Arrays:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        pixels, labels = load_digits(return_X_y=True)
+        images = pixels.reshape(-1, 1, 8, 8).astype(np.uint8)
+        train, test, train_labels, test_labels = train_test_split(
+            images, labels.astype(np.int64), test_size=0.2, stratify=labels, random_state=0
+        )
+        arrays = Arrays(
+            train_images=train,
+            train_labels=train_labels,
+            test_images=test,
+            test_labels=test_labels,
+            mean=(float(train.mean()),),
+            std=(float(train.std()),),
+        )
+        return described(
+            arrays, examples=self.examples, shape=self.shape, classes=self.classes
+        )

@@ -1,0 +1,36 @@
+"""The IDX format of MNIST and its kin: a header of big-endian numbers, then the values."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+UNSIGNED_BYTES = 8
+
+
+def read_idx(path: Path) -> npt.NDArray[np.uint8]:
+    """Array of unsigned bytes in an IDX file, gzipped or not.
+
+    The header is 0, 0, type, number of dimensions, then each length as four bytes
+    (Yann LeCun's description of MNIST).
+
+    Raises:
+        ValueError: the file is not IDX, holds another type, or is cut short.
+    """
+    try:
+        content = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}): fetch it again") from error
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTES:
+        raise ValueError(f"{path} is not an IDX file of unsigned bytes: fetch it again")
+    dimensions = content[3]
+    shape = np.frombuffer(content, ">i4", dimensions, offset=4)
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
+    if values.size != np.prod(shape):
+        raise ValueError(
+            f"{path} holds {values.size} values, its header says {np.prod(shape)}: fetch it again"
+        )
+    return values.reshape(shape)

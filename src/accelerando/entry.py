@@ -1,0 +1,118 @@
+"""Between the command line and a run: arguments, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from accelerando.checks import UsageError
+from accelerando.config import register, run_folder
+from accelerando.interruption import Interrupted
+from accelerando.tracking.folder import State
+
+FAILURE, INTERRUPTED = 1, 75
+"""Exit codes; 75 (EX_TEMPFAIL): the same command goes on with the run."""
+
+register()
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """End the command for a reason that needs no traceback."""
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+def flags_first(arguments: list[str]) -> list[str]:
+    """Move options before overrides: Hydra refuses ``scheduler=cosine -m seed=0,1``.
+
+    >>> flags_first(["scheduler=cosine", "-m", "seed=0,1"])
+    ['-m', 'scheduler=cosine', 'seed=0,1']
+    """
+    known, unknown = get_args_parser().parse_known_intermixed_args(arguments)
+    if unknown:
+        return arguments
+    overrides = list(known.overrides)
+    flags = []
+    for argument in arguments:
+        if overrides and argument == overrides[0]:
+            overrides.pop(0)
+        else:
+            flags.append(argument)
+    return [*flags, *known.overrides]
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """Put the arguments in order, and tell mistakes in one line with a non-zero exit code."""
+    sys.argv[1:] = flags_first(sys.argv[1:])
+    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits by itself
+    try:
+        yield
+    except (UsageError, HydraException, OmegaConfBaseException, OSError) as error:
+        if full:
+            raise
+        stop(f"error: {explain(error)}", FAILURE)
+
+
+def explain(error: BaseException) -> str:
+    """What was given, what is allowed, what to do."""
+    cause = error.__cause__
+    if isinstance(error, HydraException) and isinstance(cause, OmegaConfBaseException):
+        names = _known_names(cause)
+        first = str(error).splitlines()[0]
+        if names:
+            return f"{first} Known there: {', '.join(names)}"
+        return f"{first} {str(cause).splitlines()[0]} ({cause.full_key})"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}. Give a folder you can write to with root=DIR"
+    return str(error)
+
+
+def _known_names(error: OmegaConfBaseException) -> list[str]:
+    parent = error.parent_node
+    if not isinstance(parent, DictConfig) or error.key in parent:
+        return []
+    return sorted(str(key) for key in parent if key != "hydra")
+
+
+def train(config: DictConfig) -> float | None:
+    """Run what Hydra composed and return the minimum full gradient norm."""
+    from accelerando.training.run import run  # imports torch, which takes seconds: only now
+
+    hydra = HydraConfig.get()
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        state = run(config, list(hydra.overrides.task), console)
+    except Interrupted as signal:
+        stop(f"interrupted by {signal}, saved: the same command goes on from here", INTERRUPTED)
+    except UsageError as error:  # not left to Hydra, which would add a line of its own
+        stop(f"error: {error}", FAILURE)
+    if hydra.mode == RunMode.RUN:
+        _conclude(config, state, console)
+    return state.full_gradient_norm
+
+
+def _conclude(config: DictConfig, state: State, console: Console) -> None:
+    console.print(
+        f"{state.status}: {state.epoch} epochs, {state.step:,} steps in {state.seconds:.0f} s, "
+        f"minimum full gradient norm {state.full_gradient_norm:.3g}"
+        + (f" ({state.message})" if state.message else "")
+    )
+    console.print(f"files    {run_folder(config)}")
+    console.print(f"compare  accelerando compare {config.root}")
+    if state.wandb.get("mode") == "offline":
+        console.print(f"W&B      wandb sync {state.wandb['files']}")
+    elif state.wandb.get("url"):
+        console.print(f"W&B      {state.wandb['url']}")

@@ -1,0 +1,46 @@
+"""Signals that ask a run to stop only set a flag; the loop acts on it between steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+
+class Interrupted(Exception):
+    """Raised at a place where the run can be continued from."""
+
+
+class Interruption:
+    """Within it SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 set a flag; a second SIGINT ends at once."""
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            self._earlier = {number: signal.signal(number, self._set) for number in self.SIGNALS}
+        else:
+            self._earlier = {}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def _set(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+
+    def pause(self) -> None:
+        """Raise Interrupted where a signal has come; called where nothing is half done."""
+        if self.received is not None:
+            raise Interrupted(self.received.name)

@@ -1,0 +1,84 @@
+"""One display for all runs of a sweep: a line for each that ended, a bar for the whole."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from accelerando.launch.pool import Ended, Job
+from accelerando.tracking.folder import FAILED, RUNNING, RunFolder
+
+
+class SweepView:
+    """Follows the runs through their ``state.json``; see ``launch.pool.Watch``."""
+
+    def __init__(self, console: Console, runs: int) -> None:
+        self._console, self._runs, self._ended = console, runs, 0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=max(runs, 1))
+
+    def __enter__(self) -> SweepView:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def poll(self, running: Sequence[Job]) -> None:
+        if not self._console.is_terminal:
+            return
+        done, texts = float(self._ended), []
+        for job in running:
+            state = RunFolder(job.folder).read_state()
+            if state is not None and state.status == RUNNING:
+                done += state.epoch / state.epochs
+                texts.append(f"{job.name} {state.epoch}/{state.epochs}")
+        description = f"{self._ended}/{self._runs} runs  " + "  ".join(texts)
+        self._bar.update(self._task, completed=done, description=description)
+
+    def ended(self, job: Job, how: Ended) -> None:
+        self._ended += 1
+        status, message = outcome(job, how)
+        self._bar.console.print(
+            f"{self._ended}/{self._runs}  {status}  {job.name}  {message}", highlight=False
+        )
+
+
+def outcome(job: Job, how: Ended | None) -> tuple[str, str]:
+    """What became of a job's run, and a few words on it.
+
+    Args:
+        job: the job.
+        how: how its process ended; None where none was started now.
+    """
+    folder = RunFolder(job.folder)
+    state = folder.read_state()
+    if state is not None and state.status != RUNNING:
+        words = f"gradient {_short(state.full_gradient_norm)}  {state.seconds:.0f} s"
+        return state.status, state.message or words
+    if how is None:
+        return "not started", ""
+    if how.code < 0:
+        return FAILED, f"killed by {signal.Signals(-how.code).name}"
+    lines = folder.output.read_text(errors="replace").splitlines()
+    return FAILED, lines[-1] if lines else f"exit code {how.code}"
+
+
+def _short(number: float | None) -> str:
+    return "none" if number is None else f"{number:.3g}"

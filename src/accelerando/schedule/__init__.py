@@ -1,0 +1,53 @@
+"""Schedules of batch size and learning rate: pure mathematics, no torch, no Hydra."""
+
+from accelerando.schedule.batch_size import (
+    ConstantBatch,
+    ExponentialBatch,
+    LinearBatch,
+    ListedBatch,
+)
+from accelerando.schedule.learning_rate import (
+    Constant,
+    Cosine,
+    Diminishing,
+    Exponential,
+    Linear,
+    Listed,
+    Polynomial,
+    Scaled,
+)
+from accelerando.schedule.moment import BatchSize, LearningRate, Moment, Progress, Setting
+from accelerando.schedule.plan import Plan
+from accelerando.schedule.scheduler import Scheduler
+from accelerando.schedule.warmup import (
+    WarmupConstant,
+    WarmupCosine,
+    WarmupLinear,
+    WarmupPolynomial,
+)
+
+__all__ = [
+    "BatchSize",
+    "Constant",
+    "ConstantBatch",
+    "Cosine",
+    "Diminishing",
+    "Exponential",
+    "ExponentialBatch",
+    "LearningRate",
+    "Linear",
+    "LinearBatch",
+    "Listed",
+    "ListedBatch",
+    "Moment",
+    "Plan",
+    "Polynomial",
+    "Progress",
+    "Scaled",
+    "Scheduler",
+    "Setting",
+    "WarmupConstant",
+    "WarmupCosine",
+    "WarmupLinear",
+    "WarmupPolynomial",
+]

@@ -1,0 +1,119 @@
+"""A schedule fitted to a run: known in full before a single step is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from accelerando.schedule.moment import IntArray, LearningRate, Moment, Progress, Setting
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Plan:
+    """Batch sizes, steps and rates of a whole run, made by ``Scheduler.bind``.
+
+    Args:
+        learning_rate: shape of the learning rate.
+        examples: training examples, n.
+        batch_sizes: examples per batch in each epoch, shape (epochs,).
+        notes: what the user should know of how the schedule was fitted.
+    """
+
+    learning_rate: LearningRate
+    examples: int
+    batch_sizes: IntArray
+    notes: tuple[str, ...] = ()
+
+    @property
+    def epochs(self) -> int:
+        return len(self.batch_sizes)
+
+    @cached_property
+    def steps(self) -> IntArray:
+        """Steps in each epoch, ceil(n / b): the last, smaller batch is kept."""
+        return -(-self.examples // self.batch_sizes)
+
+    @cached_property
+    def first_steps(self) -> IntArray:
+        """Steps taken before each epoch and, last, in the whole run; length epochs + 1."""
+        return np.concatenate([[0], np.cumsum(self.steps)])
+
+    @property
+    def total_steps(self) -> int:
+        return int(self.first_steps[-1])
+
+    @property
+    def total_examples(self) -> int:
+        """Per-example gradients computed in the whole run (SFO complexity), n E."""
+        return self.examples * self.epochs
+
+    @property
+    def largest_batch(self) -> int:
+        return int(self.batch_sizes.max())
+
+    def setting(self, progress: Progress) -> Setting:
+        """What the step at ``progress`` is made with; a pure function of the position."""
+        size = int(self.batch_sizes[progress.epoch])
+        return Setting(size, float(self._rate(progress.epoch, progress.step)))
+
+    def last_setting(self, progress: Progress) -> Setting:
+        """What the step before ``progress`` was made with; at the start, what the first will be."""
+        if progress.step == 0:
+            return self.setting(progress)
+        epoch = progress.epoch if progress.offset else progress.epoch - 1
+        return self.setting(Progress(epoch, progress.offset, progress.step - 1))
+
+    def rates(self, epoch: int) -> npt.NDArray[np.float64]:
+        """Learning rate of every step of ``epoch``, shape (steps in the epoch,)."""
+        first, past = self.first_steps[epoch : epoch + 2]
+        steps = np.arange(first, past)
+        return np.broadcast_to(np.asarray(self._rate(epoch, steps), dtype=np.float64), steps.shape)
+
+    def advance(self, progress: Progress) -> Progress:
+        """The position after the step at ``progress``."""
+        offset = progress.offset + int(self.batch_sizes[progress.epoch])
+        if offset >= self.examples:
+            return Progress(progress.epoch + 1, 0, progress.step + 1)
+        return Progress(progress.epoch, offset, progress.step + 1)
+
+    def positions(self, start: Progress = Progress()) -> Iterator[Progress]:
+        """Every position a step is made at, from ``start`` to the end of the run."""
+        while start.epoch < self.epochs:
+            yield start
+            start = self.advance(start)
+
+    @cached_property
+    def _sums(self) -> tuple[float, float, float]:
+        rates, squares, largest = [], [], 0.0
+        for epoch, size in enumerate(self.batch_sizes):
+            rate = np.asarray(self._rate(epoch, np.arange(*self.first_steps[epoch : epoch + 2])))
+            # a rate that is constant within the epoch counts once for each of its steps
+            weight = int(self.steps[epoch]) if rate.ndim == 0 else 1
+            rates.append(weight * float(rate.sum()))
+            squares.append(weight * float((rate**2).sum()) / int(size))
+            largest = max(largest, float(rate.max()))
+        return math.fsum(rates), math.fsum(squares), largest
+
+    @property
+    def B_T(self) -> float:  # noqa: N802 - the paper's name
+        """Bias term of the bound, B_T = 1 / Σ η_t (Umeda and Iiduka, arXiv 2409.08770)."""
+        return 1 / self._sums[0]
+
+    @property
+    def V_T(self) -> float:  # noqa: N802 - the paper's name
+        """Variance term of the bound, V_T = Σ (η_t² / b_t) / Σ η_t, b_t as scheduled."""
+        return self._sums[1] / self._sums[0]
+
+    @property
+    def largest_rate(self) -> float:
+        """η_max."""
+        return self._sums[2]
+
+    def _rate(self, epoch: int, step: int | IntArray) -> float | npt.NDArray[np.float64]:
+        size, first = int(self.batch_sizes[epoch]), int(self.batch_sizes[0])
+        return self.learning_rate(Moment(epoch, step, size, first, self.first_steps))

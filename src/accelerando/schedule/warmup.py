@@ -1,0 +1,123 @@
+"""Learning rates that first rise in stairs to a peak and then stay or decay."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from accelerando.checks import at_least, number, positive, whole
+from accelerando.schedule.learning_rate import Cosine, Linear, Polynomial, check_minimum
+from accelerando.schedule.moment import Moment
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupConstant:
+    """Warm-up in stairs, then constant at the peak.
+
+    Over the first W epochs the rate rises every w epochs, η_e = η_0 γ^(e // w), never above the
+    peak, with γ = (η_max / η_0)^(w / (W - w)) (Umeda and Iiduka, arXiv 2409.08770).
+
+    Args:
+        initial: first rate, η_0, above 0.
+        peak: top of the warm-up, η_max, at least ``initial``.
+        growth: γ, at least 1, in place of the peak, which is then η_0 γ^((W - w) / w).
+        warmup_epochs: W, above ``warmup_interval``.
+        warmup_interval: length of a stair in epochs, w, at least 1.
+
+    Raises:
+        ValueError: a value is out of range; the message says what is allowed.
+    """
+
+    initial: float
+    warmup_epochs: int
+    warmup_interval: int
+    peak: float | None = None
+    growth: float | None = None
+
+    def __post_init__(self) -> None:
+        positive("initial", self.initial)
+        whole("warmup_interval", self.warmup_interval, 1)
+        whole("warmup_epochs", self.warmup_epochs, 1)
+        if self.warmup_interval >= self.warmup_epochs:
+            raise ValueError(
+                f"warmup_interval must be shorter than warmup_epochs ({self.warmup_epochs}), "
+                f"got {self.warmup_interval}"
+            )
+        if (self.peak is None) == (self.growth is None):
+            raise ValueError("give either peak (top of the warm-up) or growth (per stair)")
+        if self.growth is not None:
+            at_least("growth", self.growth, 1)
+            if self._stairs * math.log(self.growth) > math.log(1e300 / self.initial):
+                raise ValueError(f"growth must leave the peak finite, got {self.growth}")
+        elif number("peak", self.peak) < self.initial:
+            raise ValueError(f"peak must be at least initial ({self.initial:g}), got {self.peak}")
+
+    @property
+    def _stairs(self) -> float:
+        return (self.warmup_epochs - self.warmup_interval) / self.warmup_interval
+
+    @property
+    def top(self) -> float:
+        """The peak, η_max."""
+        if self.peak is not None:
+            return self.peak
+        assert self.growth is not None
+        return float(self.initial * self.growth**self._stairs)
+
+    def check(self, *, epochs: int) -> None:
+        # the shortest warm-up is two stairs of one epoch: a run of one epoch takes just the first
+        if self.warmup_epochs > max(epochs, 2):
+            raise ValueError(
+                f"warmup_epochs must be at most the length of the run ({epochs} epochs), "
+                f"got {self.warmup_epochs}"
+            )
+
+    def __call__(self, moment: Moment) -> float | npt.NDArray[np.float64]:
+        if moment.epoch >= self.warmup_epochs:
+            return self._decay(moment.after(self.warmup_epochs))
+        stair = moment.epoch // self.warmup_interval
+        # the share of the way first: a large factor to a large power would overflow
+        return min(self.initial * (self.top / self.initial) ** (stair / self._stairs), self.top)
+
+    def _decay(self, rest: Moment) -> float | npt.NDArray[np.float64]:
+        """The rate after the warm-up; ``rest`` counts from its end."""
+        return self.top
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupCosine(WarmupConstant):
+    """Warm-up in stairs, then cosine decay per epoch from the peak to ``minimum``."""
+
+    minimum: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_minimum(self.minimum, "the peak", self.top)
+
+    def _decay(self, rest: Moment) -> float | npt.NDArray[np.float64]:
+        return Cosine(initial=self.top, minimum=self.minimum)(rest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupLinear(WarmupConstant):
+    """Warm-up in stairs, then linear decay per step from the peak to 0."""
+
+    def _decay(self, rest: Moment) -> float | npt.NDArray[np.float64]:
+        return Linear(initial=self.top)(rest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupPolynomial(WarmupConstant):
+    """Warm-up in stairs, then polynomial decay per step from the peak to 0."""
+
+    power: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("power", self.power)
+
+    def _decay(self, rest: Moment) -> float | npt.NDArray[np.float64]:
+        return Polynomial(initial=self.top, power=self.power)(rest)

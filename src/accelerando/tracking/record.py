@@ -1,0 +1,60 @@
+"""The record: two files of JSON lines, the truth about a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+class Lines:
+    """A file of JSON lines that is only ever appended to, or cut back to a checkpoint.
+
+    Args:
+        path: the file; made where it does not exist.
+        keep: bytes to keep, those written when the checkpoint was made; the rest is done again.
+
+    Raises:
+        ValueError: the file is shorter than the checkpoint says.
+    """
+
+    def __init__(self, path: Path, keep: int = 0) -> None:
+        self._file = path.open("a+b")
+        length = self._file.seek(0, os.SEEK_END)
+        if length < keep:
+            raise ValueError(
+                f"{path} holds {length} bytes, its checkpoint was made at {keep}: the record was "
+                "cut; remove the run's folder to start it again"
+            )
+        self._file.seek(keep)
+        self._again = self._file.read().count(b"\n")
+        self._file.truncate(keep)
+
+    def append(self, row: Row) -> bool:
+        """Write one row; it is in the file, for every reader, when this returns.
+
+        Returns:
+            Whether the row is new: False where a row that was cut away is made again.
+        """
+        finite = {key: _finite(value) for key, value in row.items()}
+        self._file.write(json.dumps(finite).encode() + b"\n")
+        self._file.flush()
+        self._again -= 1
+        return self._again < 0
+
+    def sync(self) -> int:
+        """Bring everything to the disk; return the length in bytes."""
+        os.fsync(self._file.fileno())
+        return self._file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: null stands for both."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,71 @@
+"""Everything that happens in a run goes through here: record first, then its views."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from accelerando.tracking.folder import RunFolder, State
+from accelerando.tracking.record import Lines, Row
+
+HEARTBEAT = 1.0
+"""Seconds between two writes of the state while training."""
+
+
+class View(Protocol):
+    """Something that shows rows as they are made."""
+
+    def log(self, row: Row) -> None: ...
+
+
+class Recorder:
+    """Writes rows to the record, then mirrors them and keeps ``state.json`` up to date.
+
+    Args:
+        folder: the run's folder.
+        state: what is known of the run; its position is kept up to date here.
+        lengths: bytes of ``record.jsonl`` and ``steps.jsonl`` to keep, from the checkpoint.
+        views: W&B, a progress bar.
+    """
+
+    def __init__(
+        self, folder: RunFolder, state: State, lengths: tuple[int, int], views: list[View]
+    ) -> None:
+        self._folder, self.state, self._views = folder, state, views
+        self._record, self._steps = (
+            Lines(path, keep)
+            for path, keep in zip((folder.record, folder.steps), lengths, strict=True)
+        )
+        self._written = 0.0
+
+    def measured(self, row: Row) -> None:
+        """A measurement: a row of ``record.jsonl``."""
+        norm, lowest = row["full_gradient_norm"], self.state.full_gradient_norm
+        self.state.full_gradient_norm = norm if lowest is None else min(norm, lowest)
+        self._append(self._record, row)
+
+    def trained(self, row: Row) -> None:
+        """A stretch of training: a row of ``steps.jsonl``."""
+        self._append(self._steps, row)
+
+    def _append(self, lines: Lines, row: Row) -> None:
+        new = lines.append(row)
+        self.state.epoch, self.state.step = int(row["epoch"]), row["step"]
+        self.state.seconds = row["seconds"]
+        if new:
+            for view in self._views:
+                view.log(row)
+        if time.monotonic() - self._written > HEARTBEAT:
+            self.write_state()
+
+    def write_state(self) -> None:
+        self._folder.write_state(self.state)
+        self._written = time.monotonic()
+
+    def lengths(self) -> tuple[int, int]:
+        """Bytes of the record's files, after bringing them to the disk."""
+        return self._record.sync(), self._steps.sync()
+
+    def close(self) -> None:
+        self._record.close()
+        self._steps.close()

@@ -1,0 +1,104 @@
+"""W&B as a view of the record: the same rows as they are made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from accelerando.checks import UsageError
+from accelerando.tracking.record import Row
+
+AXES = ("epoch", "step", "examples")
+
+
+def resolve_mode(mode: str) -> str:
+    """``auto`` becomes WANDB_MODE where that is set, online where logged in, else offline."""
+    if mode != "auto":
+        return mode
+    asked = os.environ.get("WANDB_MODE")
+    if asked in ("online", "offline", "disabled"):
+        return asked
+    import wandb
+
+    return "online" if wandb.api.api_key else "offline"
+
+
+class WandbMirror:
+    """One W&B run.
+
+    Args:
+        folder: the run's folder; W&B keeps its files inside it.
+        identity: the run's id; the same run continues under the same id.
+        name: what W&B calls the run; ``group`` brings the seeds of a scheduler together.
+        config: the resolved settings, logged under the key ``hydra``.
+        top: the handful of values people filter by.
+        mode: online or offline.
+
+    Raises:
+        UsageError: W&B refuses the run.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        identity: str,
+        name: str,
+        group: str,
+        project: str,
+        entity: str | None,
+        config: dict[str, Any],
+        top: dict[str, Any],
+        mode: str,
+    ) -> None:
+        import wandb
+
+        try:
+            self._run = wandb.init(
+                dir=folder,
+                id=identity,
+                name=name,
+                group=group,
+                project=project,
+                entity=entity,
+                config={**top, "hydra": config},
+                mode="online" if mode == "online" else "offline",
+                resume="allow",
+                settings=wandb.Settings(silent=True, console="off"),
+            )
+        except wandb.errors.Error as error:
+            raise UsageError(
+                f"W&B refuses the run: {error}. Log in with `wandb login`, or use tracking=offline"
+            ) from error
+        for axis in AXES:
+            self._run.define_metric(axis, hidden=True)
+        self._run.define_metric("train_loss", step_metric="step")
+        for metric, summary in _MEASURED.items():
+            self._run.define_metric(metric, step_metric="epoch", summary=summary)
+
+    @property
+    def files(self) -> Path:
+        """Folder of the offline files, which ``wandb sync`` takes."""
+        return Path(self._run.dir).parent
+
+    @property
+    def url(self) -> str | None:
+        return self._run.url
+
+    def log(self, row: Row) -> None:
+        """Mirror one row; no ``step=``, so that a resumed run adds rows and overlaps none."""
+        self._run.log(row)
+
+    def finish(self, status: str) -> None:
+        self._run.summary["status"] = status
+        self._run.finish(exit_code=1 if status == "failed" else 0)
+
+
+_MEASURED = {
+    "full_gradient_norm": "min",
+    "empirical_loss": "last",
+    "train_accuracy": "last",
+    "test_loss": "last",
+    "test_accuracy": "last",
+}

@@ -1,0 +1,61 @@
+"""The device a run computes on, and what is recorded of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from accelerando import __version__
+from accelerando.checks import UsageError
+
+
+def prepare_device(name: str, threads: int) -> torch.device:
+    """Set the number of CPU threads and return the device.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    torch.set_num_threads(threads)
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"hardware.device={name} cannot be used on this machine ({reason}): "
+            "use hardware=cpu, or a device that torch finds here"
+        ) from error
+    return device
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What bitwise claims depend on: they hold for the same values of these."""
+    names = {"cuda": lambda: torch.cuda.get_device_name(device)}
+    return {
+        "accelerando": __version__,
+        "commit": commit(),
+        "torch": torch.__version__,
+        "device": names.get(device.type, lambda: device.type)(),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
+
+
+def commit() -> str | None:
+    """Git commit of this code, with -dirty where files were changed; None outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        result = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None

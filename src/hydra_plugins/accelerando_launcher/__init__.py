@@ -1,0 +1,1 @@
+"""Launchers that Hydra finds by themselves."""

@@ -1,0 +1,77 @@
+"""Hydra's door to the pool: a launcher that hands the runs of a sweep to ``accelerando.launch``."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+
+class PoolLauncher(Launcher):
+    """Runs the jobs of a multirun on this machine, a fresh process each.
+
+    Args:
+        workers: runs at a time; None: as many as the cores allow.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self._workers = workers
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self._context, self._task, self._config = hydra_context, task_function, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        # not at the top: Hydra imports every plugin at every start
+        from accelerando.launch.sweep import Planned, run_sweep
+
+        setup_globals()
+        configs = [
+            self._compose(overrides, initial_job_idx + number)
+            for number, overrides in enumerate(job_overrides)
+        ]
+        state = Singleton.get_state()
+        runs = [
+            Planned(config, partial(_run, self._context, self._task, config, state))
+            for config in configs
+        ]
+        values = run_sweep(runs, self._workers)
+        return [
+            _returned(overrides, config, value)
+            for overrides, config, value in zip(job_overrides, configs, values, strict=True)
+        ]
+
+    def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
+        config = self._context.config_loader.load_sweep_config(self._config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        return config
+
+
+def _run(context: HydraContext, task: TaskFunction, config: DictConfig, state: Any) -> Any:
+    """In the run's own process: what Hydra does around a job."""
+    setup_globals()
+    Singleton.set_state(state)
+    HydraConfig.instance().set_config(config)
+    returned = run_job(
+        hydra_context=context,
+        task_function=task,
+        config=config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+    return returned.return_value
+
+
+def _returned(overrides: Sequence[str], config: DictConfig, value: Any) -> JobReturn:
+    returned = JobReturn(overrides=overrides, cfg=config, status=JobStatus.COMPLETED)
+    returned.return_value = value
+    return returned
