@@ -42,6 +42,8 @@ class Norm(Enum):
 
 @dataclass
 class Optimizer:
+    """Mini-batch SGD; plain by default, as in the paper."""
+
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
@@ -49,18 +51,24 @@ class Optimizer:
 
 @dataclass
 class Hardware:
+    """Where a run is computed."""
+
     device: str = "cpu"
     threads: int = 1
 
 
 @dataclass
 class Measure:
+    """How the full gradient is measured."""
+
     chunk: int = 512
     batch_norm: Norm = Norm.batch
 
 
 @dataclass
 class Tracking:
+    """W&B, and how often a training row is made."""
+
     mode: Mode = Mode.auto
     project: str = "accelerando"
     entity: str | None = None
@@ -69,6 +77,8 @@ class Tracking:
 
 @dataclass
 class Checkpoint:
+    """How often a run can be continued from."""
+
     seconds: float = 60.0
 
 

@@ -44,6 +44,4 @@ class Digits:
             mean=(float(train.mean()),),
             std=(float(train.std()),),
         )
-        return described(
-            arrays, examples=self.examples, shape=self.shape, classes=self.classes
-        )
+        return described(arrays, examples=self.examples, shape=self.shape, classes=self.classes)

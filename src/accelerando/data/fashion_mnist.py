@@ -69,9 +69,7 @@ class FashionMnist:
             mean=(0.2860 * 255,),
             std=(0.3530 * 255,),
         )
-        return described(
-            arrays, examples=self.examples, shape=self.shape, classes=self.classes
-        )
+        return described(arrays, examples=self.examples, shape=self.shape, classes=self.classes)
 
     def _found(self) -> Path | None:
         for folder in (DEBIAN, _downloads() / "FashionMNIST" / "raw"):
@@ -85,7 +83,9 @@ class FashionMnist:
         try:
             FashionMNIST(str(_downloads()), download=True)
         except Exception as error:  # torchvision raises RuntimeError, urllib its own
-            raise FileNotFoundError(f"Fashion-MNIST was not found, nor downloaded. {_WAYS}") from error
+            raise FileNotFoundError(
+                f"Fashion-MNIST was not found, nor downloaded. {_WAYS}"
+            ) from error
 
 
 _WAYS = (

@@ -21,7 +21,9 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         ValueError: the file is not IDX, holds another type, or is cut short.
     """
     try:
-        content = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
     except (gzip.BadGzipFile, EOFError) as error:
         raise ValueError(f"{path} is damaged ({error}): fetch it again") from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTES:

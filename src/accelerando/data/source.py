@@ -54,5 +54,7 @@ def described(arrays: Arrays, *, examples: int, shape: Any, classes: int) -> Arr
         )
     largest = int(max(arrays.train_labels.max(), arrays.test_labels.max()))
     if largest >= classes:
-        raise ValueError(f"the data hold the label {largest}, the dataset's settings say {classes=}")
+        raise ValueError(
+            f"the data hold the label {largest}, the dataset's settings say {classes=}"
+        )
     return arrays

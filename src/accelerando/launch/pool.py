@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -100,10 +101,8 @@ def _start(context: Any, job: Job) -> tuple[Any, Connection]:
 def _collect(process: Any, results_from: Connection) -> Ended:
     value = None
     if results_from.poll():
-        try:
+        with suppress(EOFError):  # it ended without a word: its exit code says how
             value = results_from.recv()
-        except EOFError:
-            pass
     process.join()
     code = process.exitcode
     process.close()

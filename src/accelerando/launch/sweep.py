@@ -1,4 +1,4 @@
-"""A sweep on this machine: check every run, skip those that ended, run the rest, say how it went."""
+"""A sweep on this machine: check every run, skip those that ended, run the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from accelerando.checks import UsageError
 from accelerando.config import check, run_folder
 from accelerando.launch.pool import Job, cores, run_jobs
 from accelerando.launch.view import SweepView, outcome
-from accelerando.tracking.folder import ENDED, FAILED, INTERRUPTED, RunFolder
+from accelerando.tracking.folder import ENDED, FAILED, RunFolder
 
 _PRELOAD = ("accelerando.training.run", "wandb", "sklearn.datasets", "sklearn.model_selection")
 """Imported once for all runs: seconds for each of them otherwise."""
@@ -59,7 +59,7 @@ def run_sweep(runs: Sequence[Planned], workers: int | None) -> list[float | None
     outcomes = [(job, *outcome(job, how.get(job.folder))) for job in unique]
     _conclude(outcomes, console, root=runs[0].config.root)
     states = [RunFolder(job.folder).read_state() for job in jobs]
-    return [state and state.full_gradient_norm for state in states]
+    return [None if state is None else state.full_gradient_norm for state in states]
 
 
 def _check(configs: Sequence[DictConfig], console: Console) -> None:

@@ -13,6 +13,8 @@ from accelerando.measure.full_gradient import CHUNK, untouched
 
 
 class Evaluation(NamedTuple):
+    """Mean loss and share of right answers on held-out examples."""
+
     loss: float
     accuracy: float
 
@@ -22,7 +24,7 @@ def evaluate(model: nn.Module, data: Images) -> Evaluation:
     loss = torch.zeros((), dtype=torch.float64, device=data.labels.device)
     correct = torch.zeros((), dtype=torch.int64, device=data.labels.device)
     with untouched(model, "running") as forward, torch.no_grad():
-        for part in torch.arange(len(data), device=data.labels.device).split(CHUNK):
+        for part in torch.split(torch.arange(len(data), device=data.labels.device), CHUNK):
             images, labels = data.take(part)
             scores = forward(images)
             loss += cross_entropy(scores, labels, reduction="sum")

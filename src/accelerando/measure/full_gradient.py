@@ -79,7 +79,9 @@ def full_gradient(
         raise ValueError(f"batch_norm must be batch or running, got {batch_norm!r}")
     examples = len(labels)
     if examples < 1 or len(images) != examples:
-        raise ValueError(f"images and labels must be as many, at least 1: {len(images)}, {examples}")
+        raise ValueError(
+            f"images and labels must be as many, at least 1: {len(images)}, {examples}"
+        )
     indices = torch.arange(examples, device=labels.device) if order is None else order
     parameters = [p for p in model.parameters() if p.requires_grad]
     total = [torch.zeros_like(p) for p in parameters]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -34,13 +34,14 @@ class Cnn(nn.Sequential):
                     f"{shape[1]} x {shape[2]} pixels can be halved"
                 )
             convolution = nn.Conv2d(channels, out, 3, padding=1, bias=norm == "none")
-            layers += [convolution, *_NORMS[norm](out), nn.ReLU(), nn.MaxPool2d(2)]
+            parts = [convolution, _NORMS[norm](out), nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [part for part in parts if part is not None]
             channels, height, width = out, height // 2, width // 2
         super().__init__(*layers, nn.Flatten(), nn.Linear(channels * height * width, classes))
 
 
-_NORMS = {
-    "none": lambda channels: [],
-    "batch": lambda channels: [nn.BatchNorm2d(channels)],
-    "group": lambda channels: [nn.GroupNorm(max(1, channels // 8), channels)],
+_NORMS: dict[str, Callable[[int], nn.Module | None]] = {
+    "none": lambda _: None,
+    "batch": nn.BatchNorm2d,
+    "group": lambda channels: nn.GroupNorm(max(1, channels // 8), channels),
 }

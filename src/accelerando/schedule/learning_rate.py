@@ -152,7 +152,8 @@ class Scaled(_FromInitial):
             at_least("maximum", self.maximum, self.initial)
 
     def __call__(self, moment: Moment) -> float:
-        rate = self.initial * (moment.batch_size / moment.initial_batch_size) ** self.power
+        ratio = moment.batch_size / moment.initial_batch_size
+        rate = self.initial * float(ratio**self.power)
         return rate if self.maximum is None else min(rate, self.maximum)
 
 
@@ -170,7 +171,7 @@ class Listed:
         Table(self.values).check(epochs=epochs)
 
     def __call__(self, moment: Moment) -> float:
-        return float(Table(self.values)(moment.epoch))
+        return Table(self.values)(moment.epoch)
 
 
 def check_minimum(minimum: float, top_name: str, top: float) -> None:

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from accelerando.schedule.moment import IntArray, LearningRate, Moment, Progress, Setting
 
+START = Progress()
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Plan:
@@ -81,7 +83,7 @@ class Plan:
             return Progress(progress.epoch + 1, 0, progress.step + 1)
         return Progress(progress.epoch, offset, progress.step + 1)
 
-    def positions(self, start: Progress = Progress()) -> Iterator[Progress]:
+    def positions(self, start: Progress = START) -> Iterator[Progress]:
         """Every position a step is made at, from ``start`` to the end of the run."""
         while start.epoch < self.epochs:
             yield start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from accelerando.checks import number, whole
@@ -25,7 +26,7 @@ class Table:
             number("a value of values", pair[1])
         self.pairs = [(int(epoch), value) for epoch, value in pairs]
         epochs = [epoch for epoch, _ in self.pairs]
-        if epochs[0] != 0 or any(a >= b for a, b in zip(epochs, epochs[1:], strict=False)):
+        if epochs[0] != 0 or any(a >= b for a, b in pairwise(epochs)):
             raise ValueError(f"the epochs of values must start at 0 and increase, got {epochs}")
 
     def check(self, *, epochs: int) -> None:
@@ -36,4 +37,4 @@ class Table:
             )
 
     def __call__(self, epoch: int) -> float:
-        return next(value for begin, value in reversed(self.pairs) if begin <= epoch)
+        return float(next(value for begin, value in reversed(self.pairs) if begin <= epoch))

@@ -80,7 +80,8 @@ class WarmupConstant:
             return self._decay(moment.after(self.warmup_epochs))
         stair = moment.epoch // self.warmup_interval
         # the share of the way first: a large factor to a large power would overflow
-        return min(self.initial * (self.top / self.initial) ** (stair / self._stairs), self.top)
+        factor = float((self.top / self.initial) ** (stair / self._stairs))
+        return min(self.initial * factor, self.top)
 
     def _decay(self, rest: Moment) -> float | npt.NDArray[np.float64]:
         """The rate after the warm-up; ``rest`` counts from its end."""

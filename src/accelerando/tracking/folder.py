@@ -72,7 +72,9 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{self.state} is damaged ({error}): look at it, or remove it") from error
+            raise ValueError(
+                f"{self.state} is damaged ({error}): look at it, or remove it"
+            ) from error
 
     def write_state(self, state: State) -> None:
         state.updated = time.time()

@@ -53,7 +53,7 @@ class ProgressView:
         measured = "full_gradient_norm" in row
         if measured:
             self._shown["norm"] = row["full_gradient_norm"]
-        self._shown["loss"] = row.get("train_loss", row.get("empirical_loss"))
+        self._shown["loss"] = row["empirical_loss" if measured else "train_loss"]
         text = (
             f"batch {row['batch_size']}  rate {row['learning_rate']:.3g}  "
             f"loss {self._shown['loss']:.3g}  gradient {self._shown['norm']:.3g}"

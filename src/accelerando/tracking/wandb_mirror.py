@@ -21,7 +21,7 @@ def resolve_mode(mode: str) -> str:
         return asked
     import wandb
 
-    return "online" if wandb.api.api_key else "offline"
+    return "online" if wandb.login(prompt=False, verify=False) else "offline"
 
 
 class WandbMirror:
@@ -84,7 +84,8 @@ class WandbMirror:
 
     @property
     def url(self) -> str | None:
-        return self._run.url
+        """The run's page; None offline."""
+        return None if self._run.offline else self._run.url
 
     def log(self, row: Row) -> None:
         """Mirror one row; no ``step=``, so that a resumed run adds rows and overlaps none."""

@@ -61,4 +61,6 @@ class Checkpoint:
             content["random"] = content["random"].cpu()
             return cls(**content)
         except Exception as error:  # torch raises many kinds for damaged files
-            raise ValueError(f"{path} is damaged ({error}): remove it to start the run again") from error
+            raise ValueError(
+                f"{path} is damaged ({error}): remove it to start the run again"
+            ) from error

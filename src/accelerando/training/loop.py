@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from accelerando.data.images import Batches, Images
+from accelerando.interruption import Interrupted, Interruption
 from accelerando.measure.evaluation import evaluate
 from accelerando.measure.full_gradient import full_gradient
 from accelerando.randomness import Purpose, generator
@@ -17,7 +18,6 @@ from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.record import Row
 from accelerando.tracking.recorder import Recorder
 from accelerando.training.checkpoint import Checkpoint
-from accelerando.interruption import Interrupted, Interruption
 from accelerando.training.step import SgdStep
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import nn
 
 from accelerando.config import build, check, run_folder, run_id, source_of
 from accelerando.data.images import on_device
+from accelerando.interruption import Interrupted
 from accelerando.randomness import Purpose, torch_seed
 from accelerando.schedule import Plan
 from accelerando.tracking.folder import (
@@ -33,11 +34,8 @@ from accelerando.tracking.recorder import Recorder, View
 from accelerando.tracking.wandb_mirror import WandbMirror, resolve_mode
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.device import commit, environment, prepare_device
-from accelerando.interruption import Interrupted
 from accelerando.training.loop import Diverged, Loop
 from accelerando.training.step import SgdStep
-
-Say = Callable[[str], None]
 
 
 def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State:

@@ -25,7 +25,7 @@ class SgdStep:
         self, model: nn.Module, *, momentum: float, nesterov: bool, weight_decay: float
     ) -> None:
         self._model = model
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self._momentum, self._nesterov, self._decay = momentum, nesterov, weight_decay
         self.velocity: list[Tensor] = []
 

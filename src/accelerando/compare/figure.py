@@ -1,0 +1,115 @@
+"""The comparison as the paper draws it: four panels, a mean line and a min-max band each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from accelerando.compare.groups import CASES, Group
+
+AXES = {"epochs": "epoch", "steps": "step", "examples": "examples"}
+"""What can be on the x axis, and the record's name for it."""
+
+# Okabe and Ito's palette, told apart by colour-blind readers and in print
+_COLOURS = ("#0072B2", "#009E73", "#E69F00", "#D55E00")
+_OTHERS = ("#CC79A7", "#56B4E9", "#000000", "#999933", "#882255", "#44AA99")
+
+
+def colours(groups: Sequence[Group]) -> dict[str, str]:
+    """A colour for each group; the paper's cases have theirs in every figure."""
+    fixed = dict(zip(CASES, _COLOURS, strict=True))
+    others = [group.name for group in groups if group.name not in fixed]
+    return fixed | {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)}
+
+
+def draw(groups: Sequence[Group], *, x: str, title: str) -> Figure:
+    """Schedule, minimum-so-far full gradient norm, empirical loss and test accuracy.
+
+    Args:
+        groups: what to compare.
+        x: one of ``AXES``.
+        title: above the panels.
+    """
+    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False}):
+        figure = Figure(figsize=(9, 7), layout="constrained")
+        panels = figure.subplots(2, 2).flatten()
+        palette = colours(groups)
+        _schedule(panels[0], groups, AXES[x], palette)
+        wanted = (
+            ("full_gradient_norm", "full gradient norm, minimum so far", True),
+            ("empirical_loss", "empirical loss", False),
+            ("test_accuracy", "test accuracy", False),
+        )
+        for panel, (column, label, so_far) in zip(panels[1:], wanted, strict=True):
+            _curves(panel, groups, column, AXES[x], palette, so_far=so_far)
+            panel.set_title(label)
+            panel.spines["right"].set_visible(False)
+            if column == "test_accuracy":
+                _cut_first_steep(panel)
+            else:
+                panel.set_yscale("log")
+        for panel in panels:
+            panel.set_xlabel(x)
+            panel.grid(alpha=0.25)
+        handles, labels = panels[1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+        figure.suptitle(title)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write the figure as PNG and as SVG next to it; return both paths."""
+    paths = [path.with_suffix(".png"), path.with_suffix(".svg")]
+    for target in paths:
+        temporary = target.with_name(f".{target.name}")
+        figure.savefig(temporary, dpi=160, format=target.suffix[1:])
+        temporary.replace(target)
+    return paths
+
+
+def _schedule(panel: Axes, groups: Sequence[Group], x: str, palette: dict[str, str]) -> None:
+    rates = panel.twinx()
+    for number, group in enumerate(groups):
+        record = group.runs[0].record
+        # each thinner than the one before it, so that equal schedules all show
+        style: dict[str, Any] = {
+            "color": palette[group.name],
+            "lw": 1.2 + 1.3 * (len(groups) - 1 - number),
+        }
+        panel.step(record[x], record["batch_size"], where="pre", **style)
+        rates.step(record[x], record["learning_rate"], where="pre", ls="--", **style)
+    panel.set_yscale("log", base=2)
+    panel.yaxis.set_major_formatter("{x:.0f}")
+    panel.set_title("schedule")
+    panel.set_ylabel("batch size (solid)")
+    rates.set_ylabel("learning rate (dashed)")
+    rates.set_ylim(bottom=0)
+
+
+def _cut_first_steep(panel: Axes) -> None:
+    """Leave out the climb of the first epochs, which would squeeze all that differs later."""
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in panel.lines])
+    bottom, top = np.quantile(values, [0.1, 1])
+    panel.set_ylim(bottom - 0.1 * (top - bottom) - 0.002, top + 0.1 * (top - bottom) + 0.002)
+
+
+def _curves(
+    panel: Axes,
+    groups: Sequence[Group],
+    column: str,
+    x: str,
+    palette: dict[str, str],
+    *,
+    so_far: bool,
+) -> None:
+    for group in groups:
+        curve = group.curve(column, x, so_far=so_far)
+        colour = palette[group.name]
+        panel.plot(curve.x, curve.mean, color=colour, label=group.label, lw=1.4)
+        panel.fill_between(curve.x, curve.lowest, curve.highest, color=colour, alpha=0.2, lw=0)
