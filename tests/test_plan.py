@@ -1,1 +1,157 @@
-"""Plans against published tables (tests/tables; n = 50,000, 300 epochs) and hand computation."""
+"""Plans against published tables (300 epochs of 50,000 examples) and hand computation."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+from accelerando.schedule import (
+    BatchSize,
+    Constant,
+    ConstantBatch,
+    Cosine,
+    Diminishing,
+    Exponential,
+    ExponentialBatch,
+    LearningRate,
+    Linear,
+    Plan,
+    Polynomial,
+    Progress,
+    Scheduler,
+    Setting,
+    WarmupConstant,
+    WarmupCosine,
+)
+
+TABLES = Path(__file__).parent / "tables"
+DOUBLE = ExponentialBatch(initial=8, growth=2, interval=30)
+CONSTANT = ConstantBatch(initial=128)
+
+
+def exponential(peak: float) -> Exponential:
+    return Exponential(initial=0.1, final=peak, interval=30)
+
+
+def warmup(shape: type[WarmupConstant], peak: float) -> WarmupConstant:
+    return shape(initial=0.1, peak=peak, warmup_epochs=30, warmup_interval=3)
+
+
+PUBLISHED: dict[str, tuple[BatchSize, LearningRate]] = {
+    "i_constant": (CONSTANT, Constant(initial=0.1)),
+    "i_diminishing": (CONSTANT, Diminishing(initial=0.1)),
+    "i_polynomial2": (CONSTANT, Polynomial(initial=0.1, power=2)),
+    "ii_constant": (DOUBLE, Constant(initial=0.1)),
+    "ii_cosine": (DOUBLE, Cosine(initial=0.1)),
+    "ii_linear": (DOUBLE, Linear(initial=0.1)),
+    "iii_double_max0.2": (DOUBLE, exponential(0.2)),
+    "iii_double_max1.0": (DOUBLE, exponential(1.0)),
+    "iii_quadruple_max0.2": (
+        ExponentialBatch(initial=8, growth=4, final=4096, interval=30),
+        Exponential(initial=0.1, growth=1.9, final=0.2, interval=30),
+    ),
+    "iv_constant_max0.2": (DOUBLE, warmup(WarmupConstant, 0.2)),
+    "iv_constant_max0.5": (DOUBLE, warmup(WarmupConstant, 0.5)),
+    "iv_cosine_max0.2": (DOUBLE, warmup(WarmupCosine, 0.2)),
+    "iv_cosine_max1.0": (DOUBLE, warmup(WarmupCosine, 1.0)),
+}
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    with (TABLES / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def published(name: str) -> Plan:
+    batch_size, learning_rate = PUBLISHED[name]
+    return Scheduler(batch_size=batch_size, learning_rate=learning_rate).bind(
+        examples=50_000, epochs=300
+    )
+
+
+def test_every_table_is_tested() -> None:
+    assert {path.stem for path in TABLES.glob("*.csv")} == {*PUBLISHED, "summary"}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_epochs_are_as_published(name: str) -> None:
+    plan = published(name)
+    for row in rows(name):
+        epoch = int(row["epoch"])
+        assert plan.batch_sizes[epoch] == int(row["batch_size"])
+        assert plan.steps[epoch] == int(row["steps_in_epoch"])
+        assert plan.first_steps[epoch + 1] == int(row["steps_so_far"])
+        rates = plan.rates(epoch)
+        assert rates[0] == pytest.approx(float(row["lr_first_step"]), rel=1e-9)
+        assert rates[-1] == pytest.approx(float(row["lr_last_step"]), rel=1e-9)
+
+
+@pytest.mark.parametrize("row", rows("summary"), ids=lambda row: row["schedule"])
+def test_totals_are_as_published(row: dict[str, str]) -> None:
+    plan = published(row["schedule"])
+    assert plan.total_steps == int(row["total_steps"])
+    assert pytest.approx(float(row["B_T"]), rel=1e-9) == plan.B_T
+    assert pytest.approx(float(row["V_T"]), rel=1e-9) == plan.V_T
+    largest = max(float(epoch["lr_first_step"]) for epoch in rows(row["schedule"]))
+    assert plan.largest_rate == pytest.approx(largest, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["i_diminishing", "ii_linear", "iv_cosine_max1.0"])
+def test_terms_agree_with_the_sum_over_single_steps(name: str) -> None:
+    batch_size, learning_rate = PUBLISHED[name]
+    scheduler = Scheduler(batch_size=batch_size, learning_rate=learning_rate)
+    plan = scheduler.bind(examples=4099, epochs=300)
+    settings = [plan.setting(position) for position in plan.positions()]
+    assert len(settings) == plan.total_steps
+    total = math.fsum(s.learning_rate for s in settings)
+    squares = math.fsum(s.learning_rate**2 / s.batch_size for s in settings)
+    assert pytest.approx(1 / total, rel=1e-12) == plan.B_T
+    assert pytest.approx(squares / total, rel=1e-12) == plan.V_T
+
+
+def test_positions_use_every_example_once_an_epoch() -> None:
+    scheduler = Scheduler(
+        batch_size=ExponentialBatch(initial=3, growth=2, interval=1),
+        learning_rate=Constant(initial=0.1),
+    )
+    plan = scheduler.bind(examples=10, epochs=3)
+    assert list(plan.positions()) == [
+        (0, 0, 0), (0, 3, 1), (0, 6, 2), (0, 9, 3),
+        (1, 0, 4), (1, 6, 5),
+        (2, 0, 6),
+    ]  # fmt: skip
+    assert plan.batch_sizes.tolist() == [3, 6, 10]
+    assert "stops growing at 10" in plan.notes[0]
+
+
+def test_the_last_setting_is_that_of_the_step_before() -> None:
+    scheduler = Scheduler(
+        batch_size=ExponentialBatch(initial=4, growth=2, interval=1),
+        learning_rate=Linear(initial=1.0),
+    )
+    plan = scheduler.bind(examples=10, epochs=2)  # 3 steps of 4, 2 steps of 8
+    assert plan.last_setting(Progress()) == Setting(4, 1.0)
+    assert plan.last_setting(Progress(1, 0, 3)) == plan.setting(Progress(0, 8, 2))
+    assert plan.last_setting(Progress(2, 0, 5)) == plan.setting(Progress(1, 8, 4))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7, 10, 99, 101])
+def test_short_runs_have_finite_rates(epochs: int) -> None:
+    interval, warm = max(1, epochs // 10), max(2, epochs // 10)
+    stair = max(1, epochs // 100)
+    shapes = [
+        WarmupCosine(initial=0.1, peak=0.5, warmup_epochs=warm, warmup_interval=stair),
+        Exponential(initial=0.1, final=0.5, interval=interval),
+    ]
+    sizes = ExponentialBatch(initial=8, growth=2, interval=interval)
+    for shape in shapes:
+        check_rates(sizes, shape, epochs)
+
+
+def check_rates(sizes: BatchSize, shape: LearningRate, epochs: int) -> None:
+    plan = Scheduler(batch_size=sizes, learning_rate=shape).bind(examples=61, epochs=epochs)
+    rates = [plan.setting(position).learning_rate for position in plan.positions()]
+    assert all(math.isfinite(rate) and 0 <= rate <= 0.5 + 1e-12 for rate in rates)

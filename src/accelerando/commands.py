@@ -77,3 +77,7 @@ def _chosen(config: dict[str, Any], wanted: Sequence[str]) -> bool:
         if config[name] != yaml.safe_load(value):
             return False
     return True
+
+
+if __name__ == "__main__":
+    main()

@@ -80,7 +80,7 @@ def _schedule(panel: Axes, groups: Sequence[Group], x: str, palette: dict[str, s
         # each thinner than the one before it, so that equal schedules all show
         style: dict[str, Any] = {
             "color": palette[group.name],
-            "lw": 1.2 + 1.3 * (len(groups) - 1 - number),
+            "lw": 1.2 + 0.8 * (len(groups) - 1 - number),
         }
         panel.step(record[x], record["batch_size"], where="pre", **style)
         rates.step(record[x], record["learning_rate"], where="pre", ls="--", **style)
@@ -95,7 +95,7 @@ def _schedule(panel: Axes, groups: Sequence[Group], x: str, palette: dict[str, s
 def _cut_first_steep(panel: Axes) -> None:
     """Leave out the climb of the first epochs, which would squeeze all that differs later."""
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in panel.lines])
-    bottom, top = np.quantile(values, [0.1, 1])
+    bottom, top = np.quantile(values, [0.03, 1])
     panel.set_ylim(bottom - 0.1 * (top - bottom) - 0.002, top + 0.1 * (top - bottom) + 0.002)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,9 @@ def _read(folder: RunFolder) -> Run:
         state = folder.read_state()
         assert state is not None
         config = flat(yaml.safe_load(folder.config.read_text()))
-        record = pd.read_json(folder.record, lines=True)
+        # not pandas.read_json, which rounds the last digit
+        lines = folder.record.read_text().splitlines()
+        record = pd.DataFrame([json.loads(line) for line in lines])
     except (ValueError, OSError, yaml.YAMLError) as error:
         raise UsageError(f"{folder.path} cannot be read: {error}") from error
     return Run(folder.path, state, config, record)

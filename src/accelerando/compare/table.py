@@ -17,20 +17,19 @@ _CAPTION = (
 
 def table(groups: Sequence[Group], title: str) -> Table:
     """One row per scheduler: mean over the seeds, and beneath it the range."""
-    result = Table(title=title, caption=_CAPTION, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    result = Table(title=title, caption=_CAPTION, box=box.SIMPLE, padding=0)
     result.add_column("scheduler", overflow="fold")
     names = ("seeds", "full gradient\nnorm", "empirical\nloss", "test\naccuracy %")
-    for name in (*names, "steps", "examples"):
+    for name in (*names, "steps,\nexamples"):
         result.add_column(name, justify="right", vertical="top")
     for group in groups:
         result.add_row(
             group.short,
             str(len(group.runs)),
-            _cell(group.lowest("full_gradient_norm"), ".3g"),
-            _cell(group.last("empirical_loss"), ".3g"),
-            _cell(Spread(*(100 * v for v in group.last("test_accuracy"))), ".2f"),
-            f"{group.last('step').mean:,.0f}",
-            f"{group.last('examples').mean:,.0f}",
+            _cell(group.lowest("full_gradient_norm"), ".2g"),
+            _cell(group.last("empirical_loss"), ".2g"),
+            _cell(Spread(*(100 * v for v in group.last("test_accuracy"))), ".1f"),
+            f"{group.last('step').mean:,.0f}\n{group.last('examples').mean:,.0f}",
         )
     return result
 

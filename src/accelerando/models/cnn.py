@@ -10,7 +10,7 @@ from accelerando.checks import whole
 
 
 class Cnn(nn.Sequential):
-    """3 x 3 convolutions, each with ReLU and 2 x 2 max-pooling, then one linear layer.
+    """3 x 3 convolutions of stride 2, each with ReLU, then one linear layer.
 
     Args:
         shape: channels, height, width of an image; each side at least 2 per convolution.
@@ -33,10 +33,11 @@ class Cnn(nn.Sequential):
                     f"widths has {len(widths)} convolutions, more than images of "
                     f"{shape[1]} x {shape[2]} pixels can be halved"
                 )
-            convolution = nn.Conv2d(channels, out, 3, padding=1, bias=norm == "none")
-            parts = [convolution, _NORMS[norm](out), nn.ReLU(), nn.MaxPool2d(2)]
+            bias = norm == "none"  # else the normalisation brings its own
+            convolution = nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=bias)
+            parts = [convolution, _NORMS[norm](out), nn.ReLU()]
             layers += [part for part in parts if part is not None]
-            channels, height, width = out, height // 2, width // 2
+            channels, height, width = out, (height + 1) // 2, (width + 1) // 2
         super().__init__(*layers, nn.Flatten(), nn.Linear(channels * height * width, classes))
 
 

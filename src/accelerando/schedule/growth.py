@@ -32,7 +32,7 @@ def staged_growth(
     stage, stages = epoch // interval, epochs / interval
     if final is None:
         assert growth is not None
-        return initial * _power(growth, stage)
+        return min(initial * _power(growth, stage), LARGEST)
     if stages <= 1 or final == initial:
         return initial
     if growth is None:

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from accelerando.checks import UsageError
+
 RUNNING, INTERRUPTED, DIVERGED, FAILED, FINISHED = (
     "running",
     "interrupted",
@@ -63,7 +65,7 @@ class RunFolder:
         """The state on disk, or None where the run was never started.
 
         Raises:
-            ValueError: the file is damaged.
+            UsageError: the file is damaged.
         """
         try:
             content = json.loads(self.state.read_text())
@@ -72,7 +74,7 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(
+            raise UsageError(
                 f"{self.state} is damaged ({error}): look at it, or remove it"
             ) from error
 

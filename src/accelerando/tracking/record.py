@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from accelerando.checks import UsageError
+
 Row = dict[str, Any]
 
 
@@ -19,14 +21,14 @@ class Lines:
         keep: bytes to keep, those written when the checkpoint was made; the rest is done again.
 
     Raises:
-        ValueError: the file is shorter than the checkpoint says.
+        UsageError: the file is shorter than the checkpoint says.
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:
         self._file = path.open("a+b")
         length = self._file.seek(0, os.SEEK_END)
         if length < keep:
-            raise ValueError(
+            raise UsageError(
                 f"{path} holds {length} bytes, its checkpoint was made at {keep}: the record was "
                 "cut; remove the run's folder to start it again"
             )

@@ -73,7 +73,8 @@ class WandbMirror:
             ) from error
         for axis in AXES:
             self._run.define_metric(axis, hidden=True)
-        self._run.define_metric("train_loss", step_metric="step")
+        for metric in ("train_loss", "batch_size", "learning_rate"):
+            self._run.define_metric(metric, step_metric="step")
         for metric, summary in _MEASURED.items():
             self._run.define_metric(metric, step_metric="epoch", summary=summary)
 

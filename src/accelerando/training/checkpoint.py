@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from accelerando.checks import UsageError
 from accelerando.schedule import Progress
 from accelerando.tracking.folder import write_whole
 
@@ -51,7 +52,7 @@ class Checkpoint:
         """The checkpoint at ``path``, or None where there is none. It executes no code.
 
         Raises:
-            ValueError: the file is damaged.
+            UsageError: the file is damaged.
         """
         if not path.exists():
             return None
@@ -61,6 +62,6 @@ class Checkpoint:
             content["random"] = content["random"].cpu()
             return cls(**content)
         except Exception as error:  # torch raises many kinds for damaged files
-            raise ValueError(
+            raise UsageError(
                 f"{path} is damaged ({error}): remove it to start the run again"
             ) from error

@@ -1,0 +1,54 @@
+"""What several tests share: how to compose settings and run the real command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from accelerando.config import register
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """As a run on CPU has: results are bitwise the same for the same number of threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., DictConfig]:
+    """Compose settings as the command line does: ``settings("epochs=2", "model=mlp")``."""
+    register()
+
+    def make(*overrides: str) -> DictConfig:
+        base = [f"root={tmp_path}/runs", "tracking=disabled"]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return compose("config", [*base, *overrides])
+
+    return make
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Run ``python train.py ...`` for real, its runs in a folder of the test's own."""
+
+    def call(*arguments: str, root: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *arguments, f"root={root or tmp_path}/runs"],
+            cwd=tmp_path,
+            env={**os.environ, "WANDB_MODE": "disabled", "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    yield call

@@ -1,0 +1,139 @@
+"""The command lines of the README, as a user types them, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from accelerando.config import run_folder
+from accelerando.entry import flags_first
+from accelerando.tracking.folder import RunFolder
+from conftest import ROOT
+from test_run import same, train
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+SMALL = ("model=mlp", "epochs=2")
+
+
+def states(root: Path) -> dict[str, str]:
+    """Status of every run, by scheduler and seed."""
+    found = [json.loads(path.read_text()) for path in root.glob("*/*/*/state.json")]
+    return {f"{state['scheduler']} {state['seed']}": state["status"] for state in found}
+
+
+def test_the_headline_usage(command: Command, tmp_path: Path, settings: Any) -> None:
+    """The flag in the middle; a pool gives bitwise what a run alone gives; again is safe."""
+    line = ("scheduler=warmup_increase", "-m", "seed=0,1,2", *SMALL)
+    result = command(*line)
+    assert result.returncode == 0, result.stderr
+    assert "3 finished" in result.stderr
+    assert states(tmp_path / "runs") == {f"warmup_increase {seed}": "finished" for seed in range(3)}
+    assert {path.name for path in tmp_path.iterdir()} <= {"runs", ".cache", ".config"}
+
+    alone: DictConfig = settings(*SMALL, "seed=1", f"root={tmp_path}/alone")
+    train(alone)
+    pooled: DictConfig = settings(*SMALL, "seed=1")
+    assert same(RunFolder(run_folder(alone)), RunFolder(run_folder(pooled)))
+
+    again = command(*line)
+    assert again.returncode == 0, again.stderr
+    assert "3 of 3 runs have ended already" in again.stderr
+
+
+def test_all_schedulers_and_one_that_diverges(command: Command, tmp_path: Path) -> None:
+    line = ("-m", "scheduler=glob(*)", "scheduler.learning_rate.initial=0.1,1e30", *SMALL)
+    result = command(*line, "scheduler/learning_rate=cosine")
+    assert result.returncode == 0, result.stderr
+    assert "4 finished" in result.stderr
+    assert "4 diverged" in result.stderr
+
+
+def test_a_single_run_says_where_its_files_are(command: Command, tmp_path: Path) -> None:
+    result = command(*SMALL)
+    assert result.returncode == 0, result.stderr
+    (folder,) = (tmp_path / "runs").glob("digits-mlp/warmup_increase/seed0-*")
+    assert f"files    {folder}" in result.stderr
+    assert "accelerando compare" in result.stderr
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml", "record.jsonl", "steps.jsonl", "state.json", "checkpoint.pt",
+    }  # fmt: skip
+    assert result.stdout == ""
+
+
+def test_a_sweep_is_interrupted_and_goes_on(tmp_path: Path, command: Command) -> None:
+    line = ("-m", "seed=0,1,2", "model=mlp", "epochs=400", "hydra.launcher.workers=2")
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *line, f"root={tmp_path}/runs"],
+        cwd=tmp_path,
+        env={**os.environ, "WANDB_MODE": "disabled"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "runs").glob("*/*/*/record.jsonl"))) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert "2 interrupted, 1 not started" in errors
+    assert "the same command runs just the 3 that did not end" in errors
+
+
+REFUSED = [
+    (("epoch=3",), "Could not override 'epoch'. Known there: checkpoint, dataset, epochs"),
+    (("scheduler=cosine",), "decay_constant"),
+    (("scheduler.batch_size.inital=3",), "Known there: _target_, final, growth, initial"),
+    (("epochs=ten",), "Value 'ten' of type 'str' could not be converted to Integer (epochs)"),
+    (("-m", "seed=0,1", "epochs=2,0"), "epochs must be at least 1, got 0"),
+    (("-m", "seed=0,1", "scheduler.batch_size.initial=8,5000"), "(1437), got 5000"),
+    (("-m", "seed=range(0,0)"), "the sweep has no runs"),
+    (("-m", "seed="), "could not be converted to Integer (seed)"),
+    (("dataset=fashion_mnist", "dataset.folder=/nowhere"), "apt install dataset-fashion-mnist"),
+    (("hardware=gpu", "hardware.device=abacus"), "hardware.device=abacus cannot be used"),
+    (("-m", "seed=0,1", "hardware.device=abacus"), "hardware.device=abacus cannot be used"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), REFUSED, ids=[" ".join(a) for a, _ in REFUSED])
+def test_mistakes_are_told_in_one_line(
+    line: tuple[str, ...], message: str, command: Command, tmp_path: Path
+) -> None:
+    result = command(*line)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not states(tmp_path / "runs")
+
+
+def test_a_folder_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = command("seed=0", root=tmp_path / "file")
+    assert result.returncode == 1
+    assert "Give a folder you can write to with root=DIR" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "ordered"),
+    [
+        ("a=1 -m b=2", "-m a=1 b=2"),
+        ("a=1 b=2 --multirun", "--multirun a=1 b=2"),
+        ("a=1 --cfg job b=2 --resolve", "--cfg job --resolve a=1 b=2"),
+        ("a=1", "a=1"),
+        ("", ""),
+    ],
+)
+def test_flags_go_first(given: str, ordered: str) -> None:
+    assert flags_first(given.split()) == ordered.split()

@@ -1,0 +1,130 @@
+"""Comparison of runs that the product made, against values computed by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+
+from accelerando.checks import UsageError
+from accelerando.commands import main
+from accelerando.compare.figure import draw, save
+from accelerando.compare.groups import comparable, group
+from accelerando.compare.load import Run, load
+from accelerando.config import run_folder
+from accelerando.tracking.folder import RunFolder
+from test_run import train
+
+Make = Callable[..., list[Run]]
+
+
+@pytest.fixture
+def make(settings: Callable[..., DictConfig], tmp_path: Path) -> Make:
+    """Train runs that share their other settings: ``make("seed=0", "seed=1")``."""
+
+    def trained(*variants: str, root: str = "runs") -> list[Run]:
+        for variant in variants:
+            train(settings("model=mlp", "epochs=2", f"root={tmp_path}/{root}", *variant.split()))
+        return load([tmp_path / root])
+
+    return trained
+
+
+def test_groups_are_schedulers_with_their_seeds(make: Make) -> None:
+    runs = make("scheduler=warmup_increase seed=0", "scheduler=warmup_increase seed=1",
+                "scheduler=decay_constant seed=0")  # fmt: skip
+    comparable(runs)
+    constant, warmup = group(runs)
+    assert (constant.name, warmup.name) == ("decay_constant", "warmup_increase")
+    assert constant.label.startswith("(i) ")
+    norms = []
+    for run in warmup.runs:
+        lines = (run.path / "record.jsonl").read_text().splitlines()
+        norms.append([json.loads(line)["full_gradient_norm"] for line in lines])
+    lowest = [min(values) for values in norms]
+    spread = warmup.lowest("full_gradient_norm")
+    assert spread == (pytest.approx(sum(lowest) / 2), min(lowest), max(lowest))
+    curve = warmup.curve("full_gradient_norm", "epoch", so_far=True)
+    running = [[min(values[: i + 1]) for values in norms] for i in range(3)]
+    assert curve.x.tolist() == [0, 1, 2]
+    assert curve.mean.tolist() == pytest.approx([sum(v) / 2 for v in running])
+    assert curve.lowest.tolist() == [min(v) for v in running]
+    assert curve.highest.tolist() == [max(v) for v in running]
+
+
+def test_the_same_name_with_other_settings_is_another_group(make: Make) -> None:
+    runs = make("scheduler.batch_size.initial=8", "scheduler.batch_size.initial=16",
+                "scheduler/learning_rate=warmup_cosine")  # fmt: skip
+    names = [part.name for part in group(runs)]
+    assert len(names) == 3
+    assert sum("batch_size.initial=16" in name for name in names) == 1
+    assert sum("WarmupCosine" in name for name in names) == 1
+
+
+def test_runs_with_another_budget_are_not_mixed(
+    make: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = make("epochs=1", "epochs=2")
+    with pytest.raises(UsageError, match=r"epochs: (1, 2|2, 1).*--where epochs="):
+        comparable(runs)
+    root = str(runs[0].path.parents[2])
+    with pytest.raises(SystemExit):
+        main(["compare", root])
+    assert "error: these runs differ" in capsys.readouterr().err
+    main(["compare", root, "--where", "epochs=1"])
+
+
+def test_the_command_prints_a_table_and_writes_the_figure(make: Make, tmp_path: Path) -> None:
+    make("scheduler=decay_constant", "scheduler=increase_increase")
+    (tmp_path / "runs" / "digits-mlp" / "x").mkdir()
+    for x in ("epochs", "steps", "examples"):
+        command = [sys.executable, "-m", "accelerando.commands", "compare", f"{tmp_path}/runs"]
+        result = subprocess.run([*command, "--x", x], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        assert "decay_constant" in result.stdout
+        assert "increase_increase" in result.stdout
+        assert (tmp_path / "runs" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "runs" / "comparison.svg").read_text()
+
+
+def test_the_figure_draws_the_record(make: Make, tmp_path: Path) -> None:
+    runs = make("scheduler=decay_constant", "scheduler=warmup_increase")
+    figure = draw(group(runs), x="examples", title="a title")
+    panels = {panel.get_title(): panel for panel in figure.axes}
+    drawn = {line.get_label(): line for line in panels["empirical loss"].lines}
+    for part in group(runs):
+        record = part.runs[0].record
+        line = drawn[part.label]
+        assert np.asarray(line.get_xdata()).tolist() == record["examples"].tolist()
+        assert np.asarray(line.get_ydata()).tolist() == pytest.approx(
+            record["empirical_loss"].tolist()
+        )
+    assert len({line.get_color() for line in drawn.values()}) == 2
+    assert [path.name for path in save(figure, tmp_path / "a.png")] == ["a.png", "a.svg"]
+
+
+def test_unfinished_runs_are_named_and_left_out(
+    make: Make, settings: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make("seed=0", "seed=1")
+    folder = RunFolder(run_folder(settings("model=mlp", "epochs=2", "seed=1")))
+    state = folder.read_state()
+    assert state is not None
+    state.status = "interrupted"
+    folder.write_state(state)
+    main(["compare", str(tmp_path / "runs")])
+    assert f"left out, interrupted: {folder.path}" in capsys.readouterr().out
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no runs in"):
+        load([tmp_path])
+    with pytest.raises(UsageError, match="is not a folder"):
+        load([tmp_path / "none"])

@@ -1,0 +1,72 @@
+"""The identity of a run: what changes results changes it, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from omegaconf import DictConfig
+
+from accelerando.checks import UsageError
+from accelerando.config import check, run_folder, run_id
+
+Settings = Callable[..., DictConfig]
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["root=/elsewhere", "hardware.threads=2", "tracking.every=7", "tracking=offline",
+     "checkpoint.seconds=1", "epochs=100", "scheduler.batch_size.interval=10",
+     "scheduler.name=mine", "optimizer.momentum=0"],
+)  # fmt: skip
+def test_the_same_run(override: str, settings: Settings) -> None:
+    assert run_id(settings(override)) == run_id(settings())
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=1", "epochs=99", "model=mlp", "model.widths=[8]", "scheduler=decay_increase",
+     "scheduler.learning_rate.peak=0.3", "scheduler.batch_size.interval=9", "measure.chunk=100",
+     "measure.batch_norm=running", "optimizer.momentum=0.9", "dataset=fashion_mnist"],
+)  # fmt: skip
+def test_another_run(override: str, settings: Settings) -> None:
+    assert run_id(settings(override)) != run_id(settings())
+
+
+def test_ids_stay_what_they_are(settings: Settings) -> None:
+    """An id that changes makes all earlier runs strangers: raise SCHEMA only on purpose."""
+    assert run_id(settings()) == "c391a7a7aa"
+
+
+def test_the_folder_is_readable(settings: Settings) -> None:
+    folder = run_folder(settings("seed=3"))
+    assert folder.parts[-3:-1] == ("digits-cnn", "warmup_increase")
+    assert folder.name.startswith("seed3-")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs=0", "epochs must be at least 1, got 0"),
+        ("seed=-1", "seed must be at least 0, got -1"),
+        ("scheduler.batch_size.initial=0", "scheduler.batch_size: initial must be at least 1"),
+        ("scheduler.batch_size.initial=1438", "scheduler.batch_size: initial must be at most"),
+        ("scheduler.learning_rate.initial=-1", "scheduler.learning_rate: initial must be above 0"),
+        ("scheduler.learning_rate.initial=x", "scheduler.learning_rate: initial must be a finite"),
+        ("optimizer.nesterov=true", "nesterov needs optimizer.momentum above 0"),
+        ("measure.chunk=0", "measure.chunk must be at least 1"),
+    ],
+)
+def test_refused_before_anything_is_trained(
+    override: str, message: str, settings: Settings
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        check(settings(override))
+
+
+def test_missing_data_says_all_ways(settings: Settings) -> None:
+    config = settings("dataset=fashion_mnist", "dataset.folder=/nowhere")
+    with pytest.raises(UsageError, match="lacks train-images") as caught:
+        check(config)
+    for way in ("dataset.folder=DIR", "apt install dataset-fashion-mnist", "torchvision"):
+        assert way in str(caught.value)

@@ -1,0 +1,120 @@
+"""The full gradient against float64 autograd over the whole set, and its lack of side effects."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from accelerando.measure import full_gradient
+from accelerando.models import Cnn, Mlp
+
+N = 41
+CHUNKS = [1, 7, 20, 41, 1000]
+
+
+def data() -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(0)
+    images = torch.randn(N, 1, 8, 8, generator=random)
+    return images, torch.randint(0, 10, (N,), generator=random)
+
+
+def make(norm: str) -> nn.Module:
+    torch.manual_seed(1)
+    return Cnn((1, 8, 8), 10, [6, 8], norm)
+
+
+def float64_norm(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """Norm of the gradient of Σ_batches (c / n) mean loss, and that loss, by one autograd pass."""
+    model = copy.deepcopy(model).double()
+    total = sum(cross_entropy(model(x.double()), y, reduction="sum") for x, y in batches) / N
+    assert isinstance(total, Tensor)
+    gradients = torch.autograd.grad(total, list(model.parameters()))
+    return float(torch.cat([g.flatten() for g in gradients]).norm()), float(total.detach())
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("model", [make("none"), Mlp((1, 8, 8), 10, [5])], ids=["cnn", "mlp"])
+def test_equals_autograd_over_the_whole_set(model: nn.Module, chunk: int) -> None:
+    images, labels = data()
+    norm, loss = float64_norm(model, [(images, labels)])
+    result = full_gradient(model, images, labels, chunk=chunk)
+    assert result.norm == pytest.approx(norm, rel=1e-5)
+    assert result.loss == pytest.approx(loss, rel=1e-5)
+    right = (model(images).argmax(1) == labels).double().mean()
+    assert result.accuracy == pytest.approx(float(right))
+
+
+@pytest.mark.parametrize("chunk", CHUNKS[1:])
+def test_batch_norm_uses_the_statistics_of_equal_fixed_chunks(chunk: int) -> None:
+    images, labels = data()
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(3))
+    model = make("batch").train()
+    parts = order.tensor_split(-(-N // chunk))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    norm, _ = float64_norm(model, [(images[part], labels[part]) for part in parts])
+    result = full_gradient(model, images, labels, chunk=chunk, order=order)
+    assert result.norm == pytest.approx(norm, rel=1e-5)
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_running_statistics_do_not_depend_on_the_chunk(chunk: int) -> None:
+    images, labels = data()
+    model = make("batch").train()
+    model(images)  # moves the statistics away from 0 and 1
+    norm, _ = float64_norm(model.eval(), [(images, labels)])
+    result = full_gradient(model.train(), images, labels, chunk=chunk, batch_norm="running")
+    assert result.norm == pytest.approx(norm, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_norm", ["batch", "running"])
+def test_leaves_everything_bitwise_as_it_was(batch_norm: str) -> None:
+    images, labels = data()
+    model = nn.Sequential(make("batch"), nn.Dropout(0.5)).train()
+    model[0].eval()
+    cross_entropy(model(images), labels).backward()
+    state = copy.deepcopy(model.state_dict())
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    modes = [module.training for module in model.modules()]
+    random = torch.get_rng_state()
+    first = full_gradient(model, images, labels, chunk=9, batch_norm=batch_norm)
+    assert all(
+        torch.equal(a, b) for a, b in zip(state.values(), model.state_dict().values(), strict=True)
+    )
+    after = [p.grad for p in model.parameters() if p.grad is not None]
+    assert len(after) == len(gradients)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, after, strict=True))
+    assert modes == [module.training for module in model.modules()]
+    assert torch.equal(random, torch.get_rng_state())
+    assert first == full_gradient(model, images, labels, chunk=9, batch_norm=batch_norm)
+
+
+def test_a_pass_that_is_given_up_leaves_the_model_as_it_was() -> None:
+    images, labels = data()
+    model = make("batch").train()
+    state = copy.deepcopy(model.state_dict())
+    calls = iter([None, None, KeyboardInterrupt()])
+
+    def pause() -> None:
+        if (error := next(calls)) is not None:
+            raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        full_gradient(model, images, labels, chunk=9, pause=pause)
+    assert all(
+        torch.equal(a, b) for a, b in zip(state.values(), model.state_dict().values(), strict=True)
+    )
+    assert all(module.training for module in model.modules())
+
+
+def test_refuses_what_it_cannot_measure() -> None:
+    images, labels = data()
+    with pytest.raises(ValueError, match="chunk must be at least 1, got 0"):
+        full_gradient(make("none"), images, labels, chunk=0)
+    with pytest.raises(ValueError, match="batch or running, got 'eval'"):
+        full_gradient(make("none"), images, labels, batch_norm="eval")
+    with pytest.raises(ValueError, match="as many, at least 1: 41, 3"):
+        full_gradient(make("none"), images, labels[:3])

@@ -1,0 +1,90 @@
+"""The pool of processes: order, failures, deaths and interruption, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from accelerando.launch.pool import Ended, Job, run_jobs
+
+
+class Watched:
+    """Remembers what happened."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.most = 0
+
+    def poll(self, running: Sequence[Job]) -> None:
+        self.most = max(self.most, len(running))
+
+    def ended(self, job: Job, how: Ended) -> None:
+        self.names.append(job.name)
+
+
+def die(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def wait_for_the_end(folder: Path) -> None:
+    """Say that it started, and end as a run does when it is asked to."""
+
+    def stop(*_: object) -> None:
+        sys.exit(75)
+
+    signal.signal(signal.SIGTERM, stop)
+    (folder / "started").touch()
+    time.sleep(60)
+
+
+def test_each_job_has_its_own_process_and_result(tmp_path: Path) -> None:
+    calls = {
+        "value": partial(pow, 2, 5),
+        "failure": partial(int, "no number"),
+        "exit": partial(sys.exit, 75),
+        "killed": partial(die, signal.SIGKILL),
+        "output": partial(print, "a word"),
+        "process": os.getpid,
+    }
+    jobs = [Job(name, tmp_path / name, call) for name, call in calls.items()]
+    watched = Watched()
+    value, failure, exited, killed, output, process = run_jobs(jobs, workers=2, watch=watched)
+    assert value == Ended(0, 32)
+    assert failure == Ended(1)
+    assert "invalid literal" in (tmp_path / "failure" / "output.log").read_text()
+    assert exited == Ended(75)
+    assert killed == Ended(-signal.SIGKILL)
+    assert output == Ended(0)
+    assert (tmp_path / "output" / "output.log").read_text() == "a word\n"
+    assert process is not None
+    assert process.value != os.getpid()
+    assert sorted(watched.names) == sorted(calls)
+    assert watched.most <= 2
+
+
+def test_an_interrupted_pool_asks_its_jobs_to_stop_and_starts_no_other(tmp_path: Path) -> None:
+    jobs = [
+        Job(name, tmp_path / name, partial(wait_for_the_end, tmp_path / name))
+        for name in ("one", "two")
+    ]
+
+    def interrupt() -> None:
+        for _ in range(600):
+            if (tmp_path / "one" / "started").exists():
+                break
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    first, second = run_jobs(jobs, workers=1, watch=Watched())
+    thread.join()
+    assert first == Ended(75)
+    assert second is None
+    assert not (tmp_path / "two").exists()

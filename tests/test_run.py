@@ -1,0 +1,235 @@
+"""Whole runs on real digits: what they record, that they repeat, that they can be continued."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+
+from accelerando.checks import UsageError
+from accelerando.config import plan_of, run_folder
+from accelerando.interruption import Interrupted
+from accelerando.tracking.folder import RunFolder, State
+from accelerando.training import loop
+from accelerando.training.run import run
+from accelerando.training.step import SgdStep
+
+Settings = Callable[..., DictConfig]
+SHORT = ("model=mlp", "epochs=3", "scheduler.batch_size.initial=64", "tracking.every=10")
+
+
+def train(config: DictConfig) -> State:
+    return run(config, [], Console(quiet=True))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """Rows of a record without the clock."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def weights(folder: RunFolder) -> dict[str, Any]:
+    content = torch.load(folder.checkpoint, weights_only=True)
+    model: dict[str, Any] = content["model"]
+    return model
+
+
+def same(one: RunFolder, other: RunFolder) -> bool:
+    """Whether record, training rows and final weights are bitwise the same."""
+    a, b = weights(one), weights(other)
+    return (
+        lines(one.record) == lines(other.record)
+        and lines(one.steps) == lines(other.steps)
+        and all(torch.equal(a[name], b[name]) for name in a)
+    )
+
+
+def test_the_record_follows_the_plan(settings: Settings) -> None:
+    config = settings(*SHORT)
+    assert train(config).status == "finished"
+    folder, plan = RunFolder(run_folder(config)), plan_of(config)
+    record, steps = lines(folder.record), lines(folder.steps)
+    assert [row["epoch"] for row in record] == [0, 1, 2, 3]
+    assert [row["step"] for row in record] == plan.first_steps.tolist()
+    assert [row["examples"] for row in record] == [0, 1437, 2874, 4311]
+    assert [row["batch_size"] for row in record] == [64, 64, 128, 256]
+    assert list(record[0]) == [
+        "epoch", "step", "examples", "batch_size", "learning_rate", "full_gradient_norm",
+        "empirical_loss", "train_accuracy", "test_loss", "test_accuracy",
+    ]  # fmt: skip
+    assert all(json.loads(line)["seconds"] > 0 for line in folder.record.read_text().splitlines())
+    assert record[-1]["empirical_loss"] < 0.5 * record[0]["empirical_loss"]
+    used = {0: plan.setting(next(plan.positions()))} | {
+        position.step + 1: plan.setting(position) for position in plan.positions()
+    }
+    for row in [*record, *steps]:
+        assert (row["batch_size"], row["learning_rate"]) == used[row["step"]]
+    assert {row["step"] for row in steps} == {
+        *range(10, plan.total_steps + 1, 10),
+        *plan.first_steps[1:].tolist(),
+    }
+    state = folder.read_state()
+    assert state is not None
+    assert state.full_gradient_norm == min(row["full_gradient_norm"] for row in record)
+
+
+def test_the_training_loss_is_the_mean_over_its_window(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums: list[tuple[float, int]] = []
+
+    class Watched(SgdStep):
+        def __call__(self, images: Any, labels: Any, learning_rate: float) -> torch.Tensor:
+            loss = super().__call__(images, labels, learning_rate)
+            sums.append((float(loss), len(labels)))
+            return loss
+
+    monkeypatch.setattr("accelerando.training.run.SgdStep", Watched)
+    config = settings(*SHORT)
+    train(config)
+    last = 0
+    for row in lines(RunFolder(run_folder(config)).steps):
+        window = sums[last : row["step"]]
+        mean = math.fsum(loss for loss, _ in window) / sum(count for _, count in window)
+        assert row["train_loss"] == pytest.approx(mean, rel=1e-6)
+        last = row["step"]
+    assert sum(count for _, count in sums) == 3 * 1437
+
+
+def test_the_same_seed_gives_the_same_record(settings: Settings, tmp_path: Path) -> None:
+    one = settings(*SHORT, "model=cnn_bn")
+    two = settings(*SHORT, "model=cnn_bn", f"root={tmp_path}/again")
+    other = settings(*SHORT, "model=cnn_bn", "seed=1")
+    for config in (one, two, other):
+        train(config)
+    folders = [RunFolder(run_folder(config)) for config in (one, two, other)]
+    assert same(folders[0], folders[1])
+    assert not same(folders[0], folders[2])
+
+
+def test_seeds_are_pairs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under two schedulers the same seed starts from the same weights and the same order."""
+    starts, orders = [], []
+    batches_at = loop.Batches.at
+
+    def at(self: loop.Batches, epoch: int, offset: int, size: int) -> Any:
+        batch = batches_at(self, epoch, offset, size)
+        orders[-1].append(batch[1])
+        return batch
+
+    monkeypatch.setattr(loop.Batches, "at", at)
+    for scheduler in ("decay_constant", "warmup_increase"):
+        orders.append([])
+        config = settings("model=mlp", "epochs=1", f"scheduler={scheduler}")
+        train(config)
+        starts.append(lines(RunFolder(run_folder(config)).record)[0]["full_gradient_norm"])
+    assert starts[0] == starts[1]
+    assert len(orders[0]) != len(orders[1])
+    assert torch.equal(torch.cat(orders[0]), torch.cat(orders[1]))
+
+
+@pytest.mark.parametrize("moment", [1, 23, 24, 30, 35])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_goes_on_exactly(
+    moment: int,
+    number: signal.Signals,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped mid-epoch, at a change of batch size (step 23) or just after, with momentum."""
+    more = (*SHORT, "optimizer.momentum=0.9", "model=cnn_bn")
+    whole, broken = settings(*more, f"root={tmp_path}/whole"), settings(*more)
+    train(whole)
+    calls = iter(range(1, 1000))
+    call = SgdStep.__call__
+
+    def interrupted(self: SgdStep, *arguments: Any) -> torch.Tensor:
+        if next(calls) == moment:
+            signal.raise_signal(number)
+        return call(self, *arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(SgdStep, "__call__", interrupted)
+        train(broken)
+    folder = RunFolder(run_folder(broken))
+    state = folder.read_state()
+    assert state is not None
+    assert (state.status, state.message) == ("interrupted", f"by {number.name}")
+    assert train(broken).status == "finished"
+    assert same(folder, RunFolder(run_folder(whole)))
+
+
+def test_rows_after_the_last_checkpoint_are_made_again(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that dies leaves rows that its checkpoint does not know: none twice, none missing."""
+    whole, broken = settings(*SHORT, f"root={tmp_path}/whole"), settings(*SHORT)
+    train(whole)
+    original = loop.Loop._measure
+
+    def dies(self: loop.Loop, stop: Any) -> None:
+        original(self, stop)
+        if self._position.epoch == 1:
+            self._save()
+        if self._position.epoch == 2:
+            raise MemoryError("no more")
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(loop.Loop, "_measure", dies)
+        train(broken)
+    folder = RunFolder(run_folder(broken))
+    state = folder.read_state()
+    assert state is not None
+    assert (state.status, state.message) == ("failed", "MemoryError: no more")
+    assert "in dies" in state.traceback
+    assert lines(folder.record)[-1]["epoch"] == 2
+    train(broken)
+    assert same(folder, RunFolder(run_folder(whole)))
+
+
+def test_a_finished_run_is_left_alone(settings: Settings) -> None:
+    config = settings(*SHORT)
+    train(config)
+    folder = RunFolder(run_folder(config))
+    before = {path: path.stat().st_mtime_ns for path in folder.path.iterdir()}
+    assert train(config).status == "finished"
+    assert before == {path: path.stat().st_mtime_ns for path in folder.path.iterdir()}
+
+
+def test_a_diverging_run_is_recorded_as_that(settings: Settings) -> None:
+    config = settings(
+        *SHORT, "scheduler/learning_rate=constant", "scheduler.learning_rate.initial=1e30"
+    )
+    assert train(config).status == "diverged"
+    folder = RunFolder(run_folder(config))
+    state = folder.read_state()
+    assert state is not None
+    assert (state.status, state.epoch) == ("diverged", 0)
+    assert lines(folder.steps)[-1]["train_loss"] is None
+    assert train(config).status == "diverged"  # it is not tried again
+
+
+def test_a_damaged_checkpoint_is_reported_and_nothing_lost(settings: Settings) -> None:
+    config = settings(*SHORT)
+    folder = RunFolder(run_folder(config))
+    folder.path.mkdir(parents=True)
+    folder.checkpoint.write_bytes(b"not a checkpoint")
+    with pytest.raises(UsageError, match=r"checkpoint\.pt is damaged"):
+        train(config)
+    assert folder.checkpoint.read_bytes() == b"not a checkpoint"
+
+
+def test_an_unknown_device_is_refused_before_a_folder_is_made(settings: Settings) -> None:
+    config = settings("hardware.device=abacus")
+    with pytest.raises(UsageError, match=r"hardware\.device=abacus cannot be used"):
+        train(config)
+    assert not Path(config.root).exists()

@@ -1,0 +1,87 @@
+"""The W&B mirror with the real client: its file, read back, holds the record's rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+import offline
+from accelerando.config import run_folder
+from accelerando.interruption import Interrupted
+from accelerando.tracking.folder import RunFolder
+from accelerando.tracking.wandb_mirror import resolve_mode
+from accelerando.training import loop
+from test_run import SHORT, train
+
+
+def rows(folder: RunFolder) -> list[dict[str, Any]]:
+    """All rows of the record, in the order in which they were made."""
+    files = (folder.steps, folder.record)
+    found = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return sorted(found, key=lambda row: (row["step"], "full_gradient_norm" in row))
+
+
+def mirrored(folder: RunFolder) -> list[dict[str, Any]]:
+    files = sorted(folder.path.glob("wandb/offline-run-*/*.wandb"))
+    return [row for file in files for row in offline.history(file)]
+
+
+def test_the_offline_file_holds_exactly_the_record(
+    settings: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = settings(*SHORT, "tracking=offline")
+    state = train(config)
+    folder = RunFolder(run_folder(config))
+    assert mirrored(folder) == rows(folder)
+    (file,) = folder.path.glob("wandb/offline-run-*/*.wandb")
+    assert str(file.parent) == state.wandb["files"]
+    assert state.wandb["id"].startswith(f"{state.run}-")
+    logged = offline.config(file)
+    assert logged["hydra"] == OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True)
+    assert (logged["scheduler"], logged["seed"]) == ("warmup_increase", 0)
+    (run,) = [r.run for r in offline.records(file) if r.HasField("run")]
+    assert (run.run_id, run.run_group) == (state.wandb["id"], "warmup_increase")
+    metrics = {r.metric.name: r.metric for r in offline.records(file) if r.HasField("metric")}
+    assert metrics["train_loss"].step_metric == "step"
+    assert metrics["full_gradient_norm"].step_metric == "epoch"
+    assert metrics["full_gradient_norm"].summary.min
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+
+
+def test_a_resumed_run_is_one_run_without_overlaps(
+    settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(*SHORT, "tracking=offline")
+    original = loop.Loop._measure
+
+    def stops(self: loop.Loop, stop: Any) -> None:
+        original(self, stop)
+        if self._position.epoch == 2:
+            raise Interrupted("SIGTERM")
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(loop.Loop, "_measure", stops)
+        train(config)
+    train(config)
+    folder = RunFolder(run_folder(config))
+    files = sorted(folder.path.glob("wandb/offline-run-*/*.wandb"))
+    assert len(files) == 2
+    assert len({r.run.run_id for f in files for r in offline.records(f) if r.HasField("run")}) == 1
+    assert mirrored(folder) == rows(folder)
+
+
+def test_without_a_login_offline_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    assert resolve_mode("auto") == "offline"
+    assert resolve_mode("online") == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert resolve_mode("auto") == "disabled"
