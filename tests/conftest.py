@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,7 @@ def settings(tmp_path: Path) -> Callable[..., DictConfig]:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``python train.py ...`` for real, its runs in a folder of the test's own."""
 
     def call(*arguments: str, root: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -51,4 +51,4 @@ def command(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProces
             timeout=300,
         )
 
-    yield call
+    return call

@@ -50,7 +50,7 @@ def test_the_headline_usage(command: Command, tmp_path: Path, settings: Any) -> 
     assert "3 of 3 runs have ended already" in again.stderr
 
 
-def test_all_schedulers_and_one_that_diverges(command: Command, tmp_path: Path) -> None:
+def test_all_schedulers_and_one_that_diverges(command: Command) -> None:
     line = ("-m", "scheduler=glob(*)", "scheduler.learning_rate.initial=0.1,1e30", *SMALL)
     result = command(*line, "scheduler/learning_rate=cosine")
     assert result.returncode == 0, result.stderr
@@ -70,7 +70,7 @@ def test_a_single_run_says_where_its_files_are(command: Command, tmp_path: Path)
     assert result.stdout == ""
 
 
-def test_a_sweep_is_interrupted_and_goes_on(tmp_path: Path, command: Command) -> None:
+def test_a_sweep_is_interrupted_and_goes_on(tmp_path: Path) -> None:
     line = ("-m", "seed=0,1,2", "model=mlp", "epochs=400", "hydra.launcher.workers=2")
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *line, f"root={tmp_path}/runs"],
