@@ -81,7 +81,11 @@ def test_starts_light(module: str, heavy: list[str]) -> None:
 
 
 def options(group: str) -> list[str]:
-    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+    folder = ROOT / "conf" / group
+    names = [path.relative_to(folder).with_suffix("") for path in folder.glob("*.yaml")]
+    if group == "scheduler":
+        names += [Path("extra") / path.stem for path in (folder / "extra").glob("*.yaml")]
+    return sorted(map(str, names))
 
 
 CHOICES = [

@@ -97,7 +97,6 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: ConstantBatch(initial=0), "initial must be at least 1, got 0"),
     (lambda: ConstantBatch(initial=1.5), "initial must be a whole number, got 1.5"),  # type: ignore[arg-type]
     (lambda: ExponentialBatch(initial=8, growth=0.5, interval=1), "growth must be at least 1"),
-    (lambda: ExponentialBatch(initial=8, interval=1), "give growth"),
     (lambda: ExponentialBatch(initial=8, final=4, interval=1), "final must be at least initial"),
     (lambda: ExponentialBatch(initial=8, growth=1, final=9, interval=1), "never reaches final"),
     (lambda: ExponentialBatch(initial=8, growth=2, interval=0), "interval must be at least 1"),
@@ -110,7 +109,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: Cosine(initial=0.1, minimum=0.2), "minimum must be at most initial"),
     (lambda: Exponential(initial=0.1, final=0.05, interval=1), "final must be at least initial"),
     (lambda: WarmupConstant(**W, peak=0.05), "peak must be at least initial"),
-    (lambda: WarmupConstant(**W), "give either peak"),
+    (lambda: WarmupConstant(**W, peak=0.2, growth=2), "give either peak"),
     (lambda: WarmupConstant(**{**W, "warmup_interval": 4}, peak=0.2), "must be shorter than"),
 ]
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from accelerando.data.images import BLOCK, Batches, Images, permutation
+from accelerando.data.images import BLOCK, Batches, Images
 from accelerando.models import Mlp
+from accelerando.randomness import permutation
 from accelerando.training.step import SgdStep
 
 RULES = [

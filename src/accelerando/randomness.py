@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 import numpy as np
+import numpy.typing as npt
 
 
 class Purpose(IntEnum):
@@ -25,6 +26,11 @@ class Purpose(IntEnum):
 def generator(seed: int, purpose: Purpose, epoch: int = 0) -> np.random.Generator:
     """NumPy generator for one purpose in one epoch."""
     return np.random.default_rng(_sequence(seed, purpose, epoch))
+
+
+def permutation(seed: int, epoch: int, examples: int) -> npt.NDArray[np.int64]:
+    """Order in which ``epoch`` uses its examples; the same for every scheduler."""
+    return generator(seed, Purpose.ORDER, epoch).permutation(examples)
 
 
 def torch_seed(seed: int, purpose: Purpose, epoch: int = 0) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from accelerando.data.source import Arrays
-from accelerando.randomness import Purpose, generator
+from accelerando.randomness import permutation
 
 BLOCK = 2048
 """Examples prepared at once: at small batches this is most of what a loader would cost."""
@@ -59,11 +59,6 @@ def on_device(arrays: Arrays, device: torch.device) -> tuple[Images, Images]:
         put(arrays.train_images, arrays.train_labels),
         put(arrays.test_images, arrays.test_labels),
     )
-
-
-def permutation(seed: int, epoch: int, examples: int) -> npt.NDArray[np.int64]:
-    """Order in which ``epoch`` uses its examples; the same for every scheduler."""
-    return generator(seed, Purpose.ORDER, epoch).permutation(examples)
 
 
 class Batches:

@@ -17,8 +17,11 @@ from accelerando.schedule.learning_rate import (
     Scaled,
 )
 from accelerando.schedule.moment import BatchSize, LearningRate, Moment, Progress, Setting
-from accelerando.schedule.plan import Plan
+from accelerando.schedule.plan import Plan, Terms
+from accelerando.schedule.sampler import BatchSampler
 from accelerando.schedule.scheduler import Scheduler
+from accelerando.schedule.seesaw import Seesaw
+from accelerando.schedule.theory import Bound, Problem, bound, crossing, growth_warning
 from accelerando.schedule.warmup import (
     WarmupConstant,
     WarmupCosine,
@@ -27,6 +30,8 @@ from accelerando.schedule.warmup import (
 )
 
 __all__ = [
+    "BatchSampler",
+    "Bound",
     "BatchSize",
     "Constant",
     "ConstantBatch",
@@ -42,12 +47,18 @@ __all__ = [
     "Moment",
     "Plan",
     "Polynomial",
+    "Problem",
     "Progress",
     "Scaled",
     "Scheduler",
+    "Seesaw",
     "Setting",
+    "Terms",
     "WarmupConstant",
     "WarmupCosine",
     "WarmupLinear",
     "WarmupPolynomial",
+    "bound",
+    "crossing",
+    "growth_warning",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from accelerando.checks import at_least, stage_fits, whole
-from accelerando.schedule.growth import staged_growth
+from accelerando.schedule.growth import Growth
 from accelerando.schedule.table import Table
 
 
@@ -52,9 +53,9 @@ class ExponentialBatch:
 
     Args:
         initial: examples per batch in the first stage, b_0, at least 1.
-        growth: factor from one stage to the next, δ, at least 1; 2 doubles.
+        growth: factor from one stage to the next, δ, at least 1.
         final: size of the last stage, b_final. Alone it sets the growth; with ``growth`` the
-            affine form lands on it.
+            affine form lands on it; with neither of them the size doubles.
         interval: length of a stage in epochs, at least 1.
         maximum: where given, larger sizes are clipped to it.
 
@@ -74,9 +75,9 @@ class ExponentialBatch:
     def __post_init__(self) -> None:
         whole("initial", self.initial, 1)
         whole("interval", self.interval, 1)
-        check_growth(self.initial, self.growth, self.final)
         if self.final is not None:
             whole("final", self.final, 1)
+        check_growth(self.initial, self.growth, self.final)
         if self.maximum is not None:
             whole("maximum", self.maximum, self.initial)
 
@@ -85,15 +86,17 @@ class ExponentialBatch:
         _fits("initial", self.initial, examples)
         _fits("final", self.final, examples)
 
+    def factor(self, epochs: int) -> float:
+        """δ, the factor from one stage to the next in a run of ``epochs``."""
+        return self._growth.factor(epochs)
+
+    @property
+    def _growth(self) -> Growth:
+        growth = 2 if self.growth is None and self.final is None else self.growth
+        return Growth(self.initial, growth, self.final, self.interval)
+
     def __call__(self, *, epoch: int, epochs: int) -> int:
-        value = staged_growth(
-            initial=self.initial,
-            growth=self.growth,
-            final=self.final,
-            interval=self.interval,
-            epoch=epoch,
-            epochs=epochs,
-        )
+        value = self._growth.value(epoch, epochs)
         return _clip(value, self.maximum)
 
 
@@ -106,7 +109,8 @@ class LinearBatch:
     Args:
         initial: examples per batch in the first stage, b_0, at least 1.
         growth: examples added from one stage to the next, c, at least 0.
-        final: size of the last stage; where it is given, ``growth`` is left out.
+        final: size of the last stage, in place of ``growth``; with neither of them ``initial``
+            examples are added.
         interval: length of a stage in epochs, at least 1.
         maximum: where given, larger sizes are clipped to it.
 
@@ -126,7 +130,7 @@ class LinearBatch:
     def __post_init__(self) -> None:
         whole("initial", self.initial, 1)
         whole("interval", self.interval, 1)
-        if (self.growth is None) == (self.final is None):
+        if self.growth is not None and self.final is not None:
             raise ValueError("give either growth (examples added per stage) or final, not both")
         if self.growth is not None:
             at_least("growth", self.growth, 0)
@@ -145,8 +149,7 @@ class LinearBatch:
         if self.final is not None:
             added = (self.final - self.initial) * stage / max(last, 1)
         else:
-            assert self.growth is not None
-            added = self.growth * stage
+            added = (self.initial if self.growth is None else self.growth) * stage
         return _clip(self.initial + added, self.maximum)
 
 
@@ -161,26 +164,28 @@ class ListedBatch:
     values: Sequence[tuple[int, int]]
 
     def __post_init__(self) -> None:
-        for _, size in Table(self.values).pairs:
+        for _, size in self._table.pairs:
             whole("a batch size of values", size, 1)
+
+    @cached_property
+    def _table(self) -> Table:
+        return Table(self.values)
 
     @property
     def initial(self) -> int:
         return int(self.values[0][1])
 
     def check(self, *, epochs: int, examples: int) -> None:
-        Table(self.values).check(epochs=epochs)
+        self._table.check(epochs=epochs)
         for _, size in self.values:
             _fits("a batch size of values", size, examples)
 
     def __call__(self, *, epoch: int, epochs: int) -> int:
-        return int(Table(self.values)(epoch))
+        return int(self._table(epoch))
 
 
 def check_growth(initial: float, growth: float | None, final: float | None) -> None:
     """Raise ValueError where growth and final do not make a growing sequence."""
-    if growth is None and final is None:
-        raise ValueError("give growth (factor per stage), final (value of the last stage) or both")
     if growth is not None:
         at_least("growth", growth, 1)
     if final is not None:

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 LARGEST = 2.0**62
 """Growth stops here: larger than any data set, and safe in floating point."""
 
 
-def staged_growth(
-    *,
-    initial: float,
-    growth: float | None,
-    final: float | None,
-    interval: int,
-    epoch: int,
-    epochs: int,
-) -> float:
-    """Value in ``epoch`` of something that grows by a factor every ``interval`` epochs.
+class Growth(NamedTuple):
+    """Something that grows by a factor every ``interval`` epochs.
 
     With m = epoch // interval and M = epochs / interval (not rounded):
 
@@ -29,17 +22,32 @@ def staged_growth(
     Never above ``final``. A run of one stage stays at ``initial``.
     Source: Umeda and Iiduka, arXiv 2409.08770.
     """
-    stage, stages = epoch // interval, epochs / interval
-    if final is None:
-        assert growth is not None
-        return min(initial * _power(growth, stage), LARGEST)
-    if stages <= 1 or final == initial:
-        return initial
-    if growth is None:
-        return min(initial * _power(final / initial, stage / (stages - 1)), final)
-    # written so that neither power can overflow on its own
-    top = _power(growth, stages - 1)
-    return min(initial + (final - initial) * (_power(growth, stage) - 1) / (top - 1), final)
+
+    initial: float
+    growth: float | None
+    final: float | None
+    interval: int
+
+    def value(self, epoch: int, epochs: int) -> float:
+        """v_m in ``epoch`` of a run of ``epochs``."""
+        stage, stages = epoch // self.interval, epochs / self.interval
+        factor = self.factor(epochs)
+        if self.final is None:
+            return min(self.initial * _power(factor, stage), LARGEST)
+        if stages <= 1 or self.final == self.initial:
+            return self.initial
+        if self.growth is None:
+            return min(self.initial * _power(factor, stage), self.final)
+        share = (_power(factor, stage) - 1) / (_power(factor, stages - 1) - 1)
+        return min(self.initial + (self.final - self.initial) * share, self.final)
+
+    def factor(self, epochs: int) -> float:
+        """Factor from one stage to the next; in the affine form that of its growing part."""
+        if self.growth is not None:
+            return self.growth
+        assert self.final is not None
+        stages = epochs / self.interval
+        return 1.0 if stages <= 1 else float((self.final / self.initial) ** (1 / (stages - 1)))
 
 
 def _power(base: float, exponent: float) -> float:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from accelerando.checks import at_least, number, positive, stage_fits, whole
 from accelerando.schedule.batch_size import check_growth
-from accelerando.schedule.growth import staged_growth
+from accelerando.schedule.growth import Growth
 from accelerando.schedule.moment import Moment
 from accelerando.schedule.table import Table
 
@@ -98,7 +99,7 @@ class Exponential(_FromInitial):
 
     In stage m = epoch // interval of M = epochs / interval: η_m = η_0 γ^m. With ``final`` alone
     γ = (η_max / η_0)^(1 / (M - 1)); with both, the affine form that lands on ``final``.
-    Never above ``final``.
+    Never above ``final``. With neither of them the run ends at twice ``initial``.
 
     Args:
         initial: rate of the first stage, η_0, above 0.
@@ -122,14 +123,16 @@ class Exponential(_FromInitial):
         stage_fits(self.interval, epochs)
 
     def __call__(self, moment: Moment) -> float:
-        return staged_growth(
-            initial=self.initial,
-            growth=self.growth,
-            final=self.final,
-            interval=self.interval,
-            epoch=moment.epoch,
-            epochs=moment.epochs,
-        )
+        return self._growth.value(moment.epoch, moment.epochs)
+
+    def factor(self, epochs: int) -> float:
+        """γ, the factor from one stage to the next in a run of ``epochs``."""
+        return self._growth.factor(epochs)
+
+    @property
+    def _growth(self) -> Growth:
+        final = 2 * self.initial if self.growth is None and self.final is None else self.final
+        return Growth(self.initial, self.growth, final, self.interval)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,14 +167,18 @@ class Listed:
     values: Sequence[tuple[int, float]]
 
     def __post_init__(self) -> None:
-        for _, rate in Table(self.values).pairs:
+        for _, rate in self._table.pairs:
             positive("a learning rate of values", rate)
 
+    @cached_property
+    def _table(self) -> Table:
+        return Table(self.values)
+
     def check(self, *, epochs: int) -> None:
-        Table(self.values).check(epochs=epochs)
+        self._table.check(epochs=epochs)
 
     def __call__(self, moment: Moment) -> float:
-        return Table(self.values)(moment.epoch)
+        return self._table(moment.epoch)
 
 
 def check_minimum(minimum: float, top_name: str, top: float) -> None:

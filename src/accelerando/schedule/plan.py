@@ -6,13 +6,26 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from accelerando.checks import whole
 from accelerando.schedule.moment import IntArray, LearningRate, Moment, Progress, Setting
 
 START = Progress()
+
+
+class Terms(NamedTuple):
+    """What the bound of Umeda and Iiduka (arXiv 2409.08770) needs of a schedule."""
+
+    bias: float
+    """B_T = 1 / Σ η_t."""
+    variance: float
+    """V_T = Σ (η_t² / b_t) / Σ η_t, b_t as scheduled."""
+    largest_rate: float
+    """η_max."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -83,6 +96,24 @@ class Plan:
             return Progress(progress.epoch + 1, 0, progress.step + 1)
         return Progress(progress.epoch, offset, progress.step + 1)
 
+    def at(self, epoch: int, offset: int) -> Progress:
+        """The position after ``offset`` examples of ``epoch``.
+
+        Raises:
+            ValueError: no step of this plan begins there.
+        """
+        if epoch == self.epochs and offset == 0:
+            return Progress(epoch, 0, self.total_steps)
+        whole("epoch", epoch, 0)
+        if (
+            epoch > self.epochs
+            or not 0 <= offset < self.examples
+            or offset % self.batch_sizes[epoch]
+        ):
+            raise ValueError(f"no step of this plan begins at epoch {epoch}, offset {offset}")
+        step = int(self.first_steps[epoch]) + offset // int(self.batch_sizes[epoch])
+        return Progress(epoch, offset, step)
+
     def positions(self, start: Progress = START) -> Iterator[Progress]:
         """Every position a step is made at, from ``start`` to the end of the run."""
         while start.epoch < self.epochs:
@@ -90,31 +121,53 @@ class Plan:
             start = self.advance(start)
 
     @cached_property
-    def _sums(self) -> tuple[float, float, float]:
-        rates, squares, largest = [], [], 0.0
-        for epoch, size in enumerate(self.batch_sizes):
-            rate = np.asarray(self._rate(epoch, np.arange(*self.first_steps[epoch : epoch + 2])))
-            # a rate that is constant within the epoch counts once for each of its steps
-            weight = int(self.steps[epoch]) if rate.ndim == 0 else 1
-            rates.append(weight * float(rate.sum()))
-            squares.append(weight * float((rate**2).sum()) / int(size))
-            largest = max(largest, float(rate.max()))
-        return math.fsum(rates), math.fsum(squares), largest
+    def _sums(self) -> npt.NDArray[np.float64]:
+        """Of each epoch Σ η_t, Σ η_t² / b_t and max η_t, shape (epochs, 3)."""
+        return np.array([self._sum(epoch, int(steps)) for epoch, steps in enumerate(self.steps)])
+
+    def _sum(self, epoch: int, steps: int) -> tuple[float, float, float]:
+        """Σ η_t, Σ η_t² / b_t and max η_t over the first ``steps`` steps of ``epoch``."""
+        first = int(self.first_steps[epoch])
+        rate = np.asarray(self._rate(epoch, np.arange(first, first + steps)))
+        # a rate that is constant within the epoch counts once for each of its steps
+        weight = steps if rate.ndim == 0 else 1
+        squares = weight * float((rate**2).sum()) / int(self.batch_sizes[epoch])
+        return weight * float(rate.sum()), squares, float(rate.max())
+
+    def terms(self, steps: int | None = None) -> Terms:
+        """What the paper's bound needs of the schedule's first ``steps`` steps, all if left out.
+
+        Raises:
+            ValueError: ``steps`` is below 1 or above the steps of the run.
+        """
+        steps = self.total_steps if steps is None else steps
+        whole("steps", steps, 1)
+        if steps > self.total_steps:
+            raise ValueError(
+                f"steps must be at most those of the run ({self.total_steps}), got {steps}"
+            )
+        whole_epochs = int(np.searchsorted(self.first_steps, steps, side="right")) - 1
+        rows = self._sums[:whole_epochs].tolist()
+        if rest := steps - int(self.first_steps[whole_epochs]):
+            rows.append(self._sum(whole_epochs, rest))
+        rates, squares, largest = zip(*rows, strict=True)
+        total = math.fsum(rates)
+        return Terms(1 / total, math.fsum(squares) / total, max(largest))
 
     @property
     def B_T(self) -> float:  # noqa: N802 - the paper's name
-        """Bias term of the bound, B_T = 1 / Σ η_t (Umeda and Iiduka, arXiv 2409.08770)."""
-        return 1 / self._sums[0]
+        """Bias term of the bound over the whole run; see ``Terms``."""
+        return self.terms().bias
 
     @property
     def V_T(self) -> float:  # noqa: N802 - the paper's name
-        """Variance term of the bound, V_T = Σ (η_t² / b_t) / Σ η_t, b_t as scheduled."""
-        return self._sums[1] / self._sums[0]
+        """Variance term of the bound over the whole run; see ``Terms``."""
+        return self.terms().variance
 
     @property
     def largest_rate(self) -> float:
         """η_max."""
-        return self._sums[2]
+        return self.terms().largest_rate
 
     def _rate(self, epoch: int, step: int | IntArray) -> float | npt.NDArray[np.float64]:
         size, first = int(self.batch_sizes[epoch]), int(self.batch_sizes[0])

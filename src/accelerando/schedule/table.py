@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -25,7 +26,7 @@ class Table:
             whole("an epoch of values", pair[0], 0)
             number("a value of values", pair[1])
         self.pairs = [(int(epoch), value) for epoch, value in pairs]
-        epochs = [epoch for epoch, _ in self.pairs]
+        self._epochs = epochs = [epoch for epoch, _ in self.pairs]
         if epochs[0] != 0 or any(a >= b for a, b in pairwise(epochs)):
             raise ValueError(f"the epochs of values must start at 0 and increase, got {epochs}")
 
@@ -37,4 +38,4 @@ class Table:
             )
 
     def __call__(self, epoch: int) -> float:
-        return float(next(value for begin, value in reversed(self.pairs) if begin <= epoch))
+        return float(self.pairs[bisect_right(self._epochs, epoch) - 1][1])

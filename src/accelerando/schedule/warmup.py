@@ -23,7 +23,8 @@ class WarmupConstant:
     Args:
         initial: first rate, η_0, above 0.
         peak: top of the warm-up, η_max, at least ``initial``.
-        growth: γ, at least 1, in place of the peak, which is then η_0 γ^((W - w) / w).
+        growth: γ, at least 1, in place of the peak, which is then η_0 γ^((W - w) / w); with neither
+            of them the peak is twice ``initial``.
         warmup_epochs: W, above ``warmup_interval``.
         warmup_interval: length of a stair in epochs, w, at least 1.
 
@@ -46,13 +47,15 @@ class WarmupConstant:
                 f"warmup_interval must be shorter than warmup_epochs ({self.warmup_epochs}), "
                 f"got {self.warmup_interval}"
             )
-        if (self.peak is None) == (self.growth is None):
-            raise ValueError("give either peak (top of the warm-up) or growth (per stair)")
+        if self.peak is not None and self.growth is not None:
+            raise ValueError(
+                "give either peak (top of the warm-up) or growth (per stair), not both"
+            )
         if self.growth is not None:
             at_least("growth", self.growth, 1)
             if self._stairs * math.log(self.growth) > math.log(1e300 / self.initial):
                 raise ValueError(f"growth must leave the peak finite, got {self.growth}")
-        elif number("peak", self.peak) < self.initial:
+        if self.peak is not None and number("peak", self.peak) < self.initial:
             raise ValueError(f"peak must be at least initial ({self.initial:g}), got {self.peak}")
 
     @property
@@ -64,7 +67,8 @@ class WarmupConstant:
         """The peak, η_max."""
         if self.peak is not None:
             return self.peak
-        assert self.growth is not None
+        if self.growth is None:
+            return 2 * self.initial
         return float(self.initial * self.growth**self._stairs)
 
     def check(self, *, epochs: int) -> None:
