@@ -15,10 +15,11 @@ from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
 from accelerando.commands import main
-from accelerando.compare.figure import draw, save
+from accelerando.compare.figure import draw
 from accelerando.compare.groups import comparable, group
 from accelerando.compare.load import Run, load
 from accelerando.config import run_folder
+from accelerando.plotting import save
 from accelerando.tracking.folder import RunFolder
 from test_run import train
 
@@ -107,7 +108,8 @@ def test_the_figure_draws_the_record(make: Make, tmp_path: Path) -> None:
             record["empirical_loss"].tolist()
         )
     assert len({line.get_color() for line in drawn.values()}) == 2
-    assert [path.name for path in save(figure, tmp_path / "a.png")] == ["a.png", "a.svg"]
+    with pytest.raises(UsageError, match="the ending must be one of"):
+        save(figure, tmp_path / "a.abc")
 
 
 def test_unfinished_runs_are_named_and_left_out(

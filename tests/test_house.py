@@ -28,6 +28,9 @@ ROOMS = [
     "training",
     "entry",
     "launch",
+    "composition",
+    "plotting",
+    "preview",
     "compare",
     "commands",
 ]
@@ -68,6 +71,8 @@ LIGHT = {
     "accelerando.schedule": ["torch", "hydra", "omegaconf", "wandb", "matplotlib", "pandas"],
     "accelerando.entry": ["torch", "wandb", "matplotlib", "pandas", "sklearn"],
     "accelerando.launch.sweep": ["torch", "wandb", "matplotlib", "pandas", "sklearn"],
+    "accelerando.preview.text": ["torch", "wandb", "pandas", "sklearn"],
+    "accelerando.commands.plan": ["torch", "wandb", "pandas", "sklearn", "matplotlib"],
     "accelerando.compare.load": ["torch", "wandb", "hydra"],
     "accelerando.compare.figure": ["torch", "wandb", "hydra"],
 }

@@ -18,7 +18,7 @@ from accelerando.checks import UsageError, at_least, whole
 
 if TYPE_CHECKING:  # built by their _target_, so that nothing is imported that a run does not use
     from accelerando.data.source import Source
-    from accelerando.schedule import Plan
+    from accelerando.schedule import Plan, Scheduler
 
 SCHEMA = 1
 """Raised when the same settings come to mean other results."""
@@ -146,11 +146,11 @@ def plan_of(config: DictConfig) -> Plan:
     Raises:
         UsageError: the schedule cannot be built, or does not fit the run.
     """
-    scheduler = build(config.scheduler)
+    scheduler: Scheduler = build(config.scheduler)
+    if config.epochs < 1:
+        raise UsageError(f"epochs must be at least 1, got {config.epochs}")
     try:
-        return scheduler.bind(  # type: ignore[no-any-return]
-            examples=config.dataset.examples, epochs=config.epochs
-        )
+        return scheduler.bind(examples=config.dataset.examples, epochs=config.epochs)
     except ValueError as error:
         raise UsageError(f"scheduler.{error}") from error
 
@@ -162,7 +162,6 @@ def check(config: DictConfig) -> Plan:
         UsageError: a setting is out of range; one line that says what is allowed.
     """
     try:
-        whole("epochs", config.epochs, 1)
         whole("seed", config.seed, 0)
         whole("measure.chunk", config.measure.chunk, 1)
         whole("tracking.every", config.tracking.every, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -11,21 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from accelerando.compare.groups import CASES, Group
+from accelerando.compare.groups import Group
+from accelerando.plotting import colours
 
 AXES = {"epochs": "epoch", "steps": "step", "examples": "examples"}
 """What can be on the x axis, and the record's name for it."""
-
-# Okabe and Ito's palette, told apart by colour-blind readers and in print
-_COLOURS = ("#0072B2", "#009E73", "#E69F00", "#D55E00")
-_OTHERS = ("#CC79A7", "#56B4E9", "#000000", "#999933", "#882255", "#44AA99")
-
-
-def colours(groups: Sequence[Group]) -> dict[str, str]:
-    """A colour for each group; the paper's cases have theirs in every figure."""
-    fixed = dict(zip(CASES, _COLOURS, strict=True))
-    others = [group.name for group in groups if group.name not in fixed]
-    return fixed | {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)}
 
 
 def draw(groups: Sequence[Group], *, x: str, title: str) -> Figure:
@@ -39,7 +28,7 @@ def draw(groups: Sequence[Group], *, x: str, title: str) -> Figure:
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False}):
         figure = Figure(figsize=(9, 7), layout="constrained")
         panels = figure.subplots(2, 2).flatten()
-        palette = colours(groups)
+        palette = colours([group.name for group in groups])
         _schedule(panels[0], groups, AXES[x], palette)
         wanted = (
             ("full_gradient_norm", "full gradient norm, minimum so far", True),
@@ -61,16 +50,6 @@ def draw(groups: Sequence[Group], *, x: str, title: str) -> Figure:
         figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
         figure.suptitle(title)
     return figure
-
-
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Write the figure as PNG and as SVG next to it; return both paths."""
-    paths = [path.with_suffix(".png"), path.with_suffix(".svg")]
-    for target in paths:
-        temporary = target.with_name(f".{target.name}")
-        figure.savefig(temporary, dpi=160, format=target.suffix[1:])
-        temporary.replace(target)
-    return paths
 
 
 def _schedule(panel: Axes, groups: Sequence[Group], x: str, palette: dict[str, str]) -> None:

@@ -12,18 +12,11 @@ import pandas as pd
 
 from accelerando.checks import UsageError
 from accelerando.compare.load import Run, differing
+from accelerando.plotting import CASES
 
 SAME = ("dataset", "model", "optimizer", "epochs", "measure")
 """What runs must share to be compared: data, model, budget and yardstick."""
 NOT_COMPARED = ("dataset.folder", "dataset.epochs")
-
-CASES = {
-    "decay_constant": "(i) constant batch, decaying rate",
-    "decay_increase": "(ii) increasing batch, decaying rate",
-    "increase_increase": "(iii) increasing batch, increasing rate",
-    "warmup_increase": "(iv) increasing batch, warm-up rate",
-}
-"""The paper's four cases."""
 
 
 class Spread(NamedTuple):

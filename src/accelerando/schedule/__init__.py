@@ -31,8 +31,8 @@ from accelerando.schedule.warmup import (
 
 __all__ = [
     "BatchSampler",
-    "Bound",
     "BatchSize",
+    "Bound",
     "Constant",
     "ConstantBatch",
     "Cosine",

@@ -114,6 +114,15 @@ class Plan:
         step = int(self.first_steps[epoch]) + offset // int(self.batch_sizes[epoch])
         return Progress(epoch, offset, step)
 
+    def after(self, steps: int) -> Progress:
+        """The position after ``steps`` steps of the run."""
+        epoch = int(np.searchsorted(self.first_steps, steps, side="right")) - 1
+        if epoch == self.epochs:
+            return Progress(epoch, 0, steps)
+        return Progress(
+            epoch, (steps - int(self.first_steps[epoch])) * int(self.batch_sizes[epoch]), steps
+        )
+
     def positions(self, start: Progress = START) -> Iterator[Progress]:
         """Every position a step is made at, from ``start`` to the end of the run."""
         while start.epoch < self.epochs:

@@ -1,9 +1,8 @@
-"""The ``accelerando`` command."""
+"""Compare the schedulers of finished runs in a table and a figure."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,41 +14,28 @@ from accelerando.checks import UsageError
 from accelerando.tracking.folder import FINISHED
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; a mistake of the user's is told in one line, with exit code 1."""
-    parser = argparse.ArgumentParser(prog="accelerando", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_compare(commands)
-    options = parser.parse_args(arguments)
-    try:
-        options.act(options)
-    except (UsageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-
-
-def _add_compare(commands: Any) -> None:
-    words = "compare the schedulers of finished runs in a table and a figure"
-    compare = commands.add_parser("compare", help=words, description=words)
-    compare.add_argument("folders", nargs="+", type=Path, help="folders with runs, such as runs/")
-    compare.add_argument("--x", default="epochs", choices=("epochs", "steps", "examples"))
-    compare.add_argument("--output", type=Path, help="figure; default FOLDER/comparison.png")
-    compare.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("folders", nargs="+", type=Path, help="folders with runs, such as runs/")
+    parser.add_argument("--x", default="epochs", choices=("epochs", "steps", "examples"))
+    parser.add_argument("--output", type=Path, help="figure; default FOLDER/comparison.png")
+    parser.add_argument(
         "--where",
         action="append",
         default=[],
         metavar="NAME=VALUE",
         help="only runs with this setting, such as epochs=100; may be given again",
     )
-    compare.set_defaults(act=_compare)
 
 
-def _compare(options: argparse.Namespace) -> None:
+def act(options: argparse.Namespace) -> None:
+    """Print the table and write the figure."""
     # imported here, as matplotlib takes a second that other commands need not spend
-    from accelerando.compare.figure import draw, save
+    from accelerando.compare.figure import draw
     from accelerando.compare.groups import comparable, group
     from accelerando.compare.load import load
     from accelerando.compare.table import table
+    from accelerando.plotting import save
 
     runs = [run for run in load(options.folders) if _chosen(run.config, options.where)]
     finished = [run for run in runs if run.state.status == FINISHED]
@@ -65,7 +51,9 @@ def _compare(options: argparse.Namespace) -> None:
     title = f"{first.model} on {first.dataset}, {first.epochs} epochs"
     console.print(table(groups, title))
     output = options.output or options.folders[0] / "comparison.png"
-    for path in save(draw(groups, x=options.x, title=title), output):
+    figure = draw(groups, x=options.x, title=title)
+    for path in (output.with_suffix(".png"), output.with_suffix(".svg")):
+        save(figure, path)
         console.print(f"figure  {path}", soft_wrap=True)
 
 
@@ -77,7 +65,3 @@ def _chosen(config: dict[str, Any], wanted: Sequence[str]) -> bool:
         if config[name] != yaml.safe_load(value):
             return False
     return True
-
-
-if __name__ == "__main__":
-    main()

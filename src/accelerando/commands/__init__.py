@@ -1,0 +1,35 @@
+"""The ``accelerando`` command: one file for each of its commands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from accelerando.checks import UsageError
+from accelerando.commands import compare, plan
+
+COMMANDS = (plan, compare)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; a mistake of the user's is told in one line, with exit code 1."""
+    parser = argparse.ArgumentParser(prog="accelerando", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        words = str(command.__doc__).splitlines()[0]
+        name = command.__name__.rpartition(".")[2]
+        part = commands.add_parser(name, help=words, description=words)
+        command.add_arguments(part)
+        part.set_defaults(act=command.act)
+    options, rest = parser.parse_known_args(arguments)
+    words = [word for word in rest if not word.startswith("-")]
+    if words != rest or (rest and not hasattr(options, "words")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if words:  # argparse takes words and options in one order only
+        options.words += words
+    try:
+        options.act(options)
+    except (UsageError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,5 @@
+"""``python -m accelerando.commands`` is ``accelerando``."""
+
+from accelerando.commands import main
+
+main()

@@ -1,0 +1,118 @@
+"""Show schedules before anything is trained: picture, steps, examples, terms of the bound."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from accelerando.checks import UsageError
+from accelerando.entry import explain
+from accelerando.preview.entries import Entry, entries
+from accelerando.preview.text import crossings, show
+from accelerando.schedule import Problem
+
+COLUMNS = ("epoch", "batch_size", "steps_in_epoch", "steps_so_far", "lr_first_step", "lr_last_step")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "words", nargs="*", metavar="OVERRIDE", help="as for train.py -m: 'scheduler=glob(*)'"
+    )
+    parser.add_argument(
+        "-m", "--multirun", action="store_true", help="may be given, changes nothing"
+    )
+    parser.add_argument("--examples", type=int, help="training examples, not the dataset's")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the schedules")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--csv", action="store_true", help="print a row per epoch")
+    output.add_argument("--json", action="store_true", help="print the totals")
+    theory = parser.add_argument_group("the paper's bound", "all three, or none")
+    theory.add_argument("--smoothness", type=float, help="L")
+    theory.add_argument("--variance", type=float, help="of the per-example gradient, σ²")
+    theory.add_argument("--gap", type=float, help="f(θ_0) - f*")
+    theory.add_argument(
+        "--crossing",
+        type=int,
+        metavar="STAGES",
+        help="also when one bound passes below another's, in runs of up to so many stages",
+    )
+
+
+def act(options: argparse.Namespace) -> None:
+    """Print and draw what was asked for."""
+    try:
+        found = entries(options.words, options.examples)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(explain(error)) from error
+    problem = _problem(options)
+    if options.csv:
+        _print_csv(found)
+    elif options.json:
+        totals = [_totals(entry) for entry in found]
+        print(json.dumps(totals[0] if len(totals) == 1 else totals, indent=1))
+    else:
+        console = Console(highlight=False, soft_wrap=False)
+        show(console, found, problem)
+        if options.crossing is not None:
+            if problem is None:
+                raise UsageError("--crossing needs --smoothness, --variance and --gap")
+            crossings(console, found, problem, stages=options.crossing)
+    if options.figure is not None:
+        from accelerando.plotting import save
+        from accelerando.preview.figure import draw
+
+        save(draw(found), options.figure)
+        print(f"figure  {options.figure}", file=sys.stderr)
+
+
+def _problem(options: argparse.Namespace) -> Problem | None:
+    values = {name: getattr(options, name) for name in ("smoothness", "variance", "gap")}
+    missing = [f"--{name}" for name, value in values.items() if value is None]
+    if len(missing) == len(values):
+        return None
+    if missing:
+        raise UsageError(f"the bound needs --smoothness, --variance and --gap: {missing} missing")
+    try:
+        return Problem(**values)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
+
+
+def _totals(entry: Entry) -> dict[str, object]:
+    plan = entry.plan
+    return {
+        "scheduler": entry.name,
+        "total_steps": plan.total_steps,
+        "total_examples": plan.total_examples,
+        "largest_batch": plan.largest_batch,
+        "B_T": plan.B_T,
+        "V_T": plan.V_T,
+    }
+
+
+def _print_csv(found: Sequence[Entry]) -> None:
+    many = len(found) > 1
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("scheduler", *COLUMNS) if many else COLUMNS)
+    for entry in found:
+        plan = entry.plan
+        for epoch in range(plan.epochs):
+            rates = plan.rates(epoch)
+            row = (
+                epoch,
+                int(plan.batch_sizes[epoch]),
+                int(plan.steps[epoch]),
+                int(plan.first_steps[epoch + 1]),
+                float(rates[0]),
+                float(rates[-1]),
+            )
+            writer.writerow((entry.name, *row) if many else row)

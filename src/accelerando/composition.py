@@ -1,0 +1,53 @@
+"""Settings from words of a command line, outside of train.py: its words mean the same here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+import accelerando
+from accelerando.config import register
+
+
+def conf_folder() -> Path:
+    """The folder of YAML files: in a checkout at its top, in an installed package inside it."""
+    package = Path(accelerando.__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parents[1] / "conf"
+
+
+def runs_of(words: Sequence[str]) -> list[DictConfig]:
+    """Settings of every run that ``python train.py -m WORDS`` would make, in its order."""
+    with _hydra():
+        return [compose("config", line) for line in _expand(words)]
+
+
+def expand(words: Sequence[str]) -> list[list[str]]:
+    """The overrides of every run that ``python train.py -m WORDS`` would make, in its order."""
+    with _hydra():
+        return _expand(words)
+
+
+def _expand(words: Sequence[str]) -> list[list[str]]:
+    loader = GlobalHydra.instance().config_loader()
+    config = loader.load_configuration("config", list(words), run_mode=RunMode.MULTIRUN)
+    params = config.hydra.sweeper.get("params") or {}
+    parser = OverridesParser.create(config_loader=loader)
+    overrides = parser.parse_overrides([*(f"{k}={v}" for k, v in params.items()), *words])
+    (lines,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    return [[word for word in line if not word.startswith("hydra.")] for line in lines]
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    register()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        yield

@@ -1,0 +1,175 @@
+"""Schedules in the terminal: a small picture, the totals, the terms of the bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from accelerando.preview.entries import Entry
+from accelerando.schedule import Plan, Problem, bound, crossing, growth_warning
+
+WIDTH, HEIGHT = 52, 4
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def show(console: Console, entries: Sequence[Entry], problem: Problem | None) -> None:
+    """Print everything there is to say of the schedules before they are run."""
+    for entry in entries:
+        _picture(console, entry)
+    for steps, titles in _budgets(entries).items():
+        console.print(_table(", ".join(titles), entries, steps, problem))
+    if problem is not None and (words := disagreement(entries, problem)):
+        console.print(f"note: {words}", soft_wrap=True)
+
+
+def _picture(console: Console, entry: Entry) -> None:
+    plan = entry.plan
+    console.print(f"[bold]{entry.name}[/bold]")
+    sizes = plan.batch_sizes.astype(float)
+    rates = np.array([plan.rates(epoch).mean() for epoch in range(plan.epochs)])
+    for title, values, log in (("batch size", sizes, True), ("learning rate", rates, False)):
+        rows = bars(values, log=log)
+        low, high = (f"{value:.4g}" for value in (values.min(), values.max()))
+        for number, row in enumerate(rows):
+            mark = high if number == 0 else low if number == HEIGHT - 1 else ""
+            console.print(f"{title if number == 0 else '':>14} {mark:>9} {row}", markup=False)
+    console.print(f"{'':>25}epoch 0{plan.epochs:>{WIDTH - 8}}")
+    warning = growth_warning(entry.scheduler, plan.epochs)
+    for note in [*plan.notes, *([warning] if warning else [])]:
+        console.print(f"note: {note}", soft_wrap=True)
+    console.print()
+
+
+def bars(values: npt.NDArray[np.float64], *, log: bool) -> list[str]:
+    """A bar chart of ``HEIGHT`` lines and ``WIDTH`` columns, highest line first.
+
+    >>> bars(np.array([1.0, 2.0, 4.0]), log=True)[0][::9]
+    '    ██'
+    """
+    columns = values[(np.arange(WIDTH) * len(values)) // WIDTH]
+    scaled = np.log(np.maximum(columns, 1e-300)) if log else columns
+    low, high = float(scaled.min()), float(scaled.max())
+    # the lowest value still shows: a bar of one eighth
+    span = high - low or 1.0
+    eighths = np.ceil(1 + (scaled - low) / span * (8 * HEIGHT - 1)).astype(int)
+    return [
+        "".join(_BLOCKS[min(8, max(0, int(e) - 8 * line))] for e in eighths)
+        for line in reversed(range(HEIGHT))
+    ]
+
+
+def _budgets(entries: Sequence[Entry]) -> dict[tuple[int, ...], list[str]]:
+    """Steps that each schedule takes within a budget, and what that budget is called."""
+    plans = [entry.plan for entry in entries]
+    budgets = {tuple(plan.total_steps for plan in plans): ["whole run"]}
+    if len(plans) == 1:
+        return budgets
+    epochs = min(plan.epochs for plan in plans)
+    steps = min(plan.total_steps for plan in plans)
+    examples = min(plan.total_examples for plan in plans)
+    for title, taken in (
+        (f"equal epochs ({epochs:,})", (int(plan.first_steps[epochs]) for plan in plans)),
+        (f"equal steps ({steps:,})", (steps for _ in plans)),
+        (f"equal examples ({examples:,})", (_steps_within(plan, examples) for plan in plans)),
+    ):
+        budgets.setdefault(tuple(taken), []).append(title)
+    return budgets
+
+
+def _steps_within(plan: Plan, examples: int) -> int:
+    epoch, offset = divmod(examples, plan.examples)
+    if epoch == plan.epochs:
+        return plan.total_steps
+    return max(1, int(plan.first_steps[epoch]) + offset // int(plan.batch_sizes[epoch]))
+
+
+def _table(
+    title: str, entries: Sequence[Entry], steps: Sequence[int], problem: Problem | None
+) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0)
+    table.add_column("scheduler", overflow="fold", min_width=17)
+    names = ["epochs", "steps", "examples", "largest\nbatch", "B_T", "V_T"]
+    for name in names + (["bound\nof the norm"] if problem else []):
+        table.add_column(name, justify="right")
+    for entry, count in zip(entries, steps, strict=True):
+        plan, position = entry.plan, entry.plan.after(count)
+        terms = plan.terms(count)
+        examples = position.epoch * plan.examples + position.offset
+        cells = [
+            f"{examples / plan.examples:.4g}",
+            f"{count:,}",
+            _short(examples),
+            f"{plan.batch_sizes[: position.epoch + bool(position.offset)].max():,}",
+            f"{terms.bias:.2e}",
+            f"{terms.variance:.2e}",
+        ]
+        if problem is not None:
+            cells.append(_bound(plan, count, problem))
+        table.add_row(entry.name, *cells)
+    return table
+
+
+def _short(count: int) -> str:
+    """A count in few digits.
+
+    >>> _short(143_700), _short(15_000_000)
+    ('143,700', '15.0 M')
+    """
+    return f"{count:,}" if count < 1e6 else f"{count / 1e6:,.1f} M"
+
+
+def _bound(plan: Plan, steps: int, problem: Problem) -> str:
+    try:
+        return f"{math.sqrt(bound(plan.terms(steps), problem).total):.3g}"
+    except ValueError:
+        return f"none: rate ≥\n2/L = {2 / problem.smoothness:.3g}"
+
+
+CLAIM = ("decay_constant", "decay_increase", "increase_increase", "warmup_increase")
+"""The paper's finding: each minimises the full gradient norm faster than the one before it."""
+
+
+def disagreement(entries: Sequence[Entry], problem: Problem) -> str | None:
+    """A sentence where the bound orders the paper's cases otherwise than the paper; else None."""
+    found = {}
+    for entry in entries:
+        if entry.name in CLAIM:
+            try:
+                found[entry.name] = bound(entry.plan.terms(), problem).total
+            except ValueError:
+                continue
+    claimed = [name for name in CLAIM if name in found]
+    by_bound = sorted(claimed, key=lambda name: -found[name])
+    if claimed == by_bound:
+        return None
+    return (
+        f"at this budget the bound falls in the order {' > '.join(by_bound)}, the paper's measured "
+        f"norms in the order {' > '.join(claimed)}: the bound is a guide, not a verdict"
+    )
+
+
+def crossings(console: Console, entries: Sequence[Entry], problem: Problem, *, stages: int) -> None:
+    """Print when the bound of each schedule passes below another's as stages are added."""
+    for first in entries:
+        for second in entries:
+            if first is second:
+                continue
+            epochs = crossing(
+                first.scheduler,
+                second.scheduler,
+                problem,
+                examples=first.plan.examples,
+                interval=first.interval,
+                stages=range(1, stages + 1),
+            )
+            if epochs is not None:
+                console.print(
+                    f"the bound of {first.name} passes below that of {second.name} at "
+                    f"{epochs} epochs (stages of {first.interval})"
+                )
