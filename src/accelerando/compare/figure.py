@@ -40,7 +40,7 @@ def draw(groups: Sequence[Group], *, x: str, title: str) -> Figure:
             panel.set_title(label)
             panel.spines["right"].set_visible(False)
             if column == "test_accuracy":
-                _cut_first_steep(panel)
+                _cut_first_climb(panel)
             else:
                 panel.set_yscale("log")
         for panel in panels:
@@ -71,11 +71,12 @@ def _schedule(panel: Axes, groups: Sequence[Group], x: str, palette: dict[str, s
     rates.set_ylim(bottom=0)
 
 
-def _cut_first_steep(panel: Axes) -> None:
-    """Leave out the climb of the first epochs, which would squeeze all that differs later."""
-    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in panel.lines])
-    bottom, top = np.quantile(values, [0.03, 1])
-    panel.set_ylim(bottom - 0.1 * (top - bottom) - 0.002, top + 0.1 * (top - bottom) + 0.002)
+def _cut_first_climb(panel: Axes) -> None:
+    """Leave out the climb of the first tenth, which would squeeze all that differs later."""
+    lines = [np.asarray(line.get_ydata(), float) for line in panel.lines]
+    values = np.concatenate([line[len(line) // 10 + 1 :] for line in lines])
+    margin = 0.1 * (values.max() - values.min()) + 0.002
+    panel.set_ylim(values.min() - margin, values.max() + margin)
 
 
 def _curves(

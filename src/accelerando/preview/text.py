@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,10 @@ def show(console: Console, entries: Sequence[Entry], problem: Problem | None) ->
         _picture(console, entry)
     for steps, titles in _budgets(entries).items():
         console.print(_table(", ".join(titles), entries, steps, problem))
-    if problem is not None and (words := disagreement(entries, problem)):
-        console.print(f"note: {words}", soft_wrap=True)
+    if problem is not None:
+        for words in (*_without_bound(entries, problem), disagreement(entries, problem)):
+            if words:
+                console.print(f"note: {words}", soft_wrap=True)
 
 
 def _picture(console: Console, entry: Entry) -> None:
@@ -128,7 +130,16 @@ def _bound(plan: Plan, steps: int, problem: Problem) -> str:
     try:
         return f"{math.sqrt(bound(plan.terms(steps), problem).total):.3g}"
     except ValueError:
-        return f"none: rate ≥\n2/L = {2 / problem.smoothness:.3g}"
+        return "none"
+
+
+def _without_bound(entries: Sequence[Entry], problem: Problem) -> Iterator[str]:
+    """Why a schedule has no bound over the whole run."""
+    for entry in entries:
+        try:
+            bound(entry.plan.terms(), problem)
+        except ValueError as error:
+            yield f"{entry.name}: {error}"
 
 
 CLAIM = ("decay_constant", "decay_increase", "increase_increase", "warmup_increase")

@@ -1,0 +1,59 @@
+"""The batch sampler inside torch's DataLoader, and the README's example."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from accelerando.schedule import BatchSampler, Constant, ExponentialBatch, Plan, Progress, Scheduler
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def make() -> Plan:
+    sizes = ExponentialBatch(initial=3, growth=2, interval=1)
+    return Scheduler(batch_size=sizes, learning_rate=Constant(initial=0.1)).bind(
+        examples=20, epochs=3
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_workers_and_prefetching_change_nothing(workers: int) -> None:
+    plan, data = make(), TensorDataset(torch.arange(20))
+    loader = DataLoader(
+        data, batch_sampler=BatchSampler(plan, seed=4), num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )  # fmt: skip
+    found = [batch.tolist() for (batch,) in loader]
+    assert found == list(BatchSampler(plan, seed=4))
+    assert [len(batch) for batch in found] == [3] * 6 + [2] + [6, 6, 6, 2] + [12, 8]
+    assert len(loader) == plan.total_steps
+
+
+def test_what_does_not_exist_is_refused() -> None:
+    plan = make()
+    with pytest.raises(ValueError, match="no step of this plan begins at epoch 1, offset 3"):
+        plan.at(1, 3)
+    with pytest.raises(ValueError, match="no step"):
+        plan.at(4, 0)
+    assert plan.at(3, 0) == Progress(3, 0, plan.total_steps)
+    assert list(BatchSampler(plan, seed=0, start=plan.at(3, 0))) == []
+    with pytest.raises(ValueError, match="rank must be below ranks"):
+        BatchSampler(plan, seed=0, rank=2, ranks=2)
+
+
+def test_the_example_of_the_readme_runs_without_hydra_and_wandb() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    (example,) = [block for block in blocks if "BatchSampler" in block]
+    assert len(example.strip().splitlines()) <= 15
+    check = "import sys; assert not {'hydra', 'wandb'} & set(sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{example}\n{check}"], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
