@@ -17,9 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="accelerando", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
-        words = str(command.__doc__).splitlines()[0]
+        summary = str(command.__doc__).splitlines()[0]
         name = command.__name__.rpartition(".")[2]
-        part = commands.add_parser(name, help=words, description=words)
+        part = commands.add_parser(name, help=summary, description=summary)
         command.add_arguments(part)
         part.set_defaults(act=command.act)
     options, rest = parser.parse_known_args(arguments)
