@@ -1,0 +1,64 @@
+"""The mean of per-example gradients over chunks, and how much they scatter, in one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Scatter(NamedTuple):
+    """Variance of the per-example gradient, E‖∇f_i(θ) - ∇f(θ)‖², with its standard error."""
+
+    variance: float
+    error: float
+
+
+class MeanGradient:
+    """Streams mean gradients of chunks into the mean over all examples.
+
+    With ḡ_k the mean gradient of chunk k, of c_k examples, and m_k, C_k those of all chunks up to
+    k, Welford's terms t_k = (C_{k-1} c_k / C_k) ‖ḡ_k - m_{k-1}‖², k = 2 … K, add up to
+    Σ c_k ‖ḡ_k - ḡ‖² without ḡ being known beforehand. For chunks of a random permutation each has
+    the expectation S² = Σ_i ‖g_i - ḡ‖² / (n - 1): their mean estimates it, and their spread says how
+    well (they are Helmert contrasts, so uncorrelated). Memory: one copy of the parameters, and one
+    tensor more for a moment where scatter is wanted.
+
+    Args:
+        parameters: tensors whose shapes the gradients have.
+        scatter: also measure the variance.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], *, scatter: bool) -> None:
+        self.mean = [torch.zeros_like(p) for p in parameters]
+        self._scatter, self._count = scatter, 0
+        self._terms: list[Tensor] = []
+
+    def add(self, gradients: Sequence[Tensor], count: int) -> None:
+        """Take in the mean gradient of a chunk of ``count`` examples."""
+        total = self._count + count
+        if self._scatter and self._count:
+            squares = [
+                torch.linalg.vector_norm(g - m, dtype=torch.float64).square()
+                for g, m in zip(gradients, self.mean, strict=True)
+            ]
+            self._terms.append(torch.stack(squares).sum() * (self._count * count / total))
+        # m + (g - m) c / C, in place
+        torch._foreach_lerp_(self.mean, list(gradients), count / total)
+        self._count = total
+
+    def scatter(self) -> Scatter:
+        """Variance of the per-example gradient and its standard error.
+
+        Raises:
+            ValueError: fewer than two chunks, or the scatter was not asked for.
+        """
+        if not self._terms:
+            raise ValueError("the variance needs at least two chunks: make chunk smaller")
+        terms = torch.stack(self._terms)
+        finite = (self._count - 1) / self._count
+        spread = float(terms.std()) if len(terms) > 1 else math.nan
+        return Scatter(float(terms.mean()) * finite, spread * finite / math.sqrt(len(terms)))
