@@ -23,8 +23,8 @@ class MeanGradient:
     With ḡ_k the mean gradient of chunk k, of c_k examples, and m_k, C_k those of all chunks up to
     k, Welford's terms t_k = (C_{k-1} c_k / C_k) ‖ḡ_k - m_{k-1}‖², k = 2 … K, add up to
     Σ c_k ‖ḡ_k - ḡ‖² without ḡ being known beforehand. For chunks of a random permutation each has
-    the expectation S² = Σ_i ‖g_i - ḡ‖² / (n - 1): their mean estimates it, and their spread says how
-    well (they are Helmert contrasts, so uncorrelated). Memory: one copy of the parameters, and one
+    the expectation S² = Σ_i ‖g_i - ḡ‖² / (n - 1): their mean estimates it, and their spread says
+    how well (they are Helmert contrasts, so uncorrelated). Memory: one copy of the parameters, and one
     tensor more for a moment where scatter is wanted.
 
     Args:

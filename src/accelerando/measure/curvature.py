@@ -11,4 +11,65 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from accelerando.measure.full_gradient import CHUNK
 from accelerando.measure.untouched import untouched
+
+TOLERANCE = 1e-3
+"""Relative; an estimate of L needs no more."""
+
+
+def sharpness(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    chunk: int = CHUNK,
+    batch_norm: str = "batch",
+    dtype: torch.dtype | None = None,
+    order: Tensor | None = None,
+    prepare: Callable[[Tensor], Tensor] | None = None,
+    pause: Callable[[], None] | None = None,
+    tolerance: float = TOLERANCE,
+) -> float:
+    """Largest (algebraic) eigenvalue of the Hessian of the empirical loss.
+
+    By Lanczos iteration (ARPACK, through SciPy) on Hessian-vector products, each a pass over the
+    whole set that differentiates twice. The arguments are those of ``full_gradient``, and the model
+    is left as it was just so. It starts from a fixed vector: the same call gives the same number.
+
+    Raises:
+        scipy.sparse.linalg.ArpackNoConvergence: it did not converge.
+    """
+    examples = len(labels)
+    indices = torch.arange(examples, device=labels.device) if order is None else order
+    parts = indices.tensor_split(-(-examples // chunk))
+    with untouched(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters):
+        sizes = [p.numel() for p in parameters]
+
+        def product(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+            flat = torch.as_tensor(vector.ravel(), dtype=parameters[0].dtype)
+            pieces = flat.to(labels.device).split(sizes)
+            direction = [v.view_as(p) for v, p in zip(pieces, parameters, strict=True)]
+            total = [torch.zeros_like(p) for p in parameters]
+            for part in parts:
+                if pause is not None:
+                    pause()
+                inputs = images[part] if prepare is None else prepare(images[part])
+                inputs = inputs if dtype is None else inputs.to(dtype)
+                loss = cross_entropy(forward(inputs), labels[part], reduction="sum") / examples
+                first = torch.autograd.grad(loss, parameters, create_graph=True)
+                # the Hessian times v is the gradient of ⟨∇f, v⟩
+                second = torch.autograd.grad(first, parameters, direction, materialize_grads=True)
+                torch._foreach_add_(total, second)
+            return torch.cat([t.flatten() for t in total]).double().cpu().numpy()
+
+        size = sum(sizes)
+        if size < 3:  # ARPACK wants more dimensions than that
+            dense = np.stack([product(column) for column in np.eye(size)])
+            return float(np.linalg.eigvalsh((dense + dense.T) / 2)[-1])
+        operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
+        start = np.random.default_rng(0).standard_normal(size)
+        values = eigsh(
+            operator, k=1, which="LA", v0=start, tol=tolerance, return_eigenvectors=False
+        )
+    return float(values[0])

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from accelerando.data.images import Images
-from accelerando.measure.full_gradient import CHUNK, untouched
+from accelerando.measure.full_gradient import CHUNK
+from accelerando.measure.untouched import untouched
 
 
 class Evaluation(NamedTuple):
@@ -23,7 +24,7 @@ def evaluate(model: nn.Module, data: Images) -> Evaluation:
     """Mean loss and accuracy of ``model`` in evaluation mode; nothing is left changed."""
     loss = torch.zeros((), dtype=torch.float64, device=data.labels.device)
     correct = torch.zeros((), dtype=torch.int64, device=data.labels.device)
-    with untouched(model, "running") as forward, torch.no_grad():
+    with untouched(model) as (forward, _), torch.no_grad():
         for part in torch.split(torch.arange(len(data), device=data.labels.device), CHUNK):
             images, labels = data.take(part)
             scores = forward(images)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import cross_entropy
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from accelerando.checks import whole
+from accelerando.measure.accumulate import MeanGradient
+from accelerando.measure.untouched import Forward, has_batch_norm, untouched
 
 CHUNK = 512
 """Examples per chunk, everywhere, unless a run says otherwise."""
@@ -21,17 +19,23 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class FullGradient:
-    """What one pass over the training set gives.
-
-    Args:
-        norm: ‖∇f(θ)‖, f the mean loss over all examples, each weighted 1/n.
-        loss: f(θ).
-        accuracy: share of examples whose largest output is their label.
-    """
+    """What one pass over the training set gives; None is what was not asked for."""
 
     norm: float
+    """‖∇f(θ)‖, f the mean loss over all examples, each weighted 1/n."""
     loss: float
+    """f(θ)."""
     accuracy: float
+    """Share of examples whose largest output is their label."""
+    per_layer: dict[str, float] | None = None
+    """Norm of each layer's part of the gradient, by the name of the module that holds it."""
+    variance: float | None = None
+    """σ² = E‖∇f_i(θ) - ∇f(θ)‖², the variance of the per-example gradient."""
+    variance_error: float | None = None
+    """Standard error of ``variance``; NaN from two chunks, which cannot tell."""
+    noise_scale: float | None = None
+    """σ² / ‖∇f(θ)‖², the simple noise scale (McCandlish et al., arXiv 1812.06162): at batches
+    well below it larger ones pay, well above it they hardly do."""
 
 
 def full_gradient(
@@ -41,16 +45,20 @@ def full_gradient(
     *,
     chunk: int = CHUNK,
     batch_norm: str = "batch",
+    per_layer: bool = False,
+    variance: bool = False,
+    dtype: torch.dtype | None = None,
     order: Tensor | None = None,
     prepare: Callable[[Tensor], Tensor] | None = None,
     pause: Callable[[], None] | None = None,
 ) -> FullGradient:
-    """Norm of the full gradient, empirical loss and accuracy in one pass.
+    """Norm of the full gradient, empirical loss, accuracy and more, in one pass.
 
     The model is measured in evaluation mode (no dropout), except that BatchNorm uses the
     statistics of each chunk where ``batch_norm`` is "batch". Parameters, their ``grad``, buffers,
     training mode and random states are left bitwise as they were. For a model without BatchNorm
-    the result does not depend on ``chunk``.
+    norm, loss and accuracy do not depend on ``chunk``. Besides one chunk's activations it needs
+    two copies of the parameters: the gradient of the chunk and the mean.
 
     Args:
         model: maps (examples, ...) to scores of shape (examples, classes).
@@ -58,21 +66,29 @@ def full_gradient(
         labels: int64, shape (n,).
         chunk: at most so many examples at a time, in equal chunks to within one example.
         batch_norm: "batch" (statistics of the chunk) or "running" (stored statistics).
+        per_layer: also the norm of every layer.
+        variance: also σ², its standard error and the noise scale, from how the chunks' gradients
+            scatter; the chunks must be those of a random order, so give one.
+        dtype: precision to compute in; left out: that of the parameters. Close to a stationary
+            point float32 cancels; torch.float64 is for that.
         order: permutation that composes the chunks, shape (n,); as given where left out.
         prepare: turns a chunk of ``images`` into what the model takes, normalisation for example.
         pause: called between chunks; what it raises ends the pass, and nothing was touched.
 
     Raises:
-        ValueError: a setting is out of range; the message says what is allowed.
+        ValueError: a setting is out of range, or the variance is asked for where it cannot be
+            had; the message says what is allowed.
 
     >>> import torch
     >>> from accelerando.measure import full_gradient
-    >>> model = torch.nn.Linear(2, 2)
-    >>> _ = torch.nn.init.zeros_(model.weight), torch.nn.init.zeros_(model.bias)
-    >>> images, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
-    >>> result = full_gradient(model, images, labels)
+    >>> model = torch.nn.Linear(2, 2, bias=False)
+    >>> _ = torch.nn.init.zeros_(model.weight)
+    >>> images, labels = torch.eye(2), torch.tensor([0, 1])
+    >>> result = full_gradient(model, images, labels, chunk=1, per_layer=True, variance=True)
     >>> round(result.norm, 4), round(result.loss, 4), result.accuracy
     (0.5, 0.6931, 0.5)
+    >>> round(result.variance, 4), round(result.noise_scale, 4), list(result.per_layer)
+    (0.25, 1.0, [''])
     """
     whole("chunk", chunk, 1)
     if batch_norm not in ("batch", "running"):
@@ -82,48 +98,58 @@ def full_gradient(
         raise ValueError(
             f"images and labels must be as many, at least 1: {len(images)}, {examples}"
         )
+    if variance and batch_norm == "batch" and has_batch_norm(model):
+        raise ValueError(
+            "the variance is that of per-example gradients, and BatchNorm couples the examples of a "
+            'chunk: use batch_norm="running", or a model without BatchNorm'
+        )
     indices = torch.arange(examples, device=labels.device) if order is None else order
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    total = [torch.zeros_like(p) for p in parameters]
+    parts = indices.tensor_split(-(-examples // chunk))
     loss = torch.zeros((), dtype=torch.float64, device=labels.device)
-    correct = torch.zeros((), dtype=torch.int64, device=labels.device)
-    with untouched(model, batch_norm) as forward:
-        for part in indices.tensor_split(-(-examples // chunk)):
+    right = torch.zeros((), dtype=torch.int64, device=labels.device)
+    with untouched(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters):
+        mean = MeanGradient(parameters, scatter=variance)
+        for part in parts:
             if pause is not None:
                 pause()
             inputs = images[part] if prepare is None else prepare(images[part])
-            targets = labels[part]
-            scores = forward(inputs)
-            part_loss = cross_entropy(scores, targets, reduction="sum")
-            gradients = torch.autograd.grad(part_loss / examples, parameters)
-            torch._foreach_add_(total, gradients)
-            loss += part_loss.detach()
-            correct += (scores.detach().argmax(1) == targets).sum()
-    norm = torch.stack([g.double().square().sum() for g in total]).sum().sqrt()
-    return FullGradient(float(norm), float(loss) / examples, int(correct) / examples)
+            inputs = inputs if dtype is None else inputs.to(dtype)
+            gradients, part_loss, part_right = _chunk(forward, parameters, inputs, labels[part])
+            mean.add(gradients, len(part))
+            loss += part_loss.double() * (len(part) / examples)
+            right += part_right
+    squares = [torch.linalg.vector_norm(g, dtype=torch.float64).square() for g in mean.mean]
+    norm = float(torch.stack(squares).sum().sqrt())
+    scatter = mean.scatter() if variance else None
+    return FullGradient(
+        norm=norm,
+        loss=float(loss),
+        accuracy=int(right) / examples,
+        per_layer=_by_layer(model, squares) if per_layer else None,
+        variance=None if scatter is None else scatter.variance,
+        variance_error=None if scatter is None else scatter.error,
+        noise_scale=None if scatter is None else _ratio(scatter.variance, norm**2),
+    )
 
 
-@contextmanager
-def untouched(model: nn.Module, batch_norm: str) -> Iterator[Callable[[Tensor], Tensor]]:
-    """A forward pass of ``model`` that leaves the model and all random states as they were.
+def _chunk(
+    forward: Forward, parameters: list[Tensor], inputs: Tensor, targets: Tensor
+) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+    """Gradient of the chunk's mean loss, that loss, and the number of right answers."""
+    scores = forward(inputs)
+    loss = cross_entropy(scores, targets)
+    gradients = torch.autograd.grad(loss, parameters)
+    return gradients, loss.detach(), (scores.detach().argmax(1) == targets).sum()
 
-    BatchNorm in training mode moves its running statistics: the pass moves copies of them.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=list(devices)), torch.enable_grad():
-        torch.manual_seed(0)
-        for module, _ in modes:
-            module.training = isinstance(module, _BatchNorm) and batch_norm == "batch"
-        if any(module.training for module, _ in modes):
-            buffers: dict[str, Any] = {name: b.clone() for name, b in model.named_buffers()}
 
-            def forward(inputs: Tensor) -> Tensor:
-                return functional_call(model, buffers, (inputs,))  # type: ignore[no-any-return]
-        else:
-            forward = model
-        try:
-            yield forward
-        finally:
-            for module, training in modes:
-                module.training = training
+def _by_layer(model: nn.Module, squares: list[Tensor]) -> dict[str, float]:
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    sums: dict[str, float] = {}
+    for name, square in zip(names, squares, strict=True):
+        layer = name.rpartition(".")[0]
+        sums[layer] = sums.get(layer, 0.0) + float(square)
+    return {layer: value**0.5 for layer, value in sums.items()}
+
+
+def _ratio(above: float, below: float) -> float:
+    return above / below if below > 0 else float("inf")
