@@ -24,8 +24,8 @@ class MeanGradient:
     k, Welford's terms t_k = (C_{k-1} c_k / C_k) ‖ḡ_k - m_{k-1}‖², k = 2 … K, add up to
     Σ c_k ‖ḡ_k - ḡ‖² without ḡ being known beforehand. For chunks of a random permutation each has
     the expectation S² = Σ_i ‖g_i - ḡ‖² / (n - 1): their mean estimates it, and their spread says
-    how well (they are Helmert contrasts, so uncorrelated). Memory: one copy of the parameters, and one
-    tensor more for a moment where scatter is wanted.
+    how well (they are Helmert contrasts, so uncorrelated). Memory: one copy of the parameters,
+    and one tensor more for a moment where scatter is wanted.
 
     Args:
         parameters: tensors whose shapes the gradients have.

@@ -48,7 +48,7 @@ def sharpness(
 
         def product(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
             flat = torch.as_tensor(vector.ravel(), dtype=parameters[0].dtype)
-            pieces = flat.to(labels.device).split(sizes)
+            pieces = torch.split(flat.to(labels.device), sizes)
             direction = [v.view_as(p) for v, p in zip(pieces, parameters, strict=True)]
             total = [torch.zeros_like(p) for p in parameters]
             for part in parts:

@@ -100,8 +100,8 @@ def full_gradient(
         )
     if variance and batch_norm == "batch" and has_batch_norm(model):
         raise ValueError(
-            "the variance is that of per-example gradients, and BatchNorm couples the examples of a "
-            'chunk: use batch_norm="running", or a model without BatchNorm'
+            "the variance is that of per-example gradients, and BatchNorm couples the examples of "
+            'a chunk: use batch_norm="running", or a model without BatchNorm'
         )
     indices = torch.arange(examples, device=labels.device) if order is None else order
     parts = indices.tensor_split(-(-examples // chunk))
