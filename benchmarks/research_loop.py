@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from accelerando.data.digits import Digits
 from accelerando.data.images import Images, on_device
+from accelerando.interruption import Interruption
 from accelerando.models import Cnn, Mlp
 from accelerando.schedule import Constant, ConstantBatch, Plan, Scheduler
 from accelerando.tracking.folder import RUNNING, RunFolder, State
@@ -67,7 +68,7 @@ def accelerando(model: nn.Module, data: tuple[Images, Images], plan: Plan, path:
     """The product's loop, writing its record and checkpoint."""
     folder = RunFolder(path)
     state = State(RUNNING, "", "digits", "", "", 0, plan.epochs, plan.total_steps)
-    recorder = Recorder(folder, state, (0, 0), [])
+    recorder = Recorder(folder, state, (0, 0))
     Loop(
         plan=plan,
         model=model,
@@ -81,6 +82,7 @@ def accelerando(model: nn.Module, data: tuple[Images, Images], plan: Plan, path:
         folder=folder,
         recorder=recorder,
         start=None,
+        stop=Interruption(),
     ).run()
     recorder.close()
 

@@ -44,6 +44,15 @@ def history(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def summary(path: Path) -> dict[str, Any]:
+    """The summary as it is at the end."""
+    found: dict[str, Any] = {}
+    for record in records(path):
+        if record.HasField("summary"):
+            found |= {i.key: json.loads(i.value_json) for i in record.summary.update}
+    return found
+
+
 def config(path: Path) -> dict[str, Any]:
     """The settings that were logged, as they are at the end."""
     found: dict[str, Any] = {}

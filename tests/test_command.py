@@ -65,29 +65,89 @@ def test_a_single_run_says_where_its_files_are(command: Command, tmp_path: Path)
     assert f"files    {folder}" in result.stderr
     assert "accelerando compare" in result.stderr
     assert {path.name for path in folder.iterdir()} == {
-        "config.yaml", "record.jsonl", "steps.jsonl", "state.json", "checkpoint.pt",
+        "config.yaml", "record.jsonl", "steps.jsonl", "state.json", "checkpoint.pt", ".lock",
     }  # fmt: skip
     assert result.stdout == ""
 
 
 def test_a_sweep_is_interrupted_and_goes_on(tmp_path: Path) -> None:
     line = ("-m", "seed=0,1,2", "model=mlp", "epochs=400", "hydra.launcher.workers=2")
-    process = subprocess.Popen(
+    process = start(tmp_path, *line)
+    wait_for(lambda: len(list((tmp_path / "runs").glob("*/*/*/record.jsonl"))) == 2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the runs as well
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert "2 interrupted, 1 not started" in errors
+    assert "the same command runs just the 3 that did not end" in errors
+    assert "Traceback" not in errors
+    assert set(states(tmp_path / "runs").values()) == {"interrupted"}
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3, 6])
+def test_an_interruption_while_starting_is_no_failure(tmp_path: Path, seconds: float) -> None:
+    process = start(tmp_path, "-m", "seed=0,1", "model=mlp", "epochs=2000")
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert "Traceback" not in errors
+    assert set(states(tmp_path / "runs").values()) <= {"interrupted"}
+
+
+def test_a_killed_run_fails_alone_and_goes_on_exactly(tmp_path: Path, settings: Any) -> None:
+    """SIGKILL of a worker; the rest of the sweep goes on, the same command makes it whole."""
+    line = ("-m", "seed=0,1", "model=mlp", "epochs=40", "checkpoint.seconds=0.2",
+            "hydra.launcher.workers=2")  # fmt: skip
+    process = start(tmp_path, *line)
+    folder = RunFolder(run_folder(settings("seed=1", "model=mlp", "epochs=40")))
+    wait_for(lambda: folder.checkpoint.exists())
+    state = folder.read_state()
+    assert state is not None
+    os.kill(state.environment["pid"], signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "1 finished, 1 failed" in errors
+    assert "killed by SIGKILL" in errors
+    again = start(tmp_path, *line)
+    _, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    whole = settings("seed=1", "model=mlp", "epochs=40", f"root={tmp_path}/whole")
+    train(whole)
+    assert same(folder, RunFolder(run_folder(whole)))
+
+
+def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
+    line = ("model=mlp", "epochs=2000")
+    first = start(tmp_path, *line)
+    wait_for(lambda: any((tmp_path / "runs").glob("*/*/*/record.jsonl")))
+    second = start(tmp_path, *line)
+    _, errors = second.communicate(timeout=60)
+    assert second.returncode == 1
+    assert f"is being worked on by process {first.pid}" in errors
+    first.send_signal(signal.SIGTERM)
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == 75, errors
+    assert set(states(tmp_path / "runs").values()) == {"interrupted"}
+
+
+def start(tmp_path: Path, *line: str) -> subprocess.Popen[str]:
+    """Start ``train.py`` in a process group of its own."""
+    return subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *line, f"root={tmp_path}/runs"],
         cwd=tmp_path,
         env={**os.environ, "WANDB_MODE": "disabled"},
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    """Wait until something has happened, at most a minute."""
     deadline = time.monotonic() + 60
-    while len(list((tmp_path / "runs").glob("*/*/*/record.jsonl"))) < 2:
+    while not happened():
         assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 75, errors
-    assert "2 interrupted, 1 not started" in errors
-    assert "the same command runs just the 3 that did not end" in errors
+        time.sleep(0.05)
 
 
 REFUSED = [
@@ -98,7 +158,20 @@ REFUSED = [
     (("-m", "seed=0,1", "epochs=2,0"), "epochs must be at least 1, got 0"),
     (("-m", "seed=0,1", "scheduler.batch_size.initial=8,5000"), "(1437), got 5000"),
     (("-m", "seed=range(0,0)"), "the sweep has no runs"),
-    (("-m", "seed="), "could not be converted to Integer (seed)"),
+    (("-m", "seed="), "An empty list of values makes no run: give at least one"),
+    (("-m", "seed=[]"), "An empty list of values makes no run: give at least one"),
+    (("seed=0,1",), "Ambiguous value for argument 'seed=0,1'"),
+    (("optimizer=adam",), "Could not find 'optimizer/adam' Available options in 'optimizer': sgd"),
+    (("scheduler/learning_rate=list",), "Missing mandatory value: learning_rate.values"),
+    (("scheduler.learning_rate=cosine",), "choose one with scheduler/learning_rate=NAME"),
+    (("dataset.examples=500",), "the data hold 1437 training images"),
+    (("+optimizer.lr=0.1",), "there is no setting optimizer.lr: known there are momentum"),
+    (("+foo=1",), "there is no setting foo: known there are checkpoint"),
+    (("model.widths=[0]",), "widths must be at least 1, got 0"),
+    (("-m", "model.widths=[8],[0]"), "widths must be at least 1, got 0"),
+    (("-m", "dataset.examples=1437,500"), "the data hold 1437 training images"),
+    (("-m", "seed=0", "hydra.launcher.workers=-1"), "hydra.launcher.workers must be at least 1"),
+    (("-m", "seed=0", "hydra.launcher.workers=two"), "hydra.launcher.workers must be a whole"),
     (("dataset=fashion_mnist", "dataset.folder=/nowhere"), "apt install dataset-fashion-mnist"),
     (("hardware=gpu", "hardware.device=abacus"), "hardware.device=abacus cannot be used"),
     (("-m", "seed=0,1", "hardware.device=abacus"), "hardware.device=abacus cannot be used"),
@@ -113,7 +186,7 @@ def test_mistakes_are_told_in_one_line(
     assert result.returncode == 1
     assert result.stderr.startswith("error: ")
     assert message in result.stderr
-    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) == 1
     assert not states(tmp_path / "runs")
 
 
@@ -121,7 +194,7 @@ def test_a_folder_that_cannot_be_written(command: Command, tmp_path: Path) -> No
     (tmp_path / "file").touch()
     result = command("seed=0", root=tmp_path / "file")
     assert result.returncode == 1
-    assert "Give a folder you can write to with root=DIR" in result.stderr
+    assert "Runs go to a folder of your choice: root=DIR" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

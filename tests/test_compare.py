@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,10 +120,33 @@ def test_unfinished_runs_are_named_and_left_out(
     folder = RunFolder(run_folder(settings("model=mlp", "epochs=2", "seed=1")))
     state = folder.read_state()
     assert state is not None
-    state.status = "interrupted"
+    state.status = "failed"
     folder.write_state(state)
+    folder.record.unlink()  # it failed before its first row
     main(["compare", str(tmp_path / "runs")])
-    assert f"left out, interrupted: {folder.path}" in capsys.readouterr().out
+    assert f"left out, failed: {folder.path}" in capsys.readouterr().out
+
+
+def test_a_run_given_twice_counts_once(make: Make, tmp_path: Path) -> None:
+    make("seed=0")
+    shutil.copytree(tmp_path / "runs", tmp_path / "copy")
+    (part,) = group(load([tmp_path / "runs", tmp_path / "runs", tmp_path / "copy"]))
+    assert len(part.runs) == 1
+
+
+def test_where_and_output(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make("scheduler=decay_constant", "scheduler=warmup_increase")
+    root = str(tmp_path / "runs")
+    main(["compare", root, "--where", "scheduler.learning_rate.warmup_epochs=2",
+          "--output", str(tmp_path / "a.b.pdf")])  # fmt: skip
+    table = capsys.readouterr().out
+    assert "warmup_increase" in table
+    assert "decay_constant" not in table
+    assert (tmp_path / "a.b.pdf").read_bytes().startswith(b"%PDF")
+    main(["compare", root, "--where", "scheduler.learning_rate.initial=1e-1"])
+    assert "decay_constant" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["compare", root, "--where", "nothing=1"])
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

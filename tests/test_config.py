@@ -35,7 +35,7 @@ def test_another_run(override: str, settings: Settings) -> None:
 
 def test_ids_stay_what_they_are(settings: Settings) -> None:
     """An id that changes makes all earlier runs strangers: raise SCHEMA only on purpose."""
-    assert run_id(settings()) == "4ee238a673"
+    assert run_id(settings()) == "f444e2033a"
 
 
 def test_the_folder_is_readable(settings: Settings) -> None:

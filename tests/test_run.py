@@ -9,17 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
 from accelerando.checks import UsageError
-from accelerando.config import plan_of, run_folder
+from accelerando.config import load, plan_of, run_folder
 from accelerando.interruption import Interrupted
 from accelerando.tracking.folder import RunFolder, State
 from accelerando.training import loop
-from accelerando.training.run import run
+from accelerando.training.run import run, seeded_model
 from accelerando.training.step import SgdStep
 
 Settings = Callable[..., DictConfig]
@@ -79,6 +80,34 @@ def test_the_record_follows_the_plan(settings: Settings) -> None:
     state = folder.read_state()
     assert state is not None
     assert state.full_gradient_norm == min(row["full_gradient_norm"] for row in record)
+
+
+@pytest.mark.parametrize("model", ["cnn", "cnn_bn"])
+def test_the_last_row_is_true_of_the_last_weights(model: str, settings: Settings) -> None:
+    """The record's numbers against float64 autograd on data normalised by hand."""
+    config = settings(*SHORT, f"model={model}", "epochs=2", "measure.batch_norm=running")
+    train(config)
+    folder = RunFolder(run_folder(config))
+    network = seeded_model(config).eval()
+    network.load_state_dict(weights(folder))
+    network.double()
+    arrays = load(config)
+    row, pixels = lines(folder.record)[-1], arrays.train_images.astype(np.float64)
+    losses = {}
+    for name, images, labels in (
+        ("train", arrays.train_images, arrays.train_labels),
+        ("test", arrays.test_images, arrays.test_labels),
+    ):
+        inputs = torch.tensor((images - pixels.mean()) / pixels.std())
+        scores, targets = network(inputs), torch.tensor(labels)
+        losses[name] = torch.nn.functional.cross_entropy(scores, targets)
+        right = float((scores.argmax(1) == targets).double().mean())
+        assert row[f"{name}_accuracy"] == pytest.approx(right)
+    gradients = torch.autograd.grad(losses["train"], list(network.parameters()))
+    norm = torch.cat([g.flatten() for g in gradients]).norm()
+    assert row["full_gradient_norm"] == pytest.approx(float(norm), rel=1e-5)
+    assert row["empirical_loss"] == pytest.approx(float(losses["train"].detach()), rel=1e-5)
+    assert row["test_loss"] == pytest.approx(float(losses["test"].detach()), rel=1e-5)
 
 
 def test_the_training_loss_is_the_mean_over_its_window(
@@ -176,8 +205,8 @@ def test_rows_after_the_last_checkpoint_are_made_again(
     train(whole)
     original = loop.Loop._measure
 
-    def dies(self: loop.Loop, stop: Any) -> None:
-        original(self, stop)
+    def dies(self: loop.Loop) -> None:
+        original(self)
         if self._position.epoch == 1:
             self._save()
         if self._position.epoch == 2:
@@ -216,6 +245,44 @@ def test_a_diverging_run_is_recorded_as_that(settings: Settings) -> None:
     assert (state.status, state.epoch) == ("diverged", 0)
     assert lines(folder.steps)[-1]["train_loss"] is None
     assert train(config).status == "diverged"  # it is not tried again
+
+
+def test_divergence_seen_by_the_measurement_keeps_the_minimum(settings: Settings) -> None:
+    config = settings(
+        "model=mlp", "epochs=2", "scheduler=decay_constant",
+        "scheduler.batch_size.initial=1437", "scheduler.learning_rate.initial=1e30",
+    )  # fmt: skip
+    state = train(config)
+    assert state.status == "diverged"
+    folder = RunFolder(run_folder(config))
+    first, *_, last = lines(folder.record)
+    assert last["full_gradient_norm"] is None
+    assert state.full_gradient_norm == first["full_gradient_norm"]
+    assert "NaN" not in folder.state.read_text()
+
+
+def test_a_state_is_true_as_soon_as_a_run_goes_on(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(*SHORT)
+    original = loop.Loop._measure
+
+    def stops(self: loop.Loop) -> None:
+        original(self)
+        if self._position.epoch == 2:
+            raise Interrupted("SIGTERM")
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(loop.Loop, "_measure", stops)
+        train(config)
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(loop.Loop, "run", lambda self: self._stop._set(signal.SIGTERM, None)
+                        or self._stop.pause())  # fmt: skip
+        train(config)
+    state = RunFolder(run_folder(config)).read_state()
+    assert state is not None
+    assert (state.epoch, state.message) == (2, "by SIGTERM")
+    assert state.full_gradient_norm is not None
 
 
 def test_a_damaged_checkpoint_is_reported_and_nothing_lost(settings: Settings) -> None:

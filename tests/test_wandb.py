@@ -40,7 +40,6 @@ def test_the_offline_file_holds_exactly_the_record(
     folder = RunFolder(run_folder(config))
     assert mirrored(folder) == rows(folder)
     (file,) = folder.path.glob("wandb/offline-run-*/*.wandb")
-    assert str(file.parent) == state.wandb["files"]
     assert state.wandb["id"].startswith(f"{state.run}-")
     logged = offline.config(file)
     assert logged["hydra"] == OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True)
@@ -60,8 +59,8 @@ def test_a_resumed_run_is_one_run_without_overlaps(
     config = settings(*SHORT, "tracking=offline")
     original = loop.Loop._measure
 
-    def stops(self: loop.Loop, stop: Any) -> None:
-        original(self, stop)
+    def stops(self: loop.Loop) -> None:
+        original(self)
         if self._position.epoch == 2:
             raise Interrupted("SIGTERM")
 
@@ -74,6 +73,10 @@ def test_a_resumed_run_is_one_run_without_overlaps(
     assert len(files) == 2
     assert len({r.run.run_id for f in files for r in offline.records(f) if r.HasField("run")}) == 1
     assert mirrored(folder) == rows(folder)
+    assert [offline.summary(file)["status"] for file in files] == ["interrupted", "finished"]
+    state = folder.read_state()
+    assert state is not None
+    assert offline.summary(files[1])["minimum_full_gradient_norm"] == state.full_gradient_norm
 
 
 def test_without_a_login_offline_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from accelerando.checks import UsageError, at_least, whole
 
 if TYPE_CHECKING:  # built by their _target_, so that nothing is imported that a run does not use
-    from accelerando.data.source import Source
+    from accelerando.data.source import Arrays, Source
     from accelerando.schedule import Plan, Scheduler
 
 SCHEMA = 1
@@ -140,12 +140,31 @@ def source_of(config: DictConfig) -> Source:
     return build(config.dataset, leave_out=("name", "epochs"))  # type: ignore[no-any-return]
 
 
+def load(config: DictConfig) -> Arrays:
+    """The run's data in memory.
+
+    Raises:
+        UsageError: they are not to be had, damaged, or not what the settings say.
+    """
+    try:
+        return source_of(config).load()
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(f"dataset: {error}") from error
+
+
 def plan_of(config: DictConfig) -> Plan:
     """The run's schedule, fitted to its length and data.
 
     Raises:
         UsageError: the schedule cannot be built, or does not fit the run.
     """
+    for shape in ("batch_size", "learning_rate"):
+        value = config.scheduler[shape]
+        if not isinstance(value, DictConfig):
+            raise UsageError(
+                f"scheduler.{shape} is a shape, got {value!r}: choose one with "
+                f"scheduler/{shape}=NAME, set its values with scheduler.{shape}.initial=VALUE"
+            )
     scheduler: Scheduler = build(config.scheduler)
     if config.epochs < 1:
         raise UsageError(f"epochs must be at least 1, got {config.epochs}")
@@ -173,6 +192,7 @@ def check(config: DictConfig) -> Plan:
         raise UsageError(str(error)) from error
     if config.optimizer.nesterov and config.optimizer.momentum == 0:
         raise UsageError("optimizer.nesterov needs optimizer.momentum above 0, got 0")
+    _check_names(config, RunConfig)
     plan = plan_of(config)
     try:
         source_of(config).prepare()
@@ -181,11 +201,24 @@ def check(config: DictConfig) -> Plan:
     return plan
 
 
+def _check_names(config: DictConfig, schema: Any, prefix: str = "") -> None:
+    """Raise UsageError where ``+name=value`` added a setting that nothing reads."""
+    known = {part.name: part for part in fields(schema)}
+    for name in map(str, config):
+        if name not in known and name != "hydra":
+            raise UsageError(
+                f"there is no setting {prefix}{name}: known there are {', '.join(sorted(known))}"
+            )
+        if name in known and is_dataclass(known[name].default_factory):
+            _check_names(config[name], known[name].default_factory, f"{prefix}{name}.")
+
+
 def run_id(config: DictConfig) -> str:
     """Hash of the settings that change results, and of no others.
 
     Hardware, tracking, checkpoint cadence and paths are left out, and so are names and values that
-    are not set: a setting added later that defaults to null keeps the ids of older runs.
+    are not set (null, false, or an empty list): a setting added later that is off by default keeps
+    the ids of older runs.
     """
     tree = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     assert isinstance(tree, dict)
@@ -202,14 +235,18 @@ def run_id(config: DictConfig) -> str:
 _NOT_RESULTS = {
     "model": ("name",),
     "dataset": ("name", "epochs", "folder"),
-    "scheduler": ("name", "case"),
+    "scheduler": ("name",),
 }
 
 
 def _canonical(value: Any) -> Any:
     """The same text for the same settings: 1.0 is 1, what is not set is left out."""
     if isinstance(value, dict):
-        return {k: _canonical(v) for k, v in value.items() if v is not None}
+        return {
+            k: _canonical(v)
+            for k, v in value.items()
+            if v is not None and v is not False and v != []
+        }
     if isinstance(value, list):
         return [_canonical(item) for item in value]
     if isinstance(value, float) and value.is_integer():

@@ -24,6 +24,9 @@ from accelerando.tracking.folder import State
 FAILURE, INTERRUPTED = 1, 75
 """Exit codes; 75 (EX_TEMPFAIL): the same command goes on with the run."""
 
+MISTAKES = (UsageError, HydraException, OmegaConfBaseException, OSError)
+"""What is told in one line; anything else is a defect, and its traceback is wanted."""
+
 register()
 
 
@@ -60,24 +63,40 @@ def command_line() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits by itself
     try:
         yield
-    except (UsageError, HydraException, OmegaConfBaseException, OSError) as error:
+    except KeyboardInterrupt:
+        stop("interrupted", INTERRUPTED)
+    except MISTAKES as error:
         if full:
             raise
         stop(f"error: {explain(error)}", FAILURE)
 
 
 def explain(error: BaseException) -> str:
-    """What was given, what is allowed, what to do."""
+    """What was given, what is allowed, what to do: in one line."""
     cause = error.__cause__
     if isinstance(error, HydraException) and isinstance(cause, OmegaConfBaseException):
-        names = _known_names(cause)
-        first = str(error).splitlines()[0]
+        names, first = _known_names(cause), str(error).splitlines()[0]
         if names:
             return f"{first} Known there: {', '.join(names)}"
-        return f"{first} {str(cause).splitlines()[0]} ({cause.full_key})"
+        return f"{first}: {_first_line(cause)} ({cause.full_key}).{_hint(cause)}"
+    if isinstance(error, OmegaConfBaseException):
+        return f"{_first_line(error)} ({error.full_key})"
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}. Give a folder you can write to with root=DIR"
-    return str(error)
+        return f"{error.filename}: {error.strerror}. Runs go to a folder of your choice: root=DIR"
+    # Hydra lists the options a line each, then where it looked for them
+    lines = str(error).split("Config search path:")[0].split("Set the environment variable")[0]
+    words = [line.strip() for line in lines.splitlines() if line.strip()]
+    return " ".join(words)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0].removesuffix(".")
+
+
+def _hint(error: OmegaConfBaseException) -> str:
+    if "''" in str(error) or "[]" in str(error):
+        return " An empty list of values makes no run: give at least one, such as seed=0,1,2"
+    return ""
 
 
 def _known_names(error: OmegaConfBaseException) -> list[str]:
@@ -97,8 +116,8 @@ def train(config: DictConfig) -> float | None:
         state = run(config, list(hydra.overrides.task), console)
     except Interrupted as signal:
         stop(f"interrupted by {signal}, saved: the same command goes on from here", INTERRUPTED)
-    except UsageError as error:  # not left to Hydra, which would add a line of its own
-        stop(f"error: {error}", FAILURE)
+    except MISTAKES as error:  # not left to Hydra, which would add a line of its own
+        stop(f"error: {explain(error)}", FAILURE)
     if hydra.mode == RunMode.RUN:
         _conclude(config, state, console)
     return state.full_gradient_norm
@@ -111,8 +130,8 @@ def _conclude(config: DictConfig, state: State, console: Console) -> None:
         + (f" ({state.message})" if state.message else "")
     )
     console.print(f"files    {run_folder(config)}")
-    console.print(f"compare  accelerando compare {config.root}")
+    console.print(f"compare  accelerando compare {run_folder(config).parents[1]}")
     if state.wandb.get("mode") == "offline":
-        console.print(f"W&B      wandb sync {state.wandb['files']}")
+        console.print(f"W&B      wandb sync {run_folder(config)}/wandb/offline-run-*")
     elif state.wandb.get("url"):
         console.print(f"W&B      {state.wandb['url']}")

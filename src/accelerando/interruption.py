@@ -12,7 +12,10 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Within it SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 set a flag; a second SIGINT ends at once."""
+    """Within it SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 set a flag; a second SIGINT ends at once.
+
+    Signals reach the main thread alone; elsewhere it sets nothing.
+    """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
@@ -13,12 +14,19 @@ from rich.console import Console
 from accelerando.checks import UsageError
 from accelerando.tracking.folder import FINISHED
 
+if TYPE_CHECKING:
+    from accelerando.compare.load import Run
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("folders", nargs="+", type=Path, help="folders with runs, such as runs/")
     parser.add_argument("--x", default="epochs", choices=("epochs", "steps", "examples"))
-    parser.add_argument("--output", type=Path, help="figure; default FOLDER/comparison.png")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="figure, .png, .svg or .pdf; default: FOLDER/comparison.png and .svg",
+    )
     parser.add_argument(
         "--where",
         action="append",
@@ -37,7 +45,7 @@ def act(options: argparse.Namespace) -> None:
     from accelerando.compare.table import table
     from accelerando.plotting import save
 
-    runs = [run for run in load(options.folders) if _chosen(run.config, options.where)]
+    runs = _chosen(load(options.folders), options.where)
     finished = [run for run in runs if run.state.status == FINISHED]
     console = Console()
     for run in runs:
@@ -50,18 +58,26 @@ def act(options: argparse.Namespace) -> None:
     first = finished[0].state
     title = f"{first.model} on {first.dataset}, {first.epochs} epochs"
     console.print(table(groups, title))
-    output = options.output or options.folders[0] / "comparison.png"
     figure = draw(groups, x=options.x, title=title)
-    for path in (output.with_suffix(".png"), output.with_suffix(".svg")):
+    default = options.folders[0] / "comparison.png"
+    for path in [options.output] if options.output else [default, default.with_suffix(".svg")]:
         save(figure, path)
         console.print(f"figure  {path}", soft_wrap=True)
 
 
-def _chosen(config: dict[str, Any], wanted: Sequence[str]) -> bool:
+def _chosen(runs: Sequence[Run], wanted: Sequence[str]) -> list[Run]:
+    """The runs whose settings are as ``wanted`` says, each word NAME=VALUE."""
     for text in wanted:
         name, equals, value = text.partition("=")
-        if not equals or name not in config:
-            raise UsageError(f"--where {text}: give NAME=VALUE, NAME one of {', '.join(config)}")
-        if config[name] != yaml.safe_load(value):
-            return False
-    return True
+        known = {key for run in runs for key in run.config}
+        if not equals or name not in known:
+            raise UsageError(f"--where {text}: give NAME=VALUE, NAME one of {', '.join(known)}")
+        runs = [run for run in runs if name in run.config and _equal(run.config[name], value)]
+    return list(runs)
+
+
+def _equal(setting: Any, text: str) -> bool:
+    if isinstance(setting, (int, float)) and not isinstance(setting, bool):
+        with suppress(ValueError):  # YAML takes 1e-1 for a word
+            return float(text) == setting
+    return bool(yaml.safe_load(text) == setting)

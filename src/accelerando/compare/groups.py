@@ -16,7 +16,7 @@ from accelerando.plotting import CASES
 
 SAME = ("dataset", "model", "optimizer", "epochs", "measure")
 """What runs must share to be compared: data, model, budget and yardstick."""
-NOT_COMPARED = ("dataset.folder", "dataset.epochs")
+NOT_COMPARED = ("dataset.folder", "dataset.epochs", "dataset._target_", "model._target_")
 
 
 class Spread(NamedTuple):
@@ -92,17 +92,22 @@ def comparable(runs: Sequence[Run]) -> None:
     found = {k: v for k, v in differing(runs, SAME).items() if k not in NOT_COMPARED}
     if found:
         words = "; ".join(f"{name}: {', '.join(map(str, v))}" for name, v in found.items())
-        name, values = next(iter(found.items()))
+        # what a reader would choose by: a name where there is one
+        name = min(found, key=lambda key: not key.endswith(".name"))
+        folders = ", ".join(sorted({str(run.path.parents[1]) for run in runs}))
         raise UsageError(
-            f"these runs differ in more than scheduler and seed ({words}): give one folder, or "
-            f"choose with --where, for example --where {name}={values[0]}"
+            f"these runs differ in more than scheduler and seed ({words}): give one of the folders "
+            f"{folders}, or choose with --where, for example --where {name}={found[name][0]}"
         )
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
-    """Runs by scheduler, the paper's cases first; same name but other settings: other groups."""
+    """Runs by scheduler, the paper's cases first; same name but other settings: other groups.
+
+    Copies of one run, in several folders, count once.
+    """
     by_name: dict[str, list[Run]] = {}
-    for run in runs:
+    for run in {run.state.run: run for run in runs}.values():
         by_name.setdefault(run.state.scheduler, []).append(run)
     order = [*CASES, *sorted(set(by_name) - set(CASES))]
     return [part for name in order if name in by_name for part in _split(name, by_name[name])]

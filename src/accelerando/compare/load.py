@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,29 @@ class Run:
         path: its folder.
         state: what became of it.
         config: its settings, each under its full name: ``scheduler.batch_size.initial``.
-        record: a row per measurement, indexed by step.
     """
 
     path: Path
     state: State
     config: dict[str, Any]
-    record: pd.DataFrame
+
+    @cached_property
+    def record(self) -> pd.DataFrame:
+        """A row per measurement.
+
+        Raises:
+            UsageError: the file is missing or damaged.
+        """
+        path = RunFolder(self.path).record
+        try:
+            # not pandas.read_json, which rounds the last digit
+            return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
+        except (ValueError, OSError) as error:
+            raise UsageError(f"{path} cannot be read: {error}") from error
 
 
-def load(folders: Iterable[Path]) -> list[Run]:
-    """Every run at or below ``folders``, in the order of their paths.
+def load(folders: Sequence[Path]) -> list[Run]:
+    """Every run at or below ``folders``, each once, in the order of their paths.
 
     Raises:
         UsageError: a folder does not exist or holds no run, or a file is damaged.
@@ -43,7 +56,8 @@ def load(folders: Iterable[Path]) -> list[Run]:
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder: give one that holds runs, such as runs/")
         for path in sorted(folder.rglob("state.json")):
-            runs[path.parent] = _read(RunFolder(path.parent))
+            if path.parent.resolve() not in runs:
+                runs[path.parent.resolve()] = _read(RunFolder(path.parent))
     if not runs:
         given = ", ".join(map(str, folders))
         raise UsageError(f"no runs in {given}: make some with `python train.py`")
@@ -54,13 +68,9 @@ def _read(folder: RunFolder) -> Run:
     try:
         state = folder.read_state()
         assert state is not None
-        config = flat(yaml.safe_load(folder.config.read_text()))
-        # not pandas.read_json, which rounds the last digit
-        lines = folder.record.read_text().splitlines()
-        record = pd.DataFrame([json.loads(line) for line in lines])
-    except (ValueError, OSError, yaml.YAMLError) as error:
+        return Run(folder.path, state, flat(yaml.safe_load(folder.config.read_text())))
+    except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"{folder.path} cannot be read: {error}") from error
-    return Run(folder.path, state, config, record)
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,10 +35,16 @@ class Job:
 
 @dataclass
 class Ended:
-    """How a job ended: its exit code (negative: the signal that ended it), and what it returned."""
+    """How a job ended."""
 
     code: int
+    """Exit code; negative: the signal that ended it."""
     value: Any = None
+    """What it returned, small enough for a pipe (64 KiB)."""
+    started: float = field(default=0.0, compare=False)
+    """When its process was started, as ``time.time`` tells it."""
+    asked: bool = field(default=False, compare=False)
+    """Whether it had been asked to stop."""
 
 
 class Watch(Protocol):
@@ -43,13 +53,6 @@ class Watch(Protocol):
     def poll(self, running: Sequence[Job]) -> None: ...
 
     def ended(self, job: Job, how: Ended) -> None: ...
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_jobs(
@@ -61,53 +64,77 @@ def run_jobs(
     killed does not touch the others. SIGINT or SIGTERM asks the running jobs to stop, starts no
     other, and waits; a second SIGINT ends at once. Jobs that were not started give None.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", *preload])
+    context = _server(preload)
     waiting = list(enumerate(jobs))[::-1]
-    running: dict[int, tuple[int, Any, Connection]] = {}
+    running: dict[int, Running] = {}
     results: list[Ended | None] = [None] * len(jobs)
-    asked = False
     try:
         with Interruption() as stop:
             while running or (waiting and not stop.received):
                 while waiting and len(running) < workers and not stop.received:
-                    number, job = waiting.pop()
-                    process, results_from = _start(context, job)
-                    running[process.sentinel] = number, process, results_from
-                if stop.received and not asked:
-                    asked = True
-                    for _, process, _ in running.values():
-                        process.terminate()
+                    started = _start(context, *waiting.pop())
+                    running[started.process.sentinel] = started
+                if stop.received:
+                    for job in running.values():
+                        job.ask_to_stop()
                 for sentinel in wait(list(running), timeout=POLL):
                     assert isinstance(sentinel, int)
-                    number, process, results_from = running.pop(sentinel)
-                    results[number] = ended = _collect(process, results_from)
-                    watch.ended(jobs[number], ended)
-                watch.poll([jobs[number] for number, _, _ in running.values()])
+                    job = running.pop(sentinel)
+                    results[job.number] = ended = job.collect()
+                    watch.ended(jobs[job.number], ended)
+                watch.poll([jobs[job.number] for job in running.values()])
     finally:
-        for _, process, _ in running.values():
-            process.kill()
+        for job in running.values():
+            job.process.kill()
     return results
 
 
-def _start(context: Any, job: Job) -> tuple[Any, Connection]:
+@dataclass
+class Running:
+    """A job in its process."""
+
+    number: int
+    process: Any
+    results: Connection
+    started: float
+    asked: bool = False
+
+    def ask_to_stop(self) -> None:
+        if not self.asked:
+            self.asked = True
+            self.process.terminate()
+
+    def collect(self) -> Ended:
+        """What became of the job, once its process has ended."""
+        value = None
+        if self.results.poll():
+            with suppress(EOFError):  # it ended without a word: its exit code says how
+                value = self.results.recv()
+        self.process.join()
+        ended = Ended(self.process.exitcode, value, self.started, self.asked)
+        self.process.close()
+        self.results.close()
+        return ended
+
+
+def _server(preload: Sequence[str]) -> Any:
+    """A server to fork jobs from; Ctrl-C is the parent's to act on, not the server's."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ensure_running()
+        signal.signal(signal.SIGINT, handler)
+    return context
+
+
+def _start(context: Any, number: int, job: Job) -> Running:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(cloudpickle.dumps(job), sender))
+    started = time.time()
     process.start()
     sender.close()
-    return process, receiver
-
-
-def _collect(process: Any, results_from: Connection) -> Ended:
-    value = None
-    if results_from.poll():
-        with suppress(EOFError):  # it ended without a word: its exit code says how
-            value = results_from.recv()
-    process.join()
-    code = process.exitcode
-    process.close()
-    results_from.close()
-    return Ended(code, value)
+    return Running(number, process, receiver, started)
 
 
 def _work(content: bytes, sender: Connection) -> None:

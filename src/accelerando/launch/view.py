@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from accelerando.launch.pool import Ended, Job
-from accelerando.tracking.folder import FAILED, RUNNING, RunFolder
+from accelerando.tracking.folder import ENDED, FAILED, INTERRUPTED, RUNNING, RunFolder, State
 
 
 class SweepView:
@@ -69,16 +69,20 @@ def outcome(job: Job, how: Ended | None) -> tuple[str, str]:
     """
     folder = RunFolder(job.folder)
     state = folder.read_state()
-    if state is not None and state.status != RUNNING:
-        words = f"gradient {_short(state.full_gradient_norm)}  {state.seconds:.0f} s"
-        return state.status, state.message or words
+    # a state from before this process was started tells of an earlier one
+    fresh = how is not None and state is not None and state.updated >= how.started
+    if state is not None and (state.status in ENDED or (fresh and state.status != RUNNING)):
+        return state.status, state.message or _words(state)
     if how is None:
         return "not started", ""
+    if how.asked:
+        return INTERRUPTED, "before it began"
     if how.code < 0:
         return FAILED, f"killed by {signal.Signals(-how.code).name}"
     lines = folder.output.read_text(errors="replace").splitlines()
     return FAILED, lines[-1] if lines else f"exit code {how.code}"
 
 
-def _short(number: float | None) -> str:
-    return "none" if number is None else f"{number:.3g}"
+def _words(state: State) -> str:
+    norm = state.full_gradient_norm
+    return f"gradient {'none' if norm is None else f'{norm:.3g}'}  {state.seconds:.0f} s"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from accelerando.checks import at_least, stage_fits, whole
-from accelerando.schedule.growth import Growth
+from accelerando.schedule.growth import Growth, check_growth
 from accelerando.schedule.table import Table
 
 
@@ -182,20 +182,6 @@ class ListedBatch:
 
     def __call__(self, *, epoch: int, epochs: int) -> int:
         return int(self._table(epoch))
-
-
-def check_growth(initial: float, growth: float | None, final: float | None) -> None:
-    """Raise ValueError where growth and final do not make a growing sequence."""
-    if growth is not None:
-        at_least("growth", growth, 1)
-    if final is not None:
-        if final < initial:
-            raise ValueError(f"final must be at least initial ({initial}), got {final}")
-        if growth == 1 and final > initial:
-            raise ValueError(
-                f"growth 1 never reaches final {final} from initial {initial}: "
-                "give a growth above 1, or leave growth out"
-            )
 
 
 def _clip(size: float, maximum: int | None) -> int:

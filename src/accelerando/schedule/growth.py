@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from accelerando.checks import at_least
+
 LARGEST = 2.0**62
 """Growth stops here: larger than any data set, and safe in floating point."""
 
@@ -48,6 +50,20 @@ class Growth(NamedTuple):
         assert self.final is not None
         stages = epochs / self.interval
         return 1.0 if stages <= 1 else float((self.final / self.initial) ** (1 / (stages - 1)))
+
+
+def check_growth(initial: float, growth: float | None, final: float | None) -> None:
+    """Raise ValueError where growth and final do not make a growing sequence."""
+    if growth is not None:
+        at_least("growth", growth, 1)
+    if final is not None:
+        if final < initial:
+            raise ValueError(f"final must be at least initial ({initial}), got {final}")
+        if growth == 1 and final > initial:
+            raise ValueError(
+                f"growth 1 never reaches final {final} from initial {initial}: "
+                "give a growth above 1, or leave growth out"
+            )
 
 
 def _power(base: float, exponent: float) -> float:

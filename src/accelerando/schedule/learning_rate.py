@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelerando.checks import at_least, number, positive, stage_fits, whole
-from accelerando.schedule.batch_size import check_growth
-from accelerando.schedule.growth import Growth
+from accelerando.schedule.growth import Growth, check_growth
 from accelerando.schedule.moment import Moment
 from accelerando.schedule.table import Table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,8 +64,7 @@ class Scheduler:
         )
 
 
-def _located(name: str, check: object) -> None:
-    assert callable(check)
+def _located(name: str, check: Callable[[], None]) -> None:
     try:
         check()
     except ValueError as error:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -78,14 +81,36 @@ class RunFolder:
                 f"{self.state} is damaged ({error}): look at it, or remove it"
             ) from error
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from working on this run.
+
+        Raises:
+            UsageError: another process has it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                state = self.read_state()
+                who = {} if state is None else state.environment
+                raise UsageError(
+                    f"{self.path} is being worked on by process {who.get('pid', 'unknown')} on "
+                    f"{who.get('host', 'this machine')}: wait for it, or stop it"
+                ) from error
+            for left in self.path.glob(".*.tmp"):  # by a process that was killed while writing
+                left.unlink()
+            yield
+
     def write_state(self, state: State) -> None:
         state.updated = time.time()
-        write_whole(self.state, json.dumps(asdict(state), indent=1).encode())
+        write_whole(self.state, json.dumps(asdict(state), indent=1, allow_nan=False).encode())
 
 
 def write_whole(path: Path, content: bytes, *, sync: bool = False) -> None:
     """Write a file so that readers, and a crash, see the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         file.write(content)
         if sync:

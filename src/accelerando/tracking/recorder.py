@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Protocol
 
@@ -25,13 +26,21 @@ class Recorder:
         folder: the run's folder.
         state: what is known of the run; its position is kept up to date here.
         lengths: bytes of ``record.jsonl`` and ``steps.jsonl`` to keep, from the checkpoint.
-        views: W&B, a progress bar.
+        mirror: W&B; it is given each row once.
+        view: a progress bar; it is given rows that are made again too.
     """
 
     def __init__(
-        self, folder: RunFolder, state: State, lengths: tuple[int, int], views: list[View]
+        self,
+        folder: RunFolder,
+        state: State,
+        lengths: tuple[int, int],
+        *,
+        mirror: View | None = None,
+        view: View | None = None,
     ) -> None:
-        self._folder, self.state, self._views = folder, state, views
+        self._folder, self.state = folder, state
+        self._mirror, self._view = mirror, view
         self._record, self._steps = (
             Lines(path, keep)
             for path, keep in zip((folder.record, folder.steps), lengths, strict=True)
@@ -41,7 +50,8 @@ class Recorder:
     def measured(self, row: Row) -> None:
         """A measurement: a row of ``record.jsonl``."""
         norm, lowest = row["full_gradient_norm"], self.state.full_gradient_norm
-        self.state.full_gradient_norm = norm if lowest is None else min(norm, lowest)
+        if math.isfinite(norm):
+            self.state.full_gradient_norm = norm if lowest is None else min(norm, lowest)
         self._append(self._record, row)
 
     def trained(self, row: Row) -> None:
@@ -52,9 +62,10 @@ class Recorder:
         new = lines.append(row)
         self.state.epoch, self.state.step = int(row["epoch"]), row["step"]
         self.state.seconds = row["seconds"]
-        if new:
-            for view in self._views:
-                view.log(row)
+        if new and self._mirror is not None:
+            self._mirror.log(row)
+        if self._view is not None:
+            self._view.log(row)
         if time.monotonic() - self._written > HEARTBEAT:
             self.write_state()
 

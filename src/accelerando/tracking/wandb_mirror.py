@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerando.checks import UsageError
+from accelerando.tracking.folder import FAILED, State
 from accelerando.tracking.record import Row
 
 AXES = ("epoch", "step", "examples")
@@ -79,11 +80,6 @@ class WandbMirror:
             self._run.define_metric(metric, step_metric="epoch", summary=summary)
 
     @property
-    def files(self) -> Path:
-        """Folder of the offline files, which ``wandb sync`` takes."""
-        return Path(self._run.dir).parent
-
-    @property
     def url(self) -> str | None:
         """The run's page; None offline."""
         return None if self._run.offline else self._run.url
@@ -92,9 +88,12 @@ class WandbMirror:
         """Mirror one row; no ``step=``, so that a resumed run adds rows and overlaps none."""
         self._run.log(row)
 
-    def finish(self, status: str) -> None:
+    def finish(self, state: State) -> None:
+        """Close the run. The summary is that of the whole run, not of its rows since a resume."""
+        status = state.status
         self._run.summary["status"] = status
-        self._run.finish(exit_code=1 if status == "failed" else 0)
+        self._run.summary["minimum_full_gradient_norm"] = state.full_gradient_norm
+        self._run.finish(exit_code=1 if status == FAILED else 0)
 
 
 _MEASURED = {

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from accelerando import __version__
 from accelerando.checks import UsageError
+from accelerando.provenance import commit
 
 
 def prepare_device(name: str, threads: int) -> torch.device:
@@ -21,6 +20,9 @@ def prepare_device(name: str, threads: int) -> torch.device:
         UsageError: there is no such device here.
     """
     torch.set_num_threads(threads)
+    # precision is a setting of the run, not of the hardware
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -47,15 +49,3 @@ def environment(device: torch.device) -> dict[str, Any]:
         "host": platform.node(),
         "pid": os.getpid(),
     }
-
-
-def commit() -> str | None:
-    """Git commit of this code, with -dirty where files were changed; None outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        result = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None

@@ -41,6 +41,7 @@ class Loop:
         folder: where the checkpoint goes.
         recorder: where rows go.
         start: the checkpoint to go on from, if there is one.
+        stop: asked between steps, and between chunks of a measurement, whether to go on.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Loop:
         folder: RunFolder,
         recorder: Recorder,
         start: Checkpoint | None,
+        stop: Interruption,
     ) -> None:
         self._plan, self._model, self._step = plan, model, step
         self._train, self._test = data
@@ -67,7 +69,7 @@ class Loop:
         self._order = torch.from_numpy(order).to(device)
         self._chunk, self._batch_norm = chunk, batch_norm
         self._every, self._save_seconds = every, save_seconds
-        self._folder, self._recorder = folder, recorder
+        self._folder, self._recorder, self._stop = folder, recorder, stop
         self._position, self._measured = Progress(), -1
         self._earlier_seconds = 0.0
         self._loss, self._count = torch.zeros((), dtype=torch.float64, device=device), 0
@@ -82,17 +84,16 @@ class Loop:
             Interrupted: a signal asked to stop; a checkpoint was saved.
             Diverged: the loss or the gradient is no longer finite.
         """
-        with Interruption() as stop:
-            try:
-                self._measure_if_due(stop)
-                while self._position.epoch < self._plan.epochs:
-                    self._advance()
-                    self._measure_if_due(stop)
-                    self._save_if_due(stop)
-                self._save()
-            except Interrupted:
-                self._save()
-                raise
+        try:
+            self._measure_if_due()
+            while self._position.epoch < self._plan.epochs:
+                self._advance()
+                self._measure_if_due()
+                self._save_if_due()
+            self._save()
+        except Interrupted:
+            self._save()
+            raise
 
     def _advance(self) -> None:
         position, setting = self._position, self._plan.setting(self._position)
@@ -112,11 +113,11 @@ class Loop:
         if not math.isfinite(loss):
             raise Diverged(f"the training loss is {loss}")
 
-    def _measure_if_due(self, stop: Interruption) -> None:
+    def _measure_if_due(self) -> None:
         if self._position.offset == 0 and self._measured != self._position.step:
-            self._measure(stop)
+            self._measure()
 
-    def _measure(self, stop: Interruption) -> None:
+    def _measure(self) -> None:
         train = self._train
         full = full_gradient(
             self._model,
@@ -126,7 +127,7 @@ class Loop:
             batch_norm=self._batch_norm,
             order=self._order,
             prepare=train.normalised,
-            pause=stop.pause,
+            pause=self._stop.pause,
         )
         test = evaluate(self._model, self._test)
         row = self._row(
@@ -161,8 +162,8 @@ class Loop:
     def _seconds(self) -> float:
         return self._earlier_seconds + time.monotonic() - self._began
 
-    def _save_if_due(self, stop: Interruption) -> None:
-        stop.pause()
+    def _save_if_due(self) -> None:
+        self._stop.pause()
         if time.monotonic() - self._saved > self._save_seconds:
             self._save()
 
@@ -187,5 +188,4 @@ class Loop:
         self._loss, self._count = start.window
         self._model.load_state_dict(start.model)
         self._step.velocity = start.velocity
-        self._recorder.state.full_gradient_norm = start.lowest
         torch.set_rng_state(start.random)

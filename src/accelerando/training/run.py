@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import nn
 
-from accelerando.config import build, check, run_folder, run_id, source_of
-from accelerando.data.images import on_device
-from accelerando.interruption import Interrupted
+from accelerando.config import build, check, load, run_folder, run_id
+from accelerando.data.images import Images, on_device
+from accelerando.interruption import Interrupted, Interruption
+from accelerando.provenance import commit
 from accelerando.randomness import Purpose, torch_seed
 from accelerando.schedule import Plan
 from accelerando.tracking.folder import (
@@ -30,12 +32,26 @@ from accelerando.tracking.folder import (
     write_whole,
 )
 from accelerando.tracking.progress import ProgressView
-from accelerando.tracking.recorder import Recorder, View
+from accelerando.tracking.recorder import Recorder
 from accelerando.tracking.wandb_mirror import WandbMirror, resolve_mode
 from accelerando.training.checkpoint import Checkpoint
-from accelerando.training.device import commit, environment, prepare_device
+from accelerando.training.device import environment, prepare_device
 from accelerando.training.loop import Diverged, Loop
 from accelerando.training.step import SgdStep
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a run needs, made before its folder is touched."""
+
+    config: DictConfig
+    plan: Plan
+    folder: RunFolder
+    device: torch.device
+    model: nn.Module
+    data: tuple[Images, Images]
+    stop: Interruption
+    console: Console
 
 
 def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State:
@@ -47,85 +63,89 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
         console: where progress is shown.
 
     Raises:
-        UsageError: a setting is out of range; nothing was trained.
+        UsageError: a setting is out of range, or another process has the run; nothing was trained.
         Interrupted: a signal asked to stop; the same command goes on from there.
     """
-    plan = check(config)
-    folder = RunFolder(run_folder(config))
-    earlier = folder.read_state()
-    if earlier is not None and earlier.status in ENDED:
-        console.print(f"{earlier.status} already, nothing to do: {folder.path}{_other(earlier)}")
-        return earlier
-    device = prepare_device(config.hardware.device, config.hardware.threads)
-    model = _model(config).to(device).train()
-    folder.path.mkdir(parents=True, exist_ok=True)
-    start = Checkpoint.load(folder.checkpoint, device)
-    state = _state(config, plan, overrides, environment(device))
-    if earlier is not None:
-        state.wandb = earlier.wandb
-        _say_resume(earlier, state, start, console)
-    for note in plan.notes:
-        console.print(f"note: {note}")
-    write_whole(folder.config, _resolved(config).encode())
-    folder.write_state(state)
-    try:
-        _train(config, plan, model, folder, state, start, device, console)
-        state.status = FINISHED
-    except Diverged as error:
-        state.status, state.message = DIVERGED, str(error)
-    except (Interrupted, KeyboardInterrupt) as error:
-        state.status, state.message = INTERRUPTED, f"by {error or 'SIGINT'}"
-        raise
-    except BaseException as error:
-        state.status, state.message = FAILED, f"{type(error).__name__}: {error}"
-        state.traceback = traceback.format_exc()
-        raise
-    finally:
-        folder.write_state(state)
+    with Interruption() as stop:
+        plan, folder = check(config), RunFolder(run_folder(config))
+        if (ended := _ended(folder, console)) is not None:
+            return ended
+        device = prepare_device(config.hardware.device, config.hardware.threads)
+        model = seeded_model(config).to(device).train()
+        data = on_device(load(config), device)
+        stop.pause()
+        task = Task(config, plan, folder, device, model, data, stop, console)
+        with folder.held():
+            # the process that held it a moment ago may have finished it
+            return _ended(folder, console) or _train(task, overrides)
+
+
+def _ended(folder: RunFolder, console: Console) -> State | None:
+    state = folder.read_state()
+    if state is None or state.status not in ENDED:
+        return None
+    console.print(f"{state.status} already, nothing to do: {folder.path}")
+    if state.environment.get("commit") != commit():
+        console.print(f"note: by other code, {state.environment.get('commit')}; {_ANEW}")
     return state
 
 
-def _train(
-    config: DictConfig,
-    plan: Plan,
-    model: nn.Module,
-    folder: RunFolder,
-    state: State,
-    start: Checkpoint | None,
-    device: torch.device,
-    console: Console,
-) -> None:
-    data = on_device(source_of(config).load(), device)
+_ANEW = "remove the folder to run it anew"
+
+
+def _train(task: Task, overrides: Sequence[str]) -> State:
+    """Keep ``state.json`` and W&B true to what happens to the run."""
+    folder, start = task.folder, Checkpoint.load(task.folder.checkpoint, task.device)
+    state = _state(task, overrides, start)
+    for note in task.plan.notes:
+        task.console.print(f"note: {note}")
+    write_whole(folder.config, _resolved(task.config).encode())
+    folder.write_state(state)
     with ExitStack() as stack:
-        mirror = _mirror(config, folder, state)
-        views: list[View] = [] if mirror is None else [mirror]
-        view = ProgressView(console, epochs=plan.epochs, examples=plan.examples)
-        views.append(stack.enter_context(view))
-        lengths = (0, 0) if start is None else start.lengths
-        recorder = Recorder(folder, state, lengths, views)
-        stack.callback(recorder.close)
         try:
+            mirror = _mirror(task.config, folder, state)
+            if mirror is not None:
+                stack.callback(mirror.finish, state)
+            _loop(task, state, start, mirror)
+            state.status = FINISHED
+        except Diverged as error:
+            state.status, state.message = DIVERGED, str(error)
+        except (Interrupted, KeyboardInterrupt) as error:
+            state.status, state.message = INTERRUPTED, f"by {str(error) or 'SIGINT'}"
+            raise
+        except BaseException as error:
+            state.status, state.message = FAILED, f"{type(error).__name__}: {error}"
+            state.traceback = traceback.format_exc()
+            raise
+        finally:
+            folder.write_state(state)
+    return state
+
+
+def _loop(task: Task, state: State, start: Checkpoint | None, mirror: WandbMirror | None) -> None:
+    config, plan = task.config, task.plan
+    lengths = (0, 0) if start is None else start.lengths
+    with ProgressView(task.console, epochs=plan.epochs, examples=plan.examples) as view:
+        recorder = Recorder(task.folder, state, lengths, mirror=mirror, view=view)
+        with closing(recorder):
             Loop(
                 plan=plan,
-                model=model,
-                step=SgdStep(model, **config.optimizer),
-                data=data,
+                model=task.model,
+                step=SgdStep(task.model, **config.optimizer),
+                data=task.data,
                 seed=config.seed,
                 chunk=config.measure.chunk,
                 batch_norm=config.measure.batch_norm.value,
                 every=config.tracking.every,
                 save_seconds=config.checkpoint.seconds,
-                folder=folder,
+                folder=task.folder,
                 recorder=recorder,
                 start=start,
+                stop=task.stop,
             ).run()
-        except BaseException as error:
-            _finish(mirror, DIVERGED if isinstance(error, Diverged) else FAILED)
-            raise
-        _finish(mirror, FINISHED)
 
 
-def _model(config: DictConfig) -> nn.Module:
+def seeded_model(config: DictConfig) -> nn.Module:
     """The model with the weights of the run's seed; the global generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(config.seed, Purpose.WEIGHTS))
@@ -154,50 +174,39 @@ def _mirror(config: DictConfig, folder: RunFolder, state: State) -> WandbMirror 
         top={key: getattr(state, key) for key in ("dataset", "model", "scheduler", "seed")},
         mode=mode,
     )
-    state.wandb |= {"mode": mode, "files": str(mirror.files), "url": mirror.url}
+    state.wandb |= {"mode": mode, "url": mirror.url}
     return mirror
 
 
-def _finish(mirror: WandbMirror | None, status: str) -> None:
-    if mirror is not None:
-        mirror.finish(status)
-
-
-def _state(
-    config: DictConfig, plan: Plan, overrides: Sequence[str], environment: dict[str, Any]
-) -> State:
-    identity = run_id(config)
-    return State(
+def _state(task: Task, overrides: Sequence[str], start: Checkpoint | None) -> State:
+    """The state to begin with: where the checkpoint stands, and what earlier starts made known."""
+    config, identity = task.config, run_id(task.config)
+    state = State(
         status=RUNNING,
         run=identity,
         dataset=config.dataset.name,
         model=config.model.name,
         scheduler=config.scheduler.name,
         seed=config.seed,
-        epochs=plan.epochs,
-        steps=plan.total_steps,
+        epochs=task.plan.epochs,
+        steps=task.plan.total_steps,
         overrides=list(overrides),
-        environment=environment,
+        environment=environment(task.device),
         # the token keeps colleagues with the same run apart, and a run deleted there sendable
         wandb={"id": f"{identity}-{secrets.token_hex(3)}"},
     )
-
-
-def _say_resume(earlier: State, state: State, start: Checkpoint | None, console: Console) -> None:
-    where = "the start" if start is None else f"epoch {start.position.epoch}"
-    console.print(f"{earlier.status} earlier, going on from {where}{_other(earlier)}")
-    for key in ("torch", "device", "threads", "machine", "cpu"):
-        before, now = earlier.environment.get(key), state.environment[key]
-        if before != now:
-            console.print(f"note: {key} was {before}, is {now}: results may differ in rounding")
-
-
-def _other(earlier: State) -> str:
-    """A word where the code has changed since."""
-    before, now = earlier.environment.get("commit"), commit()
-    if before == now:
-        return ""
-    return f" (by code of {before}, this is {now}; remove the folder to run it anew)"
+    if start is not None:
+        state.epoch, state.step = start.position.epoch, start.position.step
+        state.seconds, state.full_gradient_norm = start.seconds, start.lowest
+    earlier = task.folder.read_state()
+    if earlier is not None:
+        state.wandb = earlier.wandb
+        task.console.print(f"{earlier.status} earlier, going on from epoch {state.epoch}")
+        for key in ("commit", "torch", "device", "threads", "machine", "cpu"):
+            before, now = earlier.environment.get(key), state.environment[key]
+            if before != now:
+                task.console.print(f"note: {key} was {before}, is {now}: results may differ")
+    return state
 
 
 def _container(config: DictConfig) -> dict[str, Any]:

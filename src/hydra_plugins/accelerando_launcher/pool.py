@@ -40,8 +40,8 @@ class PoolLauncher(Launcher):
         ]
         state = Singleton.get_state()
         runs = [
-            Planned(config, partial(_run, self._context, self._task, config, state))
-            for config in configs
+            Planned(config, overrides, partial(_run, self._context, self._task, config, state))
+            for overrides, config in zip(job_overrides, configs, strict=True)
         ]
         values = run_sweep(runs, self._workers)
         return [
