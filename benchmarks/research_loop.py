@@ -17,10 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
+from accelerando.config import Measure
 from accelerando.data.digits import Digits
 from accelerando.data.images import Images, on_device
 from accelerando.interruption import Interruption
@@ -29,6 +31,7 @@ from accelerando.schedule import Constant, ConstantBatch, Plan, Scheduler
 from accelerando.tracking.folder import RUNNING, RunFolder, State
 from accelerando.tracking.recorder import Recorder
 from accelerando.training.loop import Loop
+from accelerando.training.measurement import Measurement
 from accelerando.training.step import SgdStep
 
 BATCH, RATE = 8, 0.05
@@ -73,10 +76,9 @@ def accelerando(model: nn.Module, data: tuple[Images, Images], plan: Plan, path:
         plan=plan,
         model=model,
         step=SgdStep(model, momentum=0, nesterov=False, weight_decay=0),
-        data=data,
+        train=data[0],
         seed=0,
-        chunk=512,
-        batch_norm="batch",
+        measurement=Measurement(OmegaConf.structured(Measure), plan, data, 0),
         every=50,
         save_seconds=60,
         folder=folder,

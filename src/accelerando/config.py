@@ -40,6 +40,13 @@ class Norm(Enum):
     running = "running"
 
 
+class Precision(Enum):
+    """Floating point of the full-gradient measurement."""
+
+    float32 = "float32"
+    float64 = "float64"
+
+
 @dataclass
 class Optimizer:
     """Mini-batch SGD; plain by default, as in the paper."""
@@ -63,6 +70,16 @@ class Measure:
 
     chunk: int = 512
     batch_norm: Norm = Norm.batch
+    dtype: Precision | None = None
+    every_epochs: int | None = None
+    epochs: list[int] | None = None
+    every_steps: int | None = None
+    per_layer: bool = False
+    variance: bool = False
+    published: bool = False
+    subset: int | None = None
+    sharpness_epochs: list[int] = field(default_factory=list)
+    check: bool = False
 
 
 @dataclass
@@ -183,6 +200,7 @@ def check(config: DictConfig) -> Plan:
     try:
         whole("seed", config.seed, 0)
         whole("measure.chunk", config.measure.chunk, 1)
+        _check_cadence(config.measure)
         whole("tracking.every", config.tracking.every, 1)
         whole("hardware.threads", config.hardware.threads, 1)
         at_least("checkpoint.seconds", config.checkpoint.seconds, 0)
@@ -199,6 +217,21 @@ def check(config: DictConfig) -> Plan:
     except FileNotFoundError as error:
         raise UsageError(str(error)) from error
     return plan
+
+
+def _check_cadence(measure: DictConfig) -> None:
+    names = ("every_epochs", "epochs", "every_steps")
+    given = [name for name in names if measure[name] is not None]
+    if len(given) > 1:
+        raise ValueError(f"give one of measure.{' measure.'.join(names)}, got {', '.join(given)}")
+    for name in ("every_epochs", "every_steps", "subset"):
+        if measure[name] is not None:
+            whole(f"measure.{name}", measure[name], 1)
+    if measure.subset is not None and (measure.variance or measure.per_layer or measure.check):
+        raise ValueError(
+            "measure.subset gives an estimate of the norm alone: leave out variance, "
+            "per_layer and check"
+        )
 
 
 def _check_names(config: DictConfig, schema: Any, prefix: str = "") -> None:

@@ -124,9 +124,14 @@ def train(config: DictConfig) -> float | None:
 
 
 def _conclude(config: DictConfig, state: State, console: Console) -> None:
+    norm = state.full_gradient_norm
     console.print(
         f"{state.status}: {state.epoch} epochs, {state.step:,} steps in {state.seconds:.0f} s, "
-        f"minimum full gradient norm {state.full_gradient_norm:.3g}"
+        + (
+            f"minimum full gradient norm {norm:.3g}"
+            if norm is not None
+            else "no exact norm measured"
+        )
         + (f" ({state.message})" if state.message else "")
     )
     console.print(f"files    {run_folder(config)}")

@@ -32,7 +32,8 @@ class FullGradient:
     variance: float | None = None
     """σ² = E‖∇f_i(θ) - ∇f(θ)‖², the variance of the per-example gradient."""
     variance_error: float | None = None
-    """Standard error of ``variance``; NaN from two chunks, which cannot tell."""
+    """Standard error of ``variance``: too large where chunks are small, which leave less to
+    chance; NaN from two chunks, which cannot tell."""
     noise_scale: float | None = None
     """σ² / ‖∇f(θ)‖², the simple noise scale (McCandlish et al., arXiv 1812.06162): at batches
     well below it larger ones pay, well above it they hardly do."""

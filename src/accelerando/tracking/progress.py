@@ -50,10 +50,9 @@ class ProgressView:
         self._bar.stop()
 
     def log(self, row: Row) -> None:
-        measured = "full_gradient_norm" in row
-        if measured:
-            self._shown["norm"] = row["full_gradient_norm"]
-        self._shown["loss"] = row["empirical_loss" if measured else "train_loss"]
+        measured = "train_loss" not in row
+        for name in _SHOWN.keys() & row.keys():
+            self._shown[_SHOWN[name]] = row[name]
         text = (
             f"batch {row['batch_size']}  rate {row['learning_rate']:.3g}  "
             f"loss {self._shown['loss']:.3g}  gradient {self._shown['norm']:.3g}"
@@ -63,3 +62,12 @@ class ProgressView:
         if measured and not self._console.is_terminal and row["epoch"] >= self._next_line:
             self._console.print(f"epoch {epoch}/{self._epochs}  {text}", highlight=False)
             self._next_line = row["epoch"] + self._epochs / 10
+
+
+_SHOWN = {
+    "full_gradient_norm": "norm",
+    "subset_gradient_norm": "norm",
+    "train_loss": "loss",
+    "empirical_loss": "loss",
+    "subset_loss": "loss",
+}

@@ -59,4 +59,6 @@ class Lines:
 
 def _finite(value: Any) -> Any:
     """JSON has no infinity and no NaN: null stands for both."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

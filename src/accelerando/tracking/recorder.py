@@ -49,7 +49,8 @@ class Recorder:
 
     def measured(self, row: Row) -> None:
         """A measurement: a row of ``record.jsonl``."""
-        norm, lowest = row["full_gradient_norm"], self.state.full_gradient_norm
+        # an estimate from a subset goes by another name, and is no minimum of the exact norm
+        norm, lowest = row.get("full_gradient_norm", math.nan), self.state.full_gradient_norm
         if math.isfinite(norm):
             self.state.full_gradient_norm = norm if lowest is None else min(norm, lowest)
         self._append(self._record, row)

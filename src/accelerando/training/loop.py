@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import torch
 from torch import nn
 
 from accelerando.data.images import Batches, Images
 from accelerando.interruption import Interrupted, Interruption
-from accelerando.measure.evaluation import evaluate
-from accelerando.measure.full_gradient import full_gradient
-from accelerando.randomness import Purpose, generator
 from accelerando.schedule import Plan, Progress
 from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.record import Row
 from accelerando.tracking.recorder import Recorder
 from accelerando.training.checkpoint import Checkpoint
+from accelerando.training.measurement import Measurement
 from accelerando.training.step import SgdStep
 
 
@@ -26,16 +25,15 @@ class Diverged(Exception):
 
 
 class Loop:
-    """Trains one model by a plan, measuring at the start and after every epoch.
+    """Trains one model by a plan, and measures it on the way.
 
     Args:
         plan: the schedule; asked at every step, by position.
         model: trained in place.
         step: updates the model by one batch.
-        data: the training and the test set, on the model's device.
+        train: the training set, on the model's device.
         seed: of the run.
-        chunk: examples at a time in the full-gradient measurement.
-        batch_norm: statistics that BatchNorm uses there.
+        measurement: what is measured, and when.
         every: steps between two training rows; an epoch's end makes a row too.
         save_seconds: time between two checkpoints.
         folder: where the checkpoint goes.
@@ -50,10 +48,9 @@ class Loop:
         plan: Plan,
         model: nn.Module,
         step: SgdStep,
-        data: tuple[Images, Images],
+        train: Images,
         seed: int,
-        chunk: int,
-        batch_norm: str,
+        measurement: Measurement,
         every: int,
         save_seconds: float,
         folder: RunFolder,
@@ -62,12 +59,8 @@ class Loop:
         stop: Interruption,
     ) -> None:
         self._plan, self._model, self._step = plan, model, step
-        self._train, self._test = data
-        self._batches = Batches(self._train, seed)
-        device = self._train.labels.device
-        order = generator(seed, Purpose.CHUNKS).permutation(len(self._train))
-        self._order = torch.from_numpy(order).to(device)
-        self._chunk, self._batch_norm = chunk, batch_norm
+        self._batches, self._measurement = Batches(train, seed), measurement
+        device = train.labels.device
         self._every, self._save_seconds = every, save_seconds
         self._folder, self._recorder, self._stop = folder, recorder, stop
         self._position, self._measured = Progress(), -1
@@ -114,35 +107,19 @@ class Loop:
             raise Diverged(f"the training loss is {loss}")
 
     def _measure_if_due(self) -> None:
-        if self._position.offset == 0 and self._measured != self._position.step:
+        position = self._position
+        if self._measured != position.step and self._measurement.due(position):
             self._measure()
 
     def _measure(self) -> None:
-        train = self._train
-        full = full_gradient(
-            self._model,
-            train.images,
-            train.labels,
-            chunk=self._chunk,
-            batch_norm=self._batch_norm,
-            order=self._order,
-            prepare=train.normalised,
-            pause=self._stop.pause,
-        )
-        test = evaluate(self._model, self._test)
-        row = self._row(
-            full_gradient_norm=full.norm,
-            empirical_loss=full.loss,
-            train_accuracy=full.accuracy,
-            test_loss=test.loss,
-            test_accuracy=test.accuracy,
-        )
-        self._recorder.measured(row)
+        found = self._measurement.take(self._model, self._position, self._stop.pause)
+        self._recorder.measured(self._row(**found))
         self._measured = self._position.step
-        if not (math.isfinite(full.norm) and math.isfinite(full.loss)):
-            raise Diverged(f"the full gradient norm is {full.norm}, the loss {full.loss}")
+        for name in ("full_gradient_norm", "empirical_loss", "subset_gradient_norm"):
+            if not math.isfinite(found.get(name, 0.0)):
+                raise Diverged(f"the {name.replace('_', ' ')} is {found[name]}")
 
-    def _row(self, **values: float) -> Row:
+    def _row(self, **values: Any) -> Row:
         """A row at the current position; batch size and rate are those of the last step.
 
         Before the first step they are what that step will use.

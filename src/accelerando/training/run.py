@@ -37,6 +37,7 @@ from accelerando.tracking.wandb_mirror import WandbMirror, resolve_mode
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.device import environment, prepare_device
 from accelerando.training.loop import Diverged, Loop
+from accelerando.training.measurement import Measurement
 from accelerando.training.step import SgdStep
 
 
@@ -132,10 +133,9 @@ def _loop(task: Task, state: State, start: Checkpoint | None, mirror: WandbMirro
                 plan=plan,
                 model=task.model,
                 step=SgdStep(task.model, **config.optimizer),
-                data=task.data,
+                train=task.data[0],
                 seed=config.seed,
-                chunk=config.measure.chunk,
-                batch_norm=config.measure.batch_norm.value,
+                measurement=Measurement(config.measure, plan, task.data, config.seed),
                 every=config.tracking.every,
                 save_seconds=config.checkpoint.seconds,
                 folder=task.folder,
