@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
 from accelerando.commands import main
+from accelerando.compare.bound import bound_curve
 from accelerando.compare.figure import draw
 from accelerando.compare.groups import comparable, group
 from accelerando.compare.load import Run, load
+from accelerando.compare.yardstick import draw as draw_yardsticks
 from accelerando.config import run_folder
 from accelerando.plotting import save
 from accelerando.tracking.folder import RunFolder
@@ -125,6 +128,47 @@ def test_unfinished_runs_are_named_and_left_out(
     folder.record.unlink()  # it failed before its first row
     main(["compare", str(tmp_path / "runs")])
     assert f"left out, failed: {folder.path}" in capsys.readouterr().out
+
+
+def test_both_yardsticks_are_drawn_where_both_were_measured(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = make("measure.published=true model=cnn_bn")
+    figure = draw_yardsticks(group(runs), title="a title")
+    above, below = figure.axes
+    exact, published = (np.asarray(line.get_ydata()) for line in above.lines[:2])
+    record = runs[0].record
+    assert exact.tolist() == record["full_gradient_norm"].tolist()
+    assert published.tolist() == record["published_gradient_norm"].tolist()
+    assert np.asarray(below.lines[0].get_ydata()).tolist() == (published / exact).tolist()
+    main(["compare", str(tmp_path / "runs")])
+    assert "yardsticks.png" in capsys.readouterr().out
+
+
+def test_the_bound_is_drawn_where_it_is_defined(make: Make) -> None:
+    """Against the formula by hand, for a constant batch and rate."""
+    (run,) = make("scheduler=decay_constant scheduler/learning_rate=constant measure.variance=true "
+                  "scheduler.learning_rate.initial=0.01 measure.chunk=200 "
+                  "measure.sharpness_epochs=[0,2]")  # fmt: skip
+    record, rate, size = run.record, 0.01, 128
+    smoothness, variance = record["sharpness"].max(), record["gradient_variance"].max()
+    gap = record["empirical_loss"][0]
+    slack = 2 - smoothness * rate
+    curve = bound_curve(run)
+    assert curve is not None
+    assert math.isnan(curve[0])
+    for value, steps in zip(curve[1:], record["step"][1:], strict=True):
+        bias, noise = (
+            2 * gap / (slack * rate * steps),
+            smoothness * variance * rate / (slack * size),
+        )
+        assert value == pytest.approx(math.sqrt(bias + noise))
+    (line,) = [
+        line
+        for line in draw(group([run]), x="epochs", title="").axes[1].lines
+        if "bound, indicative" in str(line.get_label())
+    ]
+    assert np.asarray(line.get_ydata())[1:].tolist() == pytest.approx(curve[1:].tolist())
 
 
 def test_a_run_given_twice_counts_once(make: Make, tmp_path: Path) -> None:

@@ -48,9 +48,10 @@ def test_what_does_not_exist_is_refused() -> None:
         BatchSampler(plan, seed=0, rank=2, ranks=2)
 
 
-def test_the_example_of_the_readme_runs_without_hydra_and_wandb() -> None:
+@pytest.mark.parametrize("word", ["BatchSampler", "full_gradient"])
+def test_the_examples_of_the_readme_run_without_hydra_and_wandb(word: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    (example,) = [block for block in blocks if "BatchSampler" in block]
+    (example,) = [block for block in blocks if word in block]
     assert len([line for line in example.splitlines() if line]) <= 15
     check = "import sys; assert not {'hydra', 'wandb'} & set(sys.modules)"
     result = subprocess.run(

@@ -43,6 +43,8 @@ def act(options: argparse.Namespace) -> None:
     from accelerando.compare.groups import comparable, group
     from accelerando.compare.load import load
     from accelerando.compare.table import table
+    from accelerando.compare.yardstick import draw as draw_yardsticks
+    from accelerando.compare.yardstick import with_both
     from accelerando.plotting import save
 
     runs = _chosen(load(options.folders), options.where)
@@ -54,6 +56,9 @@ def act(options: argparse.Namespace) -> None:
     if not finished:
         raise UsageError("no finished run is left to compare: finish some, or widen --where")
     comparable(finished)
+    for run in finished:
+        if "full_gradient_norm" not in run.record:
+            raise UsageError(f"{run.path} measured a subset only: no exact norm to compare")
     groups = group(finished)
     first = finished[0].state
     title = f"{first.model} on {first.dataset}, {first.epochs} epochs"
@@ -62,6 +67,10 @@ def act(options: argparse.Namespace) -> None:
     default = options.folders[0] / "comparison.png"
     for path in [options.output] if options.output else [default, default.with_suffix(".svg")]:
         save(figure, path)
+        console.print(f"figure  {path}", soft_wrap=True)
+    if options.output is None and (both := with_both(groups)):
+        path = default.with_name("yardsticks.png")
+        save(draw_yardsticks(both, title=title), path)
         console.print(f"figure  {path}", soft_wrap=True)
 
 

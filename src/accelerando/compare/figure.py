@@ -38,6 +38,8 @@ def draw(groups: Sequence[Group], *, x: str, title: str) -> Figure:
         for panel, (column, label, so_far) in zip(panels[1:], wanted, strict=True):
             _curves(panel, groups, column, AXES[x], palette, so_far=so_far)
             panel.set_title(label)
+            if so_far:
+                _bounds(panel, groups, AXES[x], palette)
             panel.spines["right"].set_visible(False)
             if column == "test_accuracy":
                 _cut_first_climb(panel)
@@ -69,6 +71,19 @@ def _schedule(panel: Axes, groups: Sequence[Group], x: str, palette: dict[str, s
     panel.set_ylabel("batch size (solid)")
     rates.set_ylabel("learning rate (dashed)")
     rates.set_ylim(bottom=0)
+
+
+def _bounds(panel: Axes, groups: Sequence[Group], x: str, palette: dict[str, str]) -> None:
+    """The paper's bound where the runs measured what it needs, and only where it is defined."""
+    for group in groups:
+        record = group.runs[0].record
+        if "sharpness" in record:
+            from accelerando.compare.bound import bound_curve  # needs Hydra
+
+            values = bound_curve(group.runs[0])
+            if values is not None and np.isfinite(values).any():
+                style: dict[str, Any] = {"color": palette[group.name], "ls": ":", "lw": 1.1}
+                panel.plot(record[x], values, label=f"{group.label}: bound, indicative", **style)
 
 
 def _cut_first_climb(panel: Axes) -> None:

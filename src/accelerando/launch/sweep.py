@@ -161,6 +161,6 @@ def _conclude(outcomes: Sequence[tuple[Job, str, str]], console: Console, *, roo
         sys.exit(1 if counts[FAILED] else 75)
     for experiment in sorted({job.folder.parents[1] for job, _, _ in outcomes}):
         console.print(f"compare  accelerando compare {experiment}")
-    offline = any(job.folder.glob("wandb/offline-run-*") for job, _, _ in outcomes)
+    offline = any(any(job.folder.glob("wandb/offline-run-*")) for job, _, _ in outcomes)
     if offline:
         console.print(f"W&B      wandb sync {root}/*/*/*/wandb/offline-run-*")

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.measure.full_gradient import CHUNK
+from accelerando.measure.full_gradient import CHUNK, chunks_of
 from accelerando.measure.untouched import untouched
 
 TOLERANCE = 1e-3
@@ -41,8 +41,6 @@ def sharpness(
         scipy.sparse.linalg.ArpackNoConvergence: it did not converge.
     """
     examples = len(labels)
-    indices = torch.arange(examples, device=labels.device) if order is None else order
-    parts = indices.tensor_split(-(-examples // chunk))
     with untouched(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters):
         sizes = [p.numel() for p in parameters]
 
@@ -51,12 +49,12 @@ def sharpness(
             pieces = torch.split(flat.to(labels.device), sizes)
             direction = [v.view_as(p) for v, p in zip(pieces, parameters, strict=True)]
             total = [torch.zeros_like(p) for p in parameters]
-            for part in parts:
+            for part, targets in chunks_of(images, labels, -(-examples // chunk), order):
                 if pause is not None:
                     pause()
-                inputs = images[part] if prepare is None else prepare(images[part])
+                inputs = part if prepare is None else prepare(part)
                 inputs = inputs if dtype is None else inputs.to(dtype)
-                loss = cross_entropy(forward(inputs), labels[part], reduction="sum") / examples
+                loss = cross_entropy(forward(inputs), targets, reduction="sum") / examples
                 first = torch.autograd.grad(loss, parameters, create_graph=True)
                 # the Hessian times v is the gradient of ⟨∇f, v⟩
                 second = torch.autograd.grad(first, parameters, direction, materialize_grads=True)

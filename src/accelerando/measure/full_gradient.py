@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -104,20 +104,19 @@ def full_gradient(
             "the variance is that of per-example gradients, and BatchNorm couples the examples of "
             'a chunk: use batch_norm="running", or a model without BatchNorm'
         )
-    indices = torch.arange(examples, device=labels.device) if order is None else order
-    parts = indices.tensor_split(-(-examples // chunk))
+    chunks = chunks_of(images, labels, -(-examples // chunk), order)
     loss = torch.zeros((), dtype=torch.float64, device=labels.device)
     right = torch.zeros((), dtype=torch.int64, device=labels.device)
     with untouched(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters):
         mean = MeanGradient(parameters, scatter=variance)
-        for part in parts:
+        for part, targets in chunks:
             if pause is not None:
                 pause()
-            inputs = images[part] if prepare is None else prepare(images[part])
+            inputs = part if prepare is None else prepare(part)
             inputs = inputs if dtype is None else inputs.to(dtype)
-            gradients, part_loss, part_right = _chunk(forward, parameters, inputs, labels[part])
-            mean.add(gradients, len(part))
-            loss += part_loss.double() * (len(part) / examples)
+            gradients, part_loss, part_right = _chunk(forward, parameters, inputs, targets)
+            mean.add(gradients, len(targets))
+            loss += part_loss.double() * (len(targets) / examples)
             right += part_right
     squares = [torch.linalg.vector_norm(g, dtype=torch.float64).square() for g in mean.mean]
     norm = float(torch.stack(squares).sum().sqrt())
@@ -131,6 +130,17 @@ def full_gradient(
         variance_error=None if scatter is None else scatter.error,
         noise_scale=None if scatter is None else _ratio(scatter.variance, norm**2),
     )
+
+
+def chunks_of(
+    images: Tensor, labels: Tensor, count: int, order: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """``count`` chunks, equal to within one example; views of the data where no order is given."""
+    if order is None:
+        yield from zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
+    else:
+        for part in order.tensor_split(count):
+            yield images[part], labels[part]
 
 
 def _chunk(
