@@ -57,7 +57,8 @@ def run_sweep(runs: Sequence[Planned], workers: int | None) -> list[float | None
     unique = list({job.folder: job for job in jobs}.values())
     todo = _unfinished(unique, console)
     if todo:
-        _try_out([run.config for run in runs])
+        with console.status("checking models and data"):
+            _try_out([run.config for run in runs])
     for note, count in notes.items():
         console.print(f"note: in {count} of {len(runs)} runs {note}")
     threads = max(run.config.hardware.threads for run in runs)
