@@ -328,6 +328,23 @@ def test_passes_that_disagree_stop_the_run(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (("measure.variance=true", "model=cnn_bn"), "BatchNorm couples the examples"),
+        (("measure.variance=true", "measure.chunk=1437"), "needs at least two chunks"),
+        (("measure.subset=1438",), "measure.subset must be from 2 to 1437 examples, got 1438"),
+    ],
+)
+def test_refused_before_a_folder_is_made(
+    overrides: tuple[str, ...], message: str, settings: Settings
+) -> None:
+    config = settings(*SHORT, *overrides)
+    with pytest.raises(UsageError, match=message):
+        train(config)
+    assert not run_folder(config).exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
         (("measure.epochs=[1]", "measure.every_epochs=2"), "got every_epochs, epochs"),
         (("measure.every_steps=0",), "measure.every_steps must be at least 1, got 0"),
         (("measure.subset=100", "measure.variance=true"), "leave out variance"),

@@ -9,10 +9,13 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
+from accelerando.checks import UsageError
+from accelerando.config import Norm
 from accelerando.data.images import Batches, Images
 from accelerando.measure import evaluate, full_gradient, published_gradient_norm, sharpness
 from accelerando.measure.full_gradient import FullGradient
 from accelerando.measure.subset import stratified, subset_gradient
+from accelerando.measure.untouched import has_batch_norm
 from accelerando.randomness import Purpose, generator
 from accelerando.schedule import Plan, Progress
 
@@ -27,6 +30,9 @@ class Measurement:
         plan: says where the run ends, and the batch size that the published way depends on.
         data: the training and the test set.
         seed: of the run; it fixes the chunks.
+
+    Raises:
+        UsageError: the subset does not fit the data.
     """
 
     def __init__(
@@ -38,7 +44,25 @@ class Measurement:
         order = random.permutation(len(self._train))
         self._order = torch.from_numpy(order).to(self._train.labels.device)
         if settings.subset is not None:
-            self._subset = stratified(self._train.labels, settings.subset, random)
+            try:
+                self._subset = stratified(self._train.labels, settings.subset, random)
+            except ValueError as error:
+                raise UsageError(f"measure.{error}") from error
+
+    def suits(self, model: nn.Module) -> None:
+        """Raise UsageError where ``model`` does not allow what is to be measured."""
+        if not self._settings.variance:
+            return
+        if self._settings.batch_norm == Norm.batch and has_batch_norm(model):
+            raise UsageError(
+                "measure.variance is that of per-example gradients, and BatchNorm couples the "
+                "examples of a chunk: add measure.batch_norm=running, or take another model"
+            )
+        if self._settings.chunk >= len(self._train):
+            raise UsageError(
+                f"measure.variance needs at least two chunks: make measure.chunk smaller than the "
+                f"{len(self._train)} training examples, got {self._settings.chunk}"
+            )
 
     def due(self, position: Progress) -> bool:
         """Whether to measure here: the first and last positions always."""

@@ -51,6 +51,7 @@ class Task:
     device: torch.device
     model: nn.Module
     data: tuple[Images, Images]
+    measurement: Measurement
     stop: Interruption
     console: Console
 
@@ -74,8 +75,10 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
         device = prepare_device(config.hardware.device, config.hardware.threads)
         model = seeded_model(config).to(device).train()
         data = on_device(load(config), device)
+        measurement = Measurement(config.measure, plan, data, config.seed)
+        measurement.suits(model)
         stop.pause()
-        task = Task(config, plan, folder, device, model, data, stop, console)
+        task = Task(config, plan, folder, device, model, data, measurement, stop, console)
         with folder.held():
             # the process that held it a moment ago may have finished it
             return _ended(folder, console) or _train(task, overrides)
@@ -135,7 +138,7 @@ def _loop(task: Task, state: State, start: Checkpoint | None, mirror: WandbMirro
                 step=SgdStep(task.model, **config.optimizer),
                 train=task.data[0],
                 seed=config.seed,
-                measurement=Measurement(config.measure, plan, task.data, config.seed),
+                measurement=task.measurement,
                 every=config.tracking.every,
                 save_seconds=config.checkpoint.seconds,
                 folder=task.folder,
