@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 
 from accelerando.checks import whole
+from accelerando.models.norm import check_norm, norm_layers
 
 
 class Cnn(nn.Sequential):
@@ -22,8 +23,7 @@ class Cnn(nn.Sequential):
     def __init__(
         self, shape: Sequence[int], classes: int, widths: Sequence[int], norm: str = "none"
     ) -> None:
-        if norm not in _NORMS:
-            raise ValueError(f"norm must be one of {', '.join(_NORMS)}, got {norm!r}")
+        check_norm(norm)
         channels, height, width = shape
         layers: list[nn.Module] = []
         for out in widths:
@@ -35,14 +35,6 @@ class Cnn(nn.Sequential):
                 )
             bias = norm == "none"  # else the normalisation brings its own
             convolution = nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=bias)
-            parts = [convolution, _NORMS[norm](out), nn.ReLU()]
-            layers += [part for part in parts if part is not None]
+            layers += [convolution, *norm_layers(norm, out), nn.ReLU()]
             channels, height, width = out, (height + 1) // 2, (width + 1) // 2
         super().__init__(*layers, nn.Flatten(), nn.Linear(channels * height * width, classes))
-
-
-_NORMS: dict[str, Callable[[int], nn.Module | None]] = {
-    "none": lambda _: None,
-    "batch": nn.BatchNorm2d,
-    "group": lambda channels: nn.GroupNorm(max(1, channels // 8), channels),
-}

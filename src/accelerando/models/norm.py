@@ -1,0 +1,34 @@
+"""Normalisation of feature maps, chosen by name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from torch import nn
+
+NORMS = ("none", "batch", "group")
+
+
+def check_norm(norm: str, allowed: Collection[str] = NORMS) -> None:
+    """Raise ValueError where ``norm`` is not one of ``allowed``."""
+    if norm not in allowed:
+        raise ValueError(f"norm must be one of {', '.join(allowed)}, got {norm!r}")
+
+
+def norm_layers(norm: str, channels: int) -> list[nn.Module]:
+    """The layers that normalise (batch, channels, height, width): one, or none at all.
+
+    Args:
+        norm: "none", "batch" (BatchNorm, Ioffe and Szegedy, arXiv 1502.03167) or "group"
+            (GroupNorm, Wu and He, arXiv 1803.08494, with 8 channels a group).
+        channels: channels of the feature map.
+
+    Raises:
+        ValueError: there is no such norm.
+    """
+    check_norm(norm)
+    if norm == "batch":
+        return [nn.BatchNorm2d(channels)]
+    if norm == "group":
+        return [nn.GroupNorm(max(1, channels // 8), channels)]
+    return []

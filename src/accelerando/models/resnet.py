@@ -1,0 +1,114 @@
+"""Residual networks for small images."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from accelerando.checks import whole
+from accelerando.models.norm import check_norm, norm_layers
+
+WIDTHS = (64, 128, 256, 512)
+"""Channels of the 3 x 3 convolutions in each stage."""
+
+
+class ResNet(nn.Sequential):
+    """Residual network in the form used for CIFAR: a 3 x 3 stem and no max-pooling.
+
+    Four stages of 64, 128, 256 and 512 channels, of which all but the first halve the image; global
+    average pooling, one linear layer (He et al., arXiv 1512.03385, Table 1, but for the stem).
+    Where a block changes the shape, a 1 x 1 convolution is its shortcut (option B). A bottleneck
+    has its stride in the 3 x 3 convolution, as torchvision has it. Weights are initialised as
+    PyTorch does by default. Maps (batch, channels, height, width) to (batch, classes).
+
+    Args:
+        shape: channels, height, width of an image; any height and width will do.
+        classes: number of outputs.
+        blocks: number of blocks in each of the four stages: [2, 2, 2, 2] is ResNet-18,
+            [3, 4, 6, 3] ResNet-34, or ResNet-50 with ``bottleneck``.
+        bottleneck: blocks of a 1 x 1, a 3 x 3 and a 1 x 1 convolution with four times the channels
+            at the end, instead of two 3 x 3 convolutions.
+        norm: "none", "batch" or "group" (8 channels a group), after each convolution.
+
+    Raises:
+        ValueError: ``blocks`` are not four numbers of at least 1, or there is no such ``norm``.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        classes: int,
+        blocks: Sequence[int],
+        bottleneck: bool = False,
+        norm: str = "batch",
+    ) -> None:
+        check_norm(norm)
+        if len(blocks) != len(WIDTHS):
+            raise ValueError(f"blocks must be {len(WIDTHS)} numbers, one a stage, got {blocks!r}")
+        channels = WIDTHS[0]
+        stem = nn.Sequential(*_convolution(shape[0], channels, 3, 1, norm), nn.ReLU())
+        stages = nn.Sequential()
+        for width, count in zip(WIDTHS, blocks, strict=True):
+            whole("blocks", count, 1)
+            stage = nn.Sequential()
+            for index in range(count):
+                stride = 2 if index == 0 and width != WIDTHS[0] else 1
+                block = Block(channels, width, stride, bottleneck, norm)
+                stage.append(block)
+                channels = block.channels
+            stages.append(stage)
+        pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        linear = nn.Linear(channels, classes)
+        super().__init__(OrderedDict(stem=stem, stages=stages, pool=pool, linear=linear))
+
+
+class Block(nn.Module):
+    """relu(branch(x) + shortcut(x)).
+
+    Maps (batch, channels, height, width) to (batch, self.channels, ceil(height / stride),
+    ceil(width / stride)).
+
+    Args:
+        channels: channels of the input.
+        width: channels of the 3 x 3 convolutions.
+        stride: of the first 3 x 3 convolution.
+        bottleneck: 1 x 1, 3 x 3, 1 x 1 instead of two 3 x 3 convolutions.
+        norm: after each convolution.
+    """
+
+    def __init__(self, channels: int, width: int, stride: int, bottleneck: bool, norm: str) -> None:
+        super().__init__()
+        self.channels = 4 * width if bottleneck else width
+        if bottleneck:
+            branch = [
+                *_convolution(channels, width, 1, 1, norm),
+                nn.ReLU(),
+                *_convolution(width, width, 3, stride, norm),
+                nn.ReLU(),
+                *_convolution(width, self.channels, 1, 1, norm),
+            ]
+        else:
+            branch = [
+                *_convolution(channels, width, 3, stride, norm),
+                nn.ReLU(),
+                *_convolution(width, width, 3, 1, norm),
+            ]
+        shortcut: list[nn.Module] = []
+        if stride != 1 or channels != self.channels:
+            shortcut = _convolution(channels, self.channels, 1, stride, norm)
+        self.branch = nn.Sequential(*branch)
+        self.shortcut = nn.Sequential(*shortcut)  # of no layers: the identity
+        self.relu = nn.ReLU()
+
+    def forward(self, images: Tensor) -> Tensor:
+        result: Tensor = self.relu(self.branch(images) + self.shortcut(images))
+        return result
+
+
+def _convolution(channels: int, out: int, size: int, stride: int, norm: str) -> list[nn.Module]:
+    """A convolution and its normalisation, which brings the bias."""
+    bias = norm == "none"
+    convolution = nn.Conv2d(channels, out, size, stride, padding=size // 2, bias=bias)
+    return [convolution, *norm_layers(norm, out)]

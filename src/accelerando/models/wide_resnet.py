@@ -1,0 +1,95 @@
+"""Wide residual networks."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from accelerando.checks import whole
+from accelerando.models.norm import check_norm, norm_layers
+
+
+class WideResNet(nn.Sequential):
+    """Wide residual network WRN-depth-width, without dropout.
+
+    A 3 x 3 stem of 16 channels; three stages of (depth - 4) / 6 pre-activation blocks with 16, 32
+    and 64 times ``width`` channels, of which the last two halve the image; normalisation, ReLU,
+    global average pooling, one linear layer (Zagoruyko and Komodakis, arXiv 1605.07146, Table 1).
+    Weights are initialised as PyTorch does by default. Maps (batch, channels, height, width) to
+    (batch, classes).
+
+    Args:
+        shape: channels, height, width of an image; any height and width will do.
+        classes: number of outputs.
+        depth: number of convolutions, the three 1 x 1 shortcuts among them: 6k + 4, with k blocks
+            a stage (10, 16, 22, 28, ...).
+        width: factor of the channels, at least 1.
+        norm: "none", "batch" or "group" (8 channels a group), before each ReLU.
+
+    Raises:
+        ValueError: ``depth`` or ``width`` is not allowed, or there is no such ``norm``.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], classes: int, depth: int, width: int, norm: str = "batch"
+    ) -> None:
+        check_norm(norm)
+        whole("width", width, 1)
+        whole("depth", depth, 10)
+        if depth % 6 != 4:
+            raise ValueError(f"depth must be 6k + 4 (10, 16, 22, 28, ...), got {depth}")
+        channels = 16
+        stem = _convolution(shape[0], channels, 3, 1, norm)
+        stages = nn.Sequential()
+        for out, stride in ((16 * width, 1), (32 * width, 2), (64 * width, 2)):
+            stage = nn.Sequential(Block(channels, out, stride, norm))
+            for _ in range((depth - 4) // 6 - 1):
+                stage.append(Block(out, out, 1, norm))
+            stages.append(stage)
+            channels = out
+        activation = nn.Sequential(*norm_layers(norm, channels), nn.ReLU())
+        pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        linear = nn.Linear(channels, classes)
+        super().__init__(
+            OrderedDict(stem=stem, stages=stages, activation=activation, pool=pool, linear=linear)
+        )
+
+
+class Block(nn.Module):
+    """branch(a) + x with a = relu(norm(x)); branch(a) + shortcut(a) where the shape changes.
+
+    Maps (batch, channels, height, width) to (batch, out, ceil(height / stride),
+    ceil(width / stride)).
+
+    Args:
+        channels: channels of the input.
+        out: channels of the output; a stride above 1 needs another number than ``channels``.
+        stride: of the first convolution.
+        norm: before each ReLU.
+    """
+
+    def __init__(self, channels: int, out: int, stride: int, norm: str) -> None:
+        super().__init__()
+        self.activation = nn.Sequential(*norm_layers(norm, channels), nn.ReLU())
+        self.branch = nn.Sequential(
+            _convolution(channels, out, 3, stride, norm),
+            *norm_layers(norm, out),
+            nn.ReLU(),
+            _convolution(out, out, 3, 1, norm),
+        )
+        self.shortcut = None if channels == out else _convolution(channels, out, 1, stride, norm)
+
+    def forward(self, images: Tensor) -> Tensor:
+        active = self.activation(images)
+        # the published code feeds the shortcut the activation, and adds the input where there is
+        # no shortcut: hence no ReLU in place, which without a norm would change that input
+        skipped = images if self.shortcut is None else self.shortcut(active)
+        result: Tensor = self.branch(active) + skipped
+        return result
+
+
+def _convolution(channels: int, out: int, size: int, stride: int, norm: str) -> nn.Conv2d:
+    bias = norm == "none"  # else the normalisation that follows brings its own
+    return nn.Conv2d(channels, out, size, stride, padding=size // 2, bias=bias)
