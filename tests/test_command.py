@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from accelerando.config import run_folder
 from accelerando.entry import flags_first
+from accelerando.identity import run_folder
 from accelerando.tracking.folder import RunFolder
 from conftest import ROOT
 from test_run import same, train

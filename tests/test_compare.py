@@ -22,7 +22,7 @@ from accelerando.compare.figure import draw
 from accelerando.compare.groups import comparable, group
 from accelerando.compare.load import Run, load
 from accelerando.compare.yardstick import draw as draw_yardsticks
-from accelerando.config import run_folder
+from accelerando.identity import run_folder
 from accelerando.plotting import save
 from accelerando.tracking.folder import RunFolder
 from test_run import train

@@ -8,7 +8,8 @@ import pytest
 from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
-from accelerando.config import check, run_folder, run_id
+from accelerando.config import check
+from accelerando.identity import run_folder, run_id
 
 Settings = Callable[..., DictConfig]
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.measure import full_gradient
+from accelerando.measure import Tensors, full_gradient, in_chunks
+from accelerando.measure.full_gradient import full_gradient_over
 from accelerando.models import Cnn, Mlp
 
 N = 41
@@ -103,7 +104,7 @@ def test_a_pass_that_is_given_up_leaves_the_model_as_it_was() -> None:
             raise error
 
     with pytest.raises(KeyboardInterrupt):
-        full_gradient(model, images, labels, chunk=9, pause=pause)
+        full_gradient_over(model, in_chunks(Tensors(images, labels), 9, pause=pause))
     assert all(
         torch.equal(a, b) for a, b in zip(state.values(), model.state_dict().values(), strict=True)
     )

@@ -17,9 +17,11 @@ from torch.func import functional_call, grad, hessian, vmap
 from torch.nn.functional import cross_entropy
 
 from accelerando.checks import UsageError
-from accelerando.config import check, plan_of, run_folder
+from accelerando.config import check, plan_of
+from accelerando.identity import run_folder
 from accelerando.measure import full_gradient, published_gradient_norm, sharpness
-from accelerando.measure.subset import stratified, subset_gradient
+from accelerando.measure.chunks import Chunks, Tensors
+from accelerando.measure.subset import SubsetGradient, parts_of, stratified, subset_gradient
 from accelerando.models import Cnn, Mlp
 from accelerando.schedule import Progress
 from accelerando.tracking.folder import RunFolder
@@ -206,12 +208,22 @@ def test_sharpness_of_two_parameters() -> None:
     assert sharpness(model, images, labels) == pytest.approx(0.5)
 
 
+def in_order(images: Tensor, labels: Tensor, size: int) -> Chunks:
+    """Batches of ``size``, the last one smaller."""
+    return Chunks(Tensors(images, labels), torch.split(torch.arange(len(labels)), size))
+
+
+def estimate(model: nn.Module, images: Tensor, labels: Tensor, subset: Tensor) -> SubsetGradient:
+    chunks = Chunks(Tensors(images, labels), parts_of(subset, 512))
+    return subset_gradient(model, chunks, examples=len(labels))
+
+
 def test_the_published_norm_is_the_plain_mean_in_training_mode() -> None:
     """Against the loop that published code has, with all its side effects."""
     model, (images, labels) = Cnn((1, 4, 4), 3, [4], "batch").train(), data()
     state = copy.deepcopy(model.state_dict())
     batches = [(images[i : i + 7], labels[i : i + 7]) for i in range(0, N, 7)]
-    found = published_gradient_norm(model, batches)
+    found = published_gradient_norm(model, in_order(images, labels, 7))
     after = model.state_dict()
     assert all(torch.equal(state[name], after[name]) for name in state)
     for x, y in batches:
@@ -235,16 +247,14 @@ def test_the_estimate_from_a_subset_is_right_on_average_and_its_error_honest() -
     model, (images, labels) = tiny(), data(600)
     exact = full_gradient(model, images, labels).norm
     found = [
-        subset_gradient(
-            model, images, labels, stratified(labels, 200, np.random.default_rng(i)), chunk=512
-        )
+        estimate(model, images, labels, stratified(labels, 200, np.random.default_rng(i)))
         for i in range(60)
     ]
     norms = np.array([f.norm for f in found])
     assert norms.mean() == pytest.approx(exact, abs=4 * norms.std() / math.sqrt(60))
     claimed = math.sqrt(np.mean([f.error**2 for f in found]))
     assert 0.6 < claimed / norms.std() < 1.7
-    everything = subset_gradient(model, images, labels, torch.arange(600), chunk=512)
+    everything = estimate(model, images, labels, torch.arange(600))
     assert everything.norm == pytest.approx(exact, rel=1e-4)
     assert everything.error == 0
 
@@ -320,7 +330,7 @@ def test_passes_that_disagree_stop_the_run(
     def drifting(*_: Any, **__: Any) -> Any:
         return full_gradient(tiny(), *data(5 + next(results)))
 
-    monkeypatch.setattr("accelerando.training.measurement.full_gradient", drifting)
+    monkeypatch.setattr("accelerando.training.measurement.full_gradient_over", drifting)
     with pytest.raises(RuntimeError, match="two passes over the same weights differ"):
         train(config)
 

@@ -16,19 +16,24 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from accelerando.checks import UsageError
-from accelerando.config import load, plan_of, run_folder
+from accelerando.config import load, plan_of
+from accelerando.data.images import Batches
+from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.tracking.folder import RunFolder, State
 from accelerando.training import loop
-from accelerando.training.run import run, seeded_model
+from accelerando.training.run import run
 from accelerando.training.step import SgdStep
+from accelerando.training.task import seeded_model
 
 Settings = Callable[..., DictConfig]
 SHORT = ("model=mlp", "epochs=3", "scheduler.batch_size.initial=64", "tracking.every=10")
 
 
 def train(config: DictConfig) -> State:
-    return run(config, [], Console(quiet=True))
+    state = run(config, [], Console(quiet=True))
+    assert state is not None
+    return state
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -116,12 +121,14 @@ def test_the_training_loss_is_the_mean_over_its_window(
     sums: list[tuple[float, int]] = []
 
     class Watched(SgdStep):
-        def __call__(self, images: Any, labels: Any, learning_rate: float) -> torch.Tensor:
-            loss = super().__call__(images, labels, learning_rate)
+        def __call__(
+            self, images: Any, labels: Any, learning_rate: float, count: int | None = None
+        ) -> torch.Tensor:
+            loss = super().__call__(images, labels, learning_rate, count)
             sums.append((float(loss), len(labels)))
             return loss
 
-    monkeypatch.setattr("accelerando.training.run.SgdStep", Watched)
+    monkeypatch.setattr("accelerando.training.task.SgdStep", Watched)
     config = settings(*SHORT)
     train(config)
     last = 0
@@ -147,14 +154,14 @@ def test_the_same_seed_gives_the_same_record(settings: Settings, tmp_path: Path)
 def test_seeds_are_pairs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under two schedulers the same seed starts from the same weights and the same order."""
     starts, orders = [], []
-    batches_at = loop.Batches.at
+    batches_at = Batches.at
 
-    def at(self: loop.Batches, epoch: int, offset: int, size: int) -> Any:
+    def at(self: Batches, epoch: int, offset: int, size: int) -> Any:
         batch = batches_at(self, epoch, offset, size)
         orders[-1].append(batch[1])
         return batch
 
-    monkeypatch.setattr(loop.Batches, "at", at)
+    monkeypatch.setattr(Batches, "at", at)
     for scheduler in ("decay_constant", "warmup_increase"):
         orders.append([])
         config = settings("model=mlp", "epochs=1", f"scheduler={scheduler}")
@@ -210,15 +217,15 @@ def test_rows_after_the_last_checkpoint_are_made_again(
         if self._position.epoch == 1:
             self._save()
         if self._position.epoch == 2:
-            raise MemoryError("no more")
+            raise LookupError("no more")
 
-    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+    with monkeypatch.context() as patched, pytest.raises(LookupError):
         patched.setattr(loop.Loop, "_measure", dies)
         train(broken)
     folder = RunFolder(run_folder(broken))
     state = folder.read_state()
     assert state is not None
-    assert (state.status, state.message) == ("failed", "MemoryError: no more")
+    assert (state.status, state.message) == ("failed", "LookupError: no more")
     assert "in dies" in state.traceback
     assert lines(folder.record)[-1]["epoch"] == 2
     train(broken)
@@ -276,8 +283,8 @@ def test_a_state_is_true_as_soon_as_a_run_goes_on(
         patched.setattr(loop.Loop, "_measure", stops)
         train(config)
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(loop.Loop, "run", lambda self: self._stop._set(signal.SIGTERM, None)
-                        or self._stop.pause())  # fmt: skip
+        patched.setattr(loop.Loop, "run", lambda self: signal.raise_signal(signal.SIGTERM)
+                        or self._pause())  # fmt: skip
         train(config)
     state = RunFolder(run_folder(config)).read_state()
     assert state is not None

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from accelerando.data.images import BLOCK, Batches, Images
+import accelerando.data.images as images_module
+from accelerando.data.images import Batches, Images
 from accelerando.models import Mlp
 from accelerando.randomness import permutation
 from accelerando.training.step import SgdStep
@@ -75,8 +76,9 @@ def test_a_batch_depends_on_its_position_alone() -> None:
             assert torch.equal(again[1], fresh[1])
 
 
-def test_a_batch_larger_than_a_block_is_whole() -> None:
-    n = BLOCK + 5
+def test_a_batch_larger_than_a_block_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images_module, "BLOCK", 50)
+    n = 55
     data = Images(
         torch.zeros(n, 1, 1, 1, dtype=torch.uint8),
         torch.arange(n),

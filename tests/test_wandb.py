@@ -11,7 +11,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 import offline
-from accelerando.config import run_folder
+from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.wandb_mirror import resolve_mode

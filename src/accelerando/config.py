@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
@@ -18,10 +15,8 @@ from accelerando.checks import UsageError, at_least, whole
 
 if TYPE_CHECKING:  # built by their _target_, so that nothing is imported that a run does not use
     from accelerando.data.source import Arrays, Source
+    from accelerando.data.stream import Streams
     from accelerando.schedule import Plan, Scheduler
-
-SCHEMA = 1
-"""Raised when the same settings come to mean other results."""
 
 
 class Mode(Enum):
@@ -45,6 +40,15 @@ class Precision(Enum):
 
     float32 = "float32"
     float64 = "float64"
+    bfloat16 = "bfloat16"
+
+
+class Arithmetic(Enum):
+    """Floating point of the products in a training step."""
+
+    fp32 = "fp32"
+    tf32 = "tf32"
+    bf16 = "bf16"
 
 
 @dataclass
@@ -62,6 +66,12 @@ class Hardware:
 
     device: str = "cpu"
     threads: int = 1
+    processes: int = 1
+    workers: int = 4
+    micro_batch: int | None = None
+    channels_last: bool = False
+    compile: bool = False
+    sync_batch_norm: bool = False
 
 
 @dataclass
@@ -111,6 +121,7 @@ class RunConfig:
     measure: Measure = field(default_factory=Measure)
     tracking: Tracking = field(default_factory=Tracking)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    precision: Arithmetic = Arithmetic.fp32
     epochs: int = MISSING
     seed: int = MISSING
     root: str = MISSING
@@ -154,17 +165,26 @@ def _full_key(error: Exception) -> str:
 
 def source_of(config: DictConfig) -> Source:
     """The data set that a run is trained on."""
-    return build(config.dataset, leave_out=("name", "epochs"))  # type: ignore[no-any-return]
+    return build(config.dataset, leave_out=_NOT_THE_SOURCE)  # type: ignore[no-any-return]
 
 
-def load(config: DictConfig) -> Arrays:
-    """The run's data in memory.
+_NOT_THE_SOURCE = ("name", "epochs", "augmentation")
+
+
+def augmentation_of(config: DictConfig) -> Any:
+    """What happens to training images, None for nothing."""
+    settings = config.dataset.get("augmentation")
+    return None if settings is None else build(settings)
+
+
+def load(config: DictConfig) -> Arrays | Streams:
+    """The run's data: in memory, or where its files are.
 
     Raises:
         UsageError: they are not to be had, damaged, or not what the settings say.
     """
     try:
-        return source_of(config).load()
+        return source_of(config).load()  # type: ignore[no-any-return]
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(f"dataset: {error}") from error
 
@@ -202,7 +222,7 @@ def check(config: DictConfig) -> Plan:
         whole("measure.chunk", config.measure.chunk, 1)
         _check_cadence(config.measure)
         whole("tracking.every", config.tracking.every, 1)
-        whole("hardware.threads", config.hardware.threads, 1)
+        _check_hardware(config.hardware)
         at_least("checkpoint.seconds", config.checkpoint.seconds, 0)
         at_least("optimizer.momentum", config.optimizer.momentum, 0)
         at_least("optimizer.weight_decay", config.optimizer.weight_decay, 0)
@@ -217,6 +237,17 @@ def check(config: DictConfig) -> Plan:
     except FileNotFoundError as error:
         raise UsageError(str(error)) from error
     return plan
+
+
+def _check_hardware(hardware: DictConfig) -> None:
+    whole("hardware.threads", hardware.threads, 1)
+    whole("hardware.processes", hardware.processes, 1)
+    whole("hardware.workers", hardware.workers, 0)
+    if hardware.micro_batch is not None:
+        whole("hardware.micro_batch", hardware.micro_batch, 1)
+    for other in ("micro_batch", "compile"):
+        if hardware.sync_batch_norm and hardware[other]:
+            raise ValueError(f"hardware.sync_batch_norm and hardware.{other} exclude each other")
 
 
 def _check_cadence(measure: DictConfig) -> None:
@@ -244,51 +275,3 @@ def _check_names(config: DictConfig, schema: Any, prefix: str = "") -> None:
             )
         if name in known and is_dataclass(known[name].default_factory):
             _check_names(config[name], known[name].default_factory, f"{prefix}{name}.")
-
-
-def run_id(config: DictConfig) -> str:
-    """Hash of the settings that change results, and of no others.
-
-    Hardware, tracking, checkpoint cadence and paths are left out, and so are names and values that
-    are not set (null, false, or an empty list): a setting added later that is off by default keeps
-    the ids of older runs.
-    """
-    tree = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    assert isinstance(tree, dict)
-    kept = {
-        key: tree[key]
-        for key in ("model", "dataset", "scheduler", "optimizer", "epochs", "seed", "measure")
-    }
-    for group, names in _NOT_RESULTS.items():
-        kept[group] = {k: v for k, v in kept[group].items() if k not in names}
-    text = json.dumps({"schema": SCHEMA, **_canonical(kept)}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-_NOT_RESULTS = {
-    "model": ("name",),
-    "dataset": ("name", "epochs", "folder"),
-    "scheduler": ("name",),
-}
-
-
-def _canonical(value: Any) -> Any:
-    """The same text for the same settings: 1.0 is 1, what is not set is left out."""
-    if isinstance(value, dict):
-        return {
-            k: _canonical(v)
-            for k, v in value.items()
-            if v is not None and v is not False and v != []
-        }
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
-
-
-def run_folder(config: DictConfig) -> Path:
-    """Where the run's files are: ``root/<dataset>-<model>/<scheduler>/seed<seed>-<run_id>``."""
-    experiment = f"{config.dataset.name}-{config.model.name}"
-    name = f"seed{config.seed}-{run_id(config)}"
-    return Path(config.root) / experiment / str(config.scheduler.name) / name

@@ -17,7 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from accelerando.checks import UsageError
-from accelerando.config import register, run_folder
+from accelerando.config import register
+from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.tracking.folder import State
 
@@ -118,6 +119,8 @@ def train(config: DictConfig) -> float | None:
         stop(f"interrupted by {signal}, saved: the same command goes on from here", INTERRUPTED)
     except MISTAKES as error:  # not left to Hydra, which would add a line of its own
         stop(f"error: {explain(error)}", FAILURE)
+    if state is None:
+        return None
     if hydra.mode == RunMode.RUN:
         _conclude(config, state, console)
     return state.full_gradient_norm

@@ -33,10 +33,10 @@ def permutation(seed: int, epoch: int, examples: int) -> npt.NDArray[np.int64]:
     return generator(seed, Purpose.ORDER, epoch).permutation(examples)
 
 
-def torch_seed(seed: int, purpose: Purpose, epoch: int = 0) -> int:
-    """Seed of a torch generator for one purpose in one epoch."""
-    return int(_sequence(seed, purpose, epoch).generate_state(1, np.uint64)[0] >> 1)
+def torch_seed(seed: int, purpose: Purpose, epoch: int = 0, *more: int) -> int:
+    """Seed of a torch generator for one purpose in one epoch, or for one example of it."""
+    return int(_sequence(seed, purpose, epoch, *more).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _sequence(seed: int, purpose: Purpose, epoch: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence(seed, spawn_key=(int(purpose), epoch))
+def _sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence(seed, spawn_key=(int(purpose), *key))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 
-from accelerando.data.source import Arrays, described
+from accelerando.data.cache import cached
+from accelerando.data.source import Arrays, Decoded, described, normalised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,20 +30,25 @@ class Digits:
         """They are on disk already."""
 
     def load(self) -> Arrays:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-
-        pixels, labels = load_digits(return_X_y=True)
-        images = pixels.reshape(-1, 1, 8, 8).astype(np.uint8)
-        train, test, train_labels, test_labels = train_test_split(
-            images, labels.astype(np.int64), test_size=0.2, stratify=labels, random_state=0
-        )
-        arrays = Arrays(
-            train_images=train,
-            train_labels=train_labels,
-            test_images=test,
-            test_labels=test_labels,
-            mean=(float(train.mean()),),
-            std=(float(train.std()),),
-        )
+        # cached for the sake of scikit-learn's import, which takes longer than all the rest
+        decoded = cached("digits", [f"scikit-learn {version('scikit-learn')}"], _decode)
+        train = decoded.train_images
+        arrays = normalised(decoded, mean=[float(train.mean())], std=[float(train.std())])
         return described(arrays, examples=self.examples, shape=self.shape, classes=self.classes)
+
+
+def _decode() -> Decoded:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    pixels, labels = load_digits(return_X_y=True)
+    images = pixels.reshape(-1, 1, 8, 8).astype(np.uint8)
+    train, test, train_labels, test_labels = train_test_split(
+        images, labels.astype(np.int64), test_size=0.2, stratify=labels, random_state=0
+    )
+    return Decoded(
+        train_images=train,
+        train_labels=train_labels,
+        test_images=test,
+        test_labels=test_labels,
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-UNSIGNED_BYTES = 8
+START = bytes([0, 0, 8])
+"""The third byte is the type of the values: 8 is unsigned bytes."""
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
@@ -24,9 +26,9 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         content = path.read_bytes()
         if path.suffix == ".gz":
             content = gzip.decompress(content)
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}): fetch it again") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTES:
+    if len(content) < 4 or content[:3] != START or len(content) < 4 + 4 * content[3]:
         raise ValueError(f"{path} is not an IDX file of unsigned bytes: fetch it again")
     dimensions = content[3]
     shape = np.frombuffer(content, ">i4", dimensions, offset=4)

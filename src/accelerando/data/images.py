@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from accelerando.data.augmentation import Augmentation
 from accelerando.data.source import Arrays
 from accelerando.randomness import permutation
+from accelerando.schedule import Plan, Progress
+from accelerando.team import ALONE, Team
 
-BLOCK = 2048
-"""Examples prepared at once: at small batches this is most of what a loader would cost."""
+BLOCK = 2**21
+"""Pixels prepared at once: at small batches this is most of what a loader would cost."""
 
 
 @dataclass(frozen=True)
@@ -25,64 +27,126 @@ class Images:
         labels: int64, shape (n,).
         mean: float32, shape (channels, 1, 1), in the units of the stored pixels.
         std: likewise.
+        augmentation: of the training view; None for none.
+        channels_last: the order in memory that a model is given.
     """
 
     images: Tensor
     labels: Tensor
     mean: Tensor
     std: Tensor
+    augmentation: Augmentation | None = None
+    channels_last: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def normalised(self, images: Tensor) -> Tensor:
         """What a model is given: float32, zero mean and unit deviation per channel."""
-        return images.to(torch.float32).sub_(self.mean).div_(self.std)
+        order = torch.channels_last if self.channels_last else torch.contiguous_format
+        return images.to(torch.float32, memory_format=order).sub_(self.mean).div_(self.std)
+
+    def read(self, parts: Sequence[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised images and labels of each part; no augmentation."""
+        for part in parts:
+            yield self.normalised(self.images[part]), self.labels[part]
+
+    def augmented(self, *, seed: int, epoch: int) -> View:
+        """The training set as it is seen in one epoch."""
+        return View(self, seed, epoch)
+
+    def batches(self, plan: Plan, *, seed: int, start: Progress, team: Team = ALONE) -> Batches:
+        """The batches of a run, by position."""
+        return Batches(self, seed=seed, team=team)
+
+
+class View:
+    """A training set as it is seen in one epoch, augmented."""
+
+    def __init__(self, data: Images, seed: int, epoch: int) -> None:
+        self._data, self.labels = data, data.labels
+        self._table = None
+        if data.augmentation is not None:
+            self._table = data.augmentation.table(
+                seed=seed, epoch=epoch, examples=len(data), device=data.labels.device
+            )
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images and labels of some examples; no augmentation."""
-        return self.normalised(self.images[indices]), self.labels[indices]
+        """Normalised images, augmented, and labels of some examples."""
+        images = self._data.images[indices]
+        if self._table is not None and self._data.augmentation is not None:
+            images = self._data.augmentation(images, self._table.take(indices))
+        return self._data.normalised(images), self._data.labels[indices]
+
+    def read(self, parts: Sequence[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        everything = torch.arange(len(self._data), device=self.labels.device)
+        for part in parts:
+            yield self.take(everything[part])
 
 
-def on_device(arrays: Arrays, device: torch.device) -> tuple[Images, Images]:
-    """The training and the test set of ``arrays`` on ``device``."""
+def on_device(
+    arrays: Arrays,
+    device: torch.device,
+    *,
+    augmentation: Augmentation | None = None,
+    channels_last: bool = False,
+) -> tuple[Images, Images]:
+    """The training and the test set of ``arrays`` on ``device``.
+
+    On the CPU nothing is copied: processes share the pages of the cache's file.
+    """
     mean, std = (
         torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
         for values in (arrays.mean, arrays.std)
     )
 
-    def put(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> Images:
-        pixels, classes = (torch.tensor(array, device=device) for array in (images, labels))
-        return Images(pixels, classes, mean, std)
+    def put(images: Tensor, labels: Tensor, augmentation: Augmentation | None) -> Images:
+        return Images(images.to(device), labels.to(device), mean, std, augmentation, channels_last)
 
-    return (
-        put(arrays.train_images, arrays.train_labels),
-        put(arrays.test_images, arrays.test_labels),
+    train, train_labels, test, test_labels = (
+        torch.from_numpy(array)
+        for array in (
+            arrays.train_images,
+            arrays.train_labels,
+            arrays.test_images,
+            arrays.test_labels,
+        )
     )
+    return put(train, train_labels, augmentation), put(test, test_labels, None)
 
 
 class Batches:
     """Batches of a training set by position: a pure function, with the current block kept.
 
-    A block of several batches is gathered and normalised at once, and each batch is a view of it.
+    A block of several batches is gathered, augmented and normalised at once, and each batch is a
+    view of it. Of several processes each has its share of every batch.
     """
 
-    def __init__(self, data: Images, seed: int) -> None:
-        self._data, self._seed = data, seed
-        self._epoch, self._begin, self._end = -1, 0, 0
+    def __init__(self, data: Images, *, seed: int, team: Team = ALONE) -> None:
+        self._data, self._seed, self._team = data, seed, team
+        self._epoch, self._size, self._places = -1, 0, {0: slice(0)}
+        self._block = max(1, BLOCK // data.images[0, 0].numel())
 
     def at(self, epoch: int, offset: int, size: int) -> tuple[Tensor, Tensor]:
-        """Images and labels of the batch that begins at ``offset``; the last may be smaller."""
-        end = min(offset + size, len(self._data))
+        """This process's share of the batch that begins at ``offset``; the last may be smaller."""
+        if (epoch, size) != (self._epoch, self._size) or offset not in self._places:
+            self._prepare(epoch, offset, size)
+        images, labels = self._ready
+        place = self._places[offset]
+        return images[place], labels[place]
+
+    def _prepare(self, epoch: int, offset: int, size: int) -> None:
+        examples = len(self._data)
         if epoch != self._epoch:
-            order = permutation(self._seed, epoch, len(self._data))
+            order = permutation(self._seed, epoch, examples)
             self._order = torch.from_numpy(order).to(self._data.labels.device)
-            self._epoch, self._begin, self._end = epoch, 0, 0
-        if not self._begin <= offset < end <= self._end:
-            self._begin, self._end = offset, offset + size * max(1, BLOCK // size)
-            self._end = min(self._end, len(self._data))
-            self._block = self._data.take(self._order[self._begin : self._end])
-        images, labels = self._block
-        return images[offset - self._begin : end - self._begin], labels[
-            offset - self._begin : end - self._begin
-        ]
+            self._view = self._data.augmented(seed=self._seed, epoch=epoch)
+        self._epoch, self._size, self._places = epoch, size, {}
+        mine, ready = [], 0
+        for begin in range(offset, min(offset + max(size, self._block), examples), size):
+            batch = self._order[begin : begin + size]
+            share = batch[self._team.share(len(batch))]
+            mine.append(share)
+            self._places[begin] = slice(ready, ready + len(share))
+            ready += len(share)
+        self._ready = self._view.take(torch.cat(mine))

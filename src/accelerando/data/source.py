@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,19 +11,28 @@ import numpy.typing as npt
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arrays:
-    """Images and labels in memory, as stored; normalisation is in the units of the stored pixels.
+class Decoded:
+    """Images and labels as stored; nobody writes into them, other processes may share them.
 
     Args:
         train_images: uint8, shape (n, channels, height, width); ``test_images`` likewise.
         train_labels: int64, shape (n,); ``test_labels`` likewise.
-        mean: per channel, of the training images; ``std`` likewise.
     """
 
     train_images: npt.NDArray[np.uint8]
     train_labels: npt.NDArray[np.int64]
     test_images: npt.NDArray[np.uint8]
     test_labels: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrays(Decoded):
+    """Images and labels in memory, and their normalisation in the units of the stored pixels.
+
+    Args:
+        mean: per channel, of the training images; ``std`` likewise.
+    """
+
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -41,7 +51,21 @@ class Source(Protocol):
         """
         ...
 
-    def load(self) -> Arrays: ...
+    def load(self) -> Any:
+        """``Arrays`` in memory, or ``stream.Streams`` for what is too large for it."""
+        ...
+
+
+def normalised(decoded: Decoded, *, mean: Sequence[float], std: Sequence[float]) -> Arrays:
+    """Add the normalisation, given in the units of the stored pixels."""
+    return Arrays(
+        train_images=decoded.train_images,
+        train_labels=decoded.train_labels,
+        test_images=decoded.test_images,
+        test_labels=decoded.test_labels,
+        mean=tuple(mean),
+        std=tuple(std),
+    )
 
 
 def described(arrays: Arrays, *, examples: int, shape: Any, classes: int) -> Arrays:
@@ -52,9 +76,36 @@ def described(arrays: Arrays, *, examples: int, shape: Any, classes: int) -> Arr
             f"the data hold {found[0]} training images of shape {found[1]}, the dataset's settings "
             f"say examples={examples} shape={list(shape)}: make them agree"
         )
-    largest = int(max(arrays.train_labels.max(), arrays.test_labels.max()))
-    if largest >= classes:
+    if list(arrays.test_images.shape[1:]) != list(shape):
         raise ValueError(
-            f"the data hold the label {largest}, the dataset's settings say {classes=}"
+            f"the data hold test images of shape {list(arrays.test_images.shape[1:])}, the "
+            f"dataset's settings say shape={list(shape)}: make them agree"
         )
+    _check_labels(arrays, classes)
+    _check_normalisation(arrays)
     return arrays
+
+
+def _check_labels(arrays: Arrays, classes: int) -> None:
+    for part, images, labels in (
+        ("training", arrays.train_images, arrays.train_labels),
+        ("test", arrays.test_images, arrays.test_labels),
+    ):
+        if len(images) != len(labels):
+            raise ValueError(f"the data hold {len(images)} {part} images, {len(labels)} labels")
+        if len(labels) == 0:
+            raise ValueError(f"the data hold no {part} images")
+        if labels.min() < 0 or labels.max() >= classes:
+            wrong = labels.min() if labels.min() < 0 else labels.max()
+            raise ValueError(
+                f"the data hold the label {wrong}, the dataset's settings say {classes=}"
+            )
+
+
+def _check_normalisation(arrays: Arrays) -> None:
+    channels = arrays.train_images.shape[1]
+    for name, values in (("mean", arrays.mean), ("std", arrays.std)):
+        if len(values) != channels:
+            raise ValueError(f"{name} has {len(values)} values, the images {channels} channels")
+    if min(arrays.std) <= 0:
+        raise ValueError(f"std must be above 0 in every channel, got {list(arrays.std)}")

@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from accelerando.checks import UsageError, whole
-from accelerando.config import check, register, run_folder
+from accelerando.config import check, register
+from accelerando.identity import run_folder
 from accelerando.launch.pool import Ended, Job, run_jobs
 from accelerando.launch.view import SweepView, outcome
 from accelerando.provenance import commit

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from accelerando.checks import UsageError
 from accelerando.config import load
 from accelerando.training.device import prepare_device
-from accelerando.training.run import seeded_model
+from accelerando.training.task import seeded_model
 
 
 def try_out(configs: Sequence[DictConfig]) -> str | None:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from accelerando.team import Team
+
 
 class Scatter(NamedTuple):
     """Variance of the per-example gradient, E‖∇f_i(θ) - ∇f(θ)‖², with its standard error."""
@@ -35,7 +37,8 @@ class MeanGradient:
     def __init__(self, parameters: Sequence[Tensor], *, scatter: bool) -> None:
         self.mean = [torch.zeros_like(p) for p in parameters]
         self._scatter, self._count = scatter, 0
-        self._terms: list[Tensor] = []
+        # number of terms, their sum, and that of their squares
+        self._terms = torch.zeros(3, dtype=torch.float64, device=self.mean[0].device)
 
     def add(self, gradients: Sequence[Tensor], count: int) -> None:
         """Take in the mean gradient of a chunk of ``count`` examples."""
@@ -45,10 +48,36 @@ class MeanGradient:
                 torch.linalg.vector_norm(g - m, dtype=torch.float64).square()
                 for g, m in zip(gradients, self.mean, strict=True)
             ]
-            self._terms.append(torch.stack(squares).sum() * (self._count * count / total))
+            term = torch.stack(squares).sum() * (self._count * count / total)
+            self._terms += torch.stack([torch.ones_like(term), term, term.square()])
         # m + (g - m) c / C, in place
         torch._foreach_lerp_(self.mean, list(gradients), count / total)
         self._count = total
+
+    def over(self, team: Team) -> MeanGradient:
+        """That of all processes of a team, of which each has taken in its own chunks.
+
+        A process's mean is taken in like the mean of one more chunk: the same formula holds.
+        """
+        if team.ranks == 1:
+            return self
+        whole = MeanGradient(self.mean, scatter=self._scatter)
+        counts = torch.zeros(team.ranks, dtype=torch.int64)
+        counts[team.rank] = self._count
+        team.total([counts])
+        for rank, count in enumerate(counts.tolist()):
+            if count:
+                mean = [m.clone() for m in self.mean]
+                team.spread(mean, rank)
+                whole.add(mean, count)
+        team.total([self._terms])
+        whole._terms += self._terms
+        return whole
+
+    def square(self) -> Tensor:
+        """Squared norm of each tensor of the mean, in float64, shape (tensors,)."""
+        norms = [torch.linalg.vector_norm(m, dtype=torch.float64) for m in self.mean]
+        return torch.stack(norms).square()
 
     def scatter(self) -> Scatter:
         """Variance of the per-example gradient and its standard error.
@@ -56,9 +85,11 @@ class MeanGradient:
         Raises:
             ValueError: fewer than two chunks, or the scatter was not asked for.
         """
-        if not self._terms:
+        terms, total, squares = self._terms.tolist()
+        if terms < 1:
             raise ValueError("the variance needs at least two chunks: make chunk smaller")
-        terms = torch.stack(self._terms)
-        finite = (self._count - 1) / self._count
-        spread = float(terms.std()) if len(terms) > 1 else math.nan
-        return Scatter(float(terms.mean()) * finite, spread * finite / math.sqrt(len(terms)))
+        finite, mean = (self._count - 1) / self._count, total / terms
+        if terms < 2:
+            return Scatter(mean * finite, math.nan)
+        spread = math.sqrt(max(0.0, squares - terms * mean**2) / (terms - 1))
+        return Scatter(mean * finite, spread * finite / math.sqrt(terms))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -11,7 +9,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.measure.full_gradient import CHUNK, chunks_of
+from accelerando.measure.chunks import CHUNK, Chunks, Tensors, in_chunks
 from accelerando.measure.untouched import untouched
 
 TOLERANCE = 1e-3
@@ -27,8 +25,6 @@ def sharpness(
     batch_norm: str = "batch",
     dtype: torch.dtype | None = None,
     order: Tensor | None = None,
-    prepare: Callable[[Tensor], Tensor] | None = None,
-    pause: Callable[[], None] | None = None,
     tolerance: float = TOLERANCE,
 ) -> float:
     """Largest (algebraic) eigenvalue of the Hessian of the empirical loss.
@@ -40,25 +36,35 @@ def sharpness(
     Raises:
         scipy.sparse.linalg.ArpackNoConvergence: it did not converge.
     """
-    examples = len(labels)
+    chunks = in_chunks(Tensors(images, labels), chunk, order=order)
+    return sharpness_over(model, chunks, batch_norm=batch_norm, dtype=dtype, tolerance=tolerance)
+
+
+def sharpness_over(
+    model: nn.Module,
+    chunks: Chunks,
+    *,
+    batch_norm: str = "batch",
+    dtype: torch.dtype | None = None,
+    tolerance: float = TOLERANCE,
+) -> float:
+    """``sharpness`` of a data set that comes in chunks, over all processes of their team."""
+    examples = chunks.examples
     with untouched(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters):
         sizes = [p.numel() for p in parameters]
 
         def product(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
             flat = torch.as_tensor(vector.ravel(), dtype=parameters[0].dtype)
-            pieces = torch.split(flat.to(labels.device), sizes)
+            pieces = torch.split(flat.to(chunks.device), sizes)
             direction = [v.view_as(p) for v, p in zip(pieces, parameters, strict=True)]
             total = [torch.zeros_like(p) for p in parameters]
-            for part, targets in chunks_of(images, labels, -(-examples // chunk), order):
-                if pause is not None:
-                    pause()
-                inputs = part if prepare is None else prepare(part)
-                inputs = inputs if dtype is None else inputs.to(dtype)
+            for inputs, targets in chunks:
                 loss = cross_entropy(forward(inputs), targets, reduction="sum") / examples
                 first = torch.autograd.grad(loss, parameters, create_graph=True)
                 # the Hessian times v is the gradient of ⟨∇f, v⟩
                 second = torch.autograd.grad(first, parameters, direction, materialize_grads=True)
                 torch._foreach_add_(total, second)
+            chunks.team.total(total)
             return torch.cat([t.flatten() for t in total]).double().cpu().numpy()
 
         size = sum(sizes)

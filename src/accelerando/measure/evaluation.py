@@ -8,8 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.data.images import Images
-from accelerando.measure.full_gradient import CHUNK
+from accelerando.measure.chunks import Chunks
 from accelerando.measure.untouched import untouched
 
 
@@ -20,14 +19,14 @@ class Evaluation(NamedTuple):
     accuracy: float
 
 
-def evaluate(model: nn.Module, data: Images) -> Evaluation:
+def evaluate(model: nn.Module, chunks: Chunks) -> Evaluation:
     """Mean loss and accuracy of ``model`` in evaluation mode; nothing is left changed."""
-    loss = torch.zeros((), dtype=torch.float64, device=data.labels.device)
-    correct = torch.zeros((), dtype=torch.int64, device=data.labels.device)
+    loss = torch.zeros((), dtype=torch.float64, device=chunks.device)
+    right = torch.zeros((), dtype=torch.int64, device=chunks.device)
     with untouched(model) as (forward, _), torch.no_grad():
-        for part in torch.split(torch.arange(len(data), device=data.labels.device), CHUNK):
-            images, labels = data.take(part)
+        for images, labels in chunks:
             scores = forward(images)
             loss += cross_entropy(scores, labels, reduction="sum")
-            correct += (scores.argmax(1) == labels).sum()
-    return Evaluation(float(loss) / len(data), int(correct) / len(data))
+            right += (scores.argmax(1) == labels).sum()
+    chunks.team.total([loss, right])
+    return Evaluation(float(loss) / chunks.examples, int(right) / chunks.examples)

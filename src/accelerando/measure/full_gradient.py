@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.checks import whole
 from accelerando.measure.accumulate import MeanGradient
+from accelerando.measure.chunks import CHUNK, Chunks, Tensors, in_chunks
 from accelerando.measure.untouched import Forward, has_batch_norm, untouched
-
-CHUNK = 512
-"""Examples per chunk, everywhere, unless a run says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +46,6 @@ def full_gradient(
     variance: bool = False,
     dtype: torch.dtype | None = None,
     order: Tensor | None = None,
-    prepare: Callable[[Tensor], Tensor] | None = None,
-    pause: Callable[[], None] | None = None,
 ) -> FullGradient:
     """Norm of the full gradient, empirical loss, accuracy and more, in one pass.
 
@@ -62,8 +56,8 @@ def full_gradient(
     two copies of the parameters: the gradient of the chunk and the mean.
 
     Args:
-        model: maps (examples, ...) to scores of shape (examples, classes).
-        images: shape (n, ...), float, or anything that ``prepare`` makes so.
+        model: maps images to scores of shape (examples, classes).
+        images: as the model takes them, shape (n, ...).
         labels: int64, shape (n,).
         chunk: at most so many examples at a time, in equal chunks to within one example.
         batch_norm: "batch" (statistics of the chunk) or "running" (stored statistics).
@@ -71,10 +65,8 @@ def full_gradient(
         variance: also σ², its standard error and the noise scale, from how the chunks' gradients
             scatter; the chunks must be those of a random order, so give one.
         dtype: precision to compute in; left out: that of the parameters. Close to a stationary
-            point float32 cancels; torch.float64 is for that.
+            point float32 cancels; torch.float64 is for that. torch.bfloat16 is quick and rough.
         order: permutation that composes the chunks, shape (n,); as given where left out.
-        prepare: turns a chunk of ``images`` into what the model takes, normalisation for example.
-        pause: called between chunks; what it raises ends the pass, and nothing was touched.
 
     Raises:
         ValueError: a setting is out of range, or the variance is asked for where it cannot be
@@ -91,56 +83,55 @@ def full_gradient(
     >>> round(result.variance, 4), round(result.noise_scale, 4), list(result.per_layer)
     (0.25, 1.0, [''])
     """
-    whole("chunk", chunk, 1)
-    if batch_norm not in ("batch", "running"):
-        raise ValueError(f"batch_norm must be batch or running, got {batch_norm!r}")
-    examples = len(labels)
-    if examples < 1 or len(images) != examples:
-        raise ValueError(
-            f"images and labels must be as many, at least 1: {len(images)}, {examples}"
-        )
+    return full_gradient_over(
+        model,
+        in_chunks(Tensors(images, labels), chunk, order=order),
+        batch_norm=batch_norm,
+        per_layer=per_layer,
+        variance=variance,
+        dtype=dtype,
+    )
+
+
+def full_gradient_over(
+    model: nn.Module,
+    chunks: Chunks,
+    *,
+    batch_norm: str = "batch",
+    per_layer: bool = False,
+    variance: bool = False,
+    dtype: torch.dtype | None = None,
+) -> FullGradient:
+    """``full_gradient`` of a data set that comes in chunks, over all processes of their team."""
     if variance and batch_norm == "batch" and has_batch_norm(model):
         raise ValueError(
             "the variance is that of per-example gradients, and BatchNorm couples the examples of "
             'a chunk: use batch_norm="running", or a model without BatchNorm'
         )
-    chunks = chunks_of(images, labels, -(-examples // chunk), order)
-    loss = torch.zeros((), dtype=torch.float64, device=labels.device)
-    right = torch.zeros((), dtype=torch.int64, device=labels.device)
+    examples = chunks.examples
+    loss = torch.zeros((), dtype=torch.float64, device=chunks.device)
+    right = torch.zeros((), dtype=torch.int64, device=chunks.device)
     with untouched(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters):
         mean = MeanGradient(parameters, scatter=variance)
-        for part, targets in chunks:
-            if pause is not None:
-                pause()
-            inputs = part if prepare is None else prepare(part)
-            inputs = inputs if dtype is None else inputs.to(dtype)
+        for inputs, targets in chunks:
             gradients, part_loss, part_right = _chunk(forward, parameters, inputs, targets)
             mean.add(gradients, len(targets))
             loss += part_loss.double() * (len(targets) / examples)
             right += part_right
-    squares = [torch.linalg.vector_norm(g, dtype=torch.float64).square() for g in mean.mean]
-    norm = float(torch.stack(squares).sum().sqrt())
+        mean = mean.over(chunks.team)
+        chunks.team.total([loss, right])
+    squares = mean.square()
+    norm = float(squares.sum().sqrt())
     scatter = mean.scatter() if variance else None
     return FullGradient(
         norm=norm,
         loss=float(loss),
         accuracy=int(right) / examples,
-        per_layer=_by_layer(model, squares) if per_layer else None,
+        per_layer=_by_layer(model, squares.tolist()) if per_layer else None,
         variance=None if scatter is None else scatter.variance,
         variance_error=None if scatter is None else scatter.error,
         noise_scale=None if scatter is None else _ratio(scatter.variance, norm**2),
     )
-
-
-def chunks_of(
-    images: Tensor, labels: Tensor, count: int, order: Tensor | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """``count`` chunks, equal to within one example; views of the data where no order is given."""
-    if order is None:
-        yield from zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
-    else:
-        for part in order.tensor_split(count):
-            yield images[part], labels[part]
 
 
 def _chunk(
@@ -153,12 +144,12 @@ def _chunk(
     return gradients, loss.detach(), (scores.detach().argmax(1) == targets).sum()
 
 
-def _by_layer(model: nn.Module, squares: list[Tensor]) -> dict[str, float]:
+def _by_layer(model: nn.Module, squares: list[float]) -> dict[str, float]:
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     sums: dict[str, float] = {}
     for name, square in zip(names, squares, strict=True):
         layer = name.rpartition(".")[0]
-        sums[layer] = sums.get(layer, 0.0) + float(square)
+        sums[layer] = sums.get(layer, 0.0) + square
     return {layer: value**0.5 for layer, value in sums.items()}
 
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
+from accelerando.measure.chunks import Chunks
 from accelerando.measure.untouched import untouched
 
 
-def published_gradient_norm(
-    model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    *,
-    pause: Callable[[], None] | None = None,
-) -> float:
+def published_gradient_norm(model: nn.Module, batches: Chunks) -> float:
     """Norm of the plain mean of mini-batch gradients, BatchNorm in training mode.
 
     This is a yardstick that changes with what it measures: the batches have the schedule's current
@@ -25,17 +19,13 @@ def published_gradient_norm(
 
     Args:
         model: the model; left as it was, as by ``full_gradient``.
-        batches: images as the model takes them, and labels, of each batch of an epoch.
-        pause: called between batches.
+        batches: those of an epoch, as the model was trained with them.
     """
-    count = 0
     with untouched(model, batch_norm="batch") as (forward, parameters):
         total = [torch.zeros_like(p) for p in parameters]
         for images, labels in batches:
-            if pause is not None:
-                pause()
             loss = cross_entropy(forward(images), labels)
             torch._foreach_add_(total, torch.autograd.grad(loss, parameters))
-            count += 1
+        batches.team.total(total)
     squares = [torch.linalg.vector_norm(g, dtype=torch.float64).square() for g in total]
-    return float(torch.stack(squares).sum().sqrt()) / count
+    return float(torch.stack(squares).sum().sqrt()) / len(batches.parts)

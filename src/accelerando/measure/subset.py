@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from accelerando.measure.accumulate import MeanGradient
+from accelerando.measure.chunks import Chunks
 from accelerando.measure.untouched import has_batch_norm, untouched
 
 CHUNKS = 16
@@ -54,58 +54,57 @@ def stratified(labels: Tensor, size: int, random: np.random.Generator) -> Tensor
     return torch.from_numpy(np.concatenate(chosen)[np.argsort(evenly)]).to(labels.device)
 
 
+def parts_of(subset: Tensor, chunk: int) -> tuple[Tensor, ...]:
+    """The chunks that a subset is measured in."""
+    return subset.tensor_split(min(len(subset), max(CHUNKS, -(-len(subset) // chunk))))
+
+
 def subset_gradient(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    subset: Tensor,
-    *,
-    chunk: int,
-    batch_norm: str = "batch",
-    prepare: Callable[[Tensor], Tensor] | None = None,
-    pause: Callable[[], None] | None = None,
+    model: nn.Module, chunks: Chunks, *, examples: int, batch_norm: str = "batch"
 ) -> SubsetGradient:
-    """Estimate the full gradient norm from the examples in ``subset``.
+    """Estimate the full gradient norm over ``examples`` examples from some of them.
 
     ‖ĝ‖² of m examples exceeds ‖∇f‖² by the variance σ²/m (1 - m/n) on average: that is taken off,
     where BatchNorm does not keep σ² from being known. The standard error is that of the mean of the
     chunks' projections on ĝ (delta method), with the same finite-population factor; it takes a
     second pass over the subset.
+
+    Args:
+        model: left as it was, as by ``full_gradient``.
+        chunks: those of a stratified subset, as ``parts_of`` makes them.
+        examples: n, of the whole training set.
+        batch_norm: as in ``full_gradient``.
     """
-    count, examples = len(subset), len(labels)
+    count = chunks.examples
     unseen = 1 - count / examples
-    parts = subset.tensor_split(min(count, max(CHUNKS, -(-count // chunk))))
     corrected = batch_norm == "running" or not has_batch_norm(model)
-    loss = 0.0
+    loss = torch.zeros((), dtype=torch.float64, device=chunks.device)
     with untouched(model, batch_norm=batch_norm) as (forward, parameters):
 
-        def gradients(part: Tensor) -> tuple[tuple[Tensor, ...], float]:
-            if pause is not None:
-                pause()
-            inputs = images[part] if prepare is None else prepare(images[part])
-            value = cross_entropy(forward(inputs), labels[part])
-            return torch.autograd.grad(value, parameters), float(value.detach())
+        def gradient(inputs: Tensor, targets: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+            value = cross_entropy(forward(inputs), targets)
+            return torch.autograd.grad(value, parameters), value.detach().double()
 
         mean = MeanGradient(parameters, scatter=True)
-        for part in parts:
-            gradient, value = gradients(part)
-            mean.add(gradient, len(part))
-            loss += value * len(part) / count
-        square = float(
-            sum(torch.linalg.vector_norm(g, dtype=torch.float64) ** 2 for g in mean.mean)
-        )
-        projections = [
-            float(
-                sum(
-                    (g * m).sum(dtype=torch.float64)
-                    for g, m in zip(gradient, mean.mean, strict=True)
-                )
-            )
-            for part in parts
-            for gradient, _ in [gradients(part)]
-        ]
-    length = square**0.5
-    error = float(np.std(projections, ddof=1)) / max(length, 1e-300) / len(parts) ** 0.5
+        for inputs, targets in chunks:
+            found, value = gradient(inputs, targets)
+            mean.add(found, len(targets))
+            loss += value * len(targets) / count
+        mean = mean.over(chunks.team)
+        square = float(mean.square().sum())
+        moments = torch.zeros(2, dtype=torch.float64, device=chunks.device)
+        for inputs, targets in chunks:
+            found, _ = gradient(inputs, targets)
+            products = [
+                (g * m).sum(dtype=torch.float64) for g, m in zip(found, mean.mean, strict=True)
+            ]
+            # around its mean, ‖ĝ‖², so that nothing cancels
+            distance = torch.stack(products).sum() - square
+            moments += torch.stack([distance, distance.square()])
+        chunks.team.total([loss, moments])
+    first, second = (moments / len(chunks.parts)).tolist()
+    spread = (max(0.0, second - first**2) / max(1, len(chunks.parts) - 1)) ** 0.5
+    error = spread / max(square**0.5, 1e-300)
     if corrected:
         square -= mean.scatter().variance / count * unseen
-    return SubsetGradient(max(square, 0.0) ** 0.5, error * unseen**0.5, loss)
+    return SubsetGradient(max(square, 0.0) ** 0.5, error * unseen**0.5, float(loss))

@@ -57,11 +57,18 @@ class Checkpoint:
         if not path.exists():
             return None
         try:
-            content = torch.load(path, map_location=device, weights_only=True)
-            content["position"] = Progress(*content["position"])
-            content["random"] = content["random"].cpu()
-            return cls(**content)
+            return cls.read(path.read_bytes(), device)
         except Exception as error:  # torch raises many kinds for damaged files
             raise UsageError(
                 f"{path} is damaged ({error}): remove it to start the run again"
             ) from error
+
+    @classmethod
+    def read(cls, content: bytes, device: torch.device) -> Checkpoint | None:
+        """The checkpoint in a file's content, or None where that is empty."""
+        if not content:
+            return None
+        values = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        values["position"] = Progress(*values["position"])
+        values["random"] = values["random"].cpu()
+        return cls(**values)

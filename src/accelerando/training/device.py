@@ -13,8 +13,13 @@ from accelerando.checks import UsageError
 from accelerando.provenance import commit
 
 
-def prepare_device(name: str, threads: int) -> torch.device:
+def prepare_device(name: str, threads: int, local_rank: int = 0) -> torch.device:
     """Set the number of CPU threads and return the device.
+
+    Args:
+        name: as torch names it; "cuda" is this process's GPU.
+        threads: of the CPU.
+        local_rank: which of this machine's processes of the run this is.
 
     Raises:
         UsageError: there is no such device here.
@@ -24,8 +29,10 @@ def prepare_device(name: str, threads: int) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     try:
-        device = torch.device(name)
+        device = torch.device(f"cuda:{local_rank}" if name == "cuda" and local_rank else name)
         torch.empty(0, device=device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(

@@ -4,24 +4,46 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from accelerando.data.images import Batches, Images
-from accelerando.interruption import Interrupted, Interruption
+from accelerando.interruption import Interrupted
+from accelerando.measure.untouched import has_batch_norm
 from accelerando.schedule import Plan, Progress
+from accelerando.team import ALONE, Team
 from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.record import Row
 from accelerando.tracking.recorder import Recorder
 from accelerando.training.checkpoint import Checkpoint
-from accelerando.training.measurement import Measurement
+from accelerando.training.measurement import Measurement, Way
+from accelerando.training.memory import OutOfMemory, is_out_of_memory
 from accelerando.training.step import SgdStep
 
 
 class Diverged(Exception):
     """The loss or the gradient is no longer finite."""
+
+
+MUST_BE_FINITE = (
+    "full_gradient_norm",
+    "approximate_gradient_norm",
+    "subset_gradient_norm",
+    "empirical_loss",
+    "approximate_loss",
+    "subset_loss",
+)
+"""Measurements without which a run cannot go on."""
+
+
+class Feed(Protocol):
+    """Where batches come from."""
+
+    def at(self, epoch: int, offset: int, size: int) -> tuple[Tensor, Tensor]:
+        """Images and labels of this process's share of the batch at a position."""
+        ...
 
 
 class Loop:
@@ -31,15 +53,15 @@ class Loop:
         plan: the schedule; asked at every step, by position.
         model: trained in place.
         step: updates the model by one batch.
-        train: the training set, on the model's device.
-        seed: of the run.
+        batches: of the training set, on the model's device.
         measurement: what is measured, and when.
         every: steps between two training rows; an epoch's end makes a row too.
         save_seconds: time between two checkpoints.
         folder: where the checkpoint goes.
-        recorder: where rows go.
+        recorder: where rows go; None in all processes of a team but its leader.
         start: the checkpoint to go on from, if there is one.
-        stop: asked between steps, and between chunks of a measurement, whether to go on.
+        pause: called between steps; raises Interrupted where a signal asks to stop.
+        team: the processes that train together.
     """
 
     def __init__(
@@ -48,23 +70,24 @@ class Loop:
         plan: Plan,
         model: nn.Module,
         step: SgdStep,
-        train: Images,
-        seed: int,
+        batches: Feed,
         measurement: Measurement,
         every: int,
         save_seconds: float,
         folder: RunFolder,
-        recorder: Recorder,
+        recorder: Recorder | None,
         start: Checkpoint | None,
-        stop: Interruption,
+        pause: Callable[[], None],
+        team: Team = ALONE,
     ) -> None:
-        self._plan, self._model, self._step = plan, model, step
-        self._batches, self._measurement = Batches(train, seed), measurement
-        device = train.labels.device
+        self._plan, self._model, self._step, self._batches = plan, model, step, batches
+        self._measurement, self._team = measurement, team
         self._every, self._save_seconds = every, save_seconds
-        self._folder, self._recorder, self._stop = folder, recorder, stop
+        self._folder, self._recorder, self._pause = folder, recorder, pause
+        self._way = Way(team, pause)
         self._position, self._measured = Progress(), -1
         self._earlier_seconds = 0.0
+        device = next(model.parameters()).device
         self._loss, self._count = torch.zeros((), dtype=torch.float64, device=device), 0
         if start is not None:
             self._restore(start)
@@ -76,6 +99,7 @@ class Loop:
         Raises:
             Interrupted: a signal asked to stop; a checkpoint was saved.
             Diverged: the loss or the gradient is no longer finite.
+            OutOfMemory: the device had no memory for a step or a measurement.
         """
         try:
             self._measure_if_due()
@@ -87,12 +111,19 @@ class Loop:
         except Interrupted:
             self._save()
             raise
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if not has_batch_norm(self._model):  # whose statistics half a step may have moved
+                self._save()
+            raise OutOfMemory(str(error)) from error
 
     def _advance(self) -> None:
         position, setting = self._position, self._plan.setting(self._position)
         images, labels = self._batches.at(position.epoch, position.offset, setting.batch_size)
-        self._loss += self._step(images, labels, setting.learning_rate)
-        self._count += len(labels)
+        count = min(setting.batch_size, self._plan.examples - position.offset)
+        self._loss += self._step(images, labels, setting.learning_rate, count)
+        self._count += count
         self._position = self._plan.advance(position)
         # an epoch's end makes a row too, so that no window mixes two batch sizes
         if self._position.step % self._every == 0 or self._position.offset == 0:
@@ -102,7 +133,8 @@ class Loop:
         loss = float(self._loss) / self._count
         self._loss.zero_()
         self._count = 0
-        self._recorder.trained(self._row(train_loss=loss))
+        if self._recorder is not None:
+            self._recorder.trained(self._row(train_loss=loss))
         if not math.isfinite(loss):
             raise Diverged(f"the training loss is {loss}")
 
@@ -112,10 +144,13 @@ class Loop:
             self._measure()
 
     def _measure(self) -> None:
-        found = self._measurement.take(self._model, self._position, self._stop.pause)
-        self._recorder.measured(self._row(**found))
+        # those of the leader count, where processes did not share their statistics
+        self._team.spread(list(self._model.buffers()))
+        found = self._measurement.take(self._model, self._position, self._way)
+        if self._recorder is not None:
+            self._recorder.measured(self._row(**found))
         self._measured = self._position.step
-        for name in ("full_gradient_norm", "empirical_loss", "subset_gradient_norm"):
+        for name in MUST_BE_FINITE:
             if not math.isfinite(found.get(name, 0.0)):
                 raise Diverged(f"the {name.replace('_', ' ')} is {found[name]}")
 
@@ -140,11 +175,13 @@ class Loop:
         return self._earlier_seconds + time.monotonic() - self._began
 
     def _save_if_due(self) -> None:
-        self._stop.pause()
+        self._pause()
         if time.monotonic() - self._saved > self._save_seconds:
             self._save()
 
     def _save(self) -> None:
+        if self._recorder is None:
+            return
         Checkpoint(
             position=self._position,
             measured=self._measured,

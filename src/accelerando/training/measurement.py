@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from omegaconf import DictConfig
 from torch import nn
 
 from accelerando.checks import UsageError
-from accelerando.config import Norm
-from accelerando.data.images import Batches, Images
-from accelerando.measure import evaluate, full_gradient, published_gradient_norm, sharpness
-from accelerando.measure.full_gradient import FullGradient
-from accelerando.measure.subset import stratified, subset_gradient
+from accelerando.config import Norm, Precision
+from accelerando.measure.chunks import CHUNK, Chunks, Examples, go_on, in_chunks
+from accelerando.measure.curvature import sharpness_over
+from accelerando.measure.evaluation import evaluate
+from accelerando.measure.full_gradient import FullGradient, full_gradient_over
+from accelerando.measure.published import published_gradient_norm
+from accelerando.measure.subset import parts_of, stratified, subset_gradient
 from accelerando.measure.untouched import has_batch_norm
-from accelerando.randomness import Purpose, generator
+from accelerando.randomness import Purpose, generator, permutation
 from accelerando.schedule import Plan, Progress
+from accelerando.team import ALONE, Team
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+class TrainingSet(Examples, Protocol):
+    """A training set, which is also seen augmented."""
+
+    def augmented(self, *, seed: int, epoch: int) -> Examples: ...
+
+
+@dataclass(frozen=True)
+class Way:
+    """Who measures together, and what is called between chunks: see ``Chunks``."""
+
+    team: Team = ALONE
+    pause: Callable[[], None] = go_on
 
 
 class Measurement:
@@ -36,12 +54,16 @@ class Measurement:
     """
 
     def __init__(
-        self, settings: DictConfig, plan: Plan, data: tuple[Images, Images], seed: int
+        self,
+        settings: DictConfig,
+        plan: Plan,
+        data: tuple[TrainingSet, Examples],
+        seed: int,
     ) -> None:
         self._settings, self._plan, self._seed = settings, plan, seed
         self._train, self._test = data
         random = generator(seed, Purpose.CHUNKS)
-        order = random.permutation(len(self._train))
+        order = random.permutation(len(self._train.labels))
         self._order = torch.from_numpy(order).to(self._train.labels.device)
         if settings.subset is not None:
             try:
@@ -58,10 +80,10 @@ class Measurement:
                 "measure.variance is that of per-example gradients, and BatchNorm couples the "
                 "examples of a chunk: add measure.batch_norm=running, or take another model"
             )
-        if self._settings.chunk >= len(self._train):
+        if self._settings.chunk >= len(self._train.labels):
             raise UsageError(
                 f"measure.variance needs at least two chunks: make measure.chunk smaller than the "
-                f"{len(self._train)} training examples, got {self._settings.chunk}"
+                f"{len(self._train.labels)} training examples, got {self._settings.chunk}"
             )
 
     def due(self, position: Progress) -> bool:
@@ -76,55 +98,46 @@ class Measurement:
             return position.epoch in self._settings.epochs
         return bool(position.epoch % (self._settings.every_epochs or 1) == 0)
 
-    def take(
-        self, model: nn.Module, position: Progress, pause: Callable[[], None]
-    ) -> dict[str, Any]:
-        """The measured columns of the record's row.
+    def take(self, model: nn.Module, position: Progress, way: Way = Way()) -> dict[str, Any]:
+        """The measured columns of the record's row, the same in every process of a team.
 
         Raises:
             RuntimeError: two passes were asked to agree bitwise and do not.
         """
-        settings, train = self._settings, self._train
-        common = {
-            "chunk": settings.chunk,
-            "batch_norm": settings.batch_norm.value,
-            "prepare": train.normalised,
-            "pause": pause,
-        }
-        exact = common | {
-            "order": self._order,
-            "dtype": None if settings.dtype is None else DTYPES[settings.dtype.value],
-        }
-        row: dict[str, Any] = {}
-        if settings.subset is None:
-            row |= self._full(model, exact)
-        else:
-            part = subset_gradient(model, train.images, train.labels, self._subset, **common)
-            row |= {
-                "subset_gradient_norm": part.norm,
-                "subset_gradient_norm_error": part.error,
-                "subset_loss": part.loss,
-            }
+        settings = self._settings
+        row = self._subset_row(model, way) if settings.subset else self._full(model, way)
         if settings.published:
-            row["published_gradient_norm"] = self._published(model, position, pause)
+            chunks = self._published_batches(position, way)
+            row["published_gradient_norm"] = published_gradient_norm(model, chunks)
         if position.offset == 0 and position.epoch in settings.sharpness_epochs:
-            row["sharpness"] = sharpness(model, train.images, train.labels, **exact)
-        test = evaluate(model, self._test)
-        return row | {"test_loss": test.loss, "test_accuracy": test.accuracy}
+            row["sharpness"] = sharpness_over(model, self._chunks(way), **self._exactly())
+        test = in_chunks(self._test, CHUNK, **vars(way))
+        found = evaluate(model, test)
+        return row | {"test_loss": found.loss, "test_accuracy": found.accuracy}
 
-    def _full(self, model: nn.Module, arguments: dict[str, Any]) -> dict[str, Any]:
-        settings, train = self._settings, self._train
+    def _chunks(self, way: Way) -> Chunks:
+        """The fixed chunks of the whole training set."""
+        return in_chunks(self._train, self._settings.chunk, order=self._order, **vars(way))
+
+    def _exactly(self) -> dict[str, Any]:
+        name = self._settings.dtype
+        dtype = None if name is None else DTYPES[name.value]
+        return {"batch_norm": self._settings.batch_norm.value, "dtype": dtype}
+
+    def _full(self, model: nn.Module, way: Way) -> dict[str, Any]:
+        settings = self._settings
         wanted = {"per_layer": settings.per_layer, "variance": settings.variance}
 
         def measure() -> FullGradient:
-            return full_gradient(model, train.images, train.labels, **arguments, **wanted)
+            return full_gradient_over(model, self._chunks(way), **self._exactly(), **wanted)
 
         found = measure()
         if settings.check and (again := measure()) != found:
             raise RuntimeError(f"two passes over the same weights differ: {found}, then {again}")
+        rough = settings.dtype == Precision.bfloat16
         row: dict[str, Any] = {
-            "full_gradient_norm": found.norm,
-            "empirical_loss": found.loss,
+            "approximate_gradient_norm" if rough else "full_gradient_norm": found.norm,
+            "approximate_loss" if rough else "empirical_loss": found.loss,
             "train_accuracy": found.accuracy,
         }
         if settings.per_layer:
@@ -135,12 +148,21 @@ class Measurement:
             row["noise_scale"] = found.noise_scale
         return row
 
-    def _published(self, model: nn.Module, position: Progress, pause: Callable[[], None]) -> float:
-        """With the batch size, and in the order, of the epoch that was trained last."""
+    def _subset_row(self, model: nn.Module, way: Way) -> dict[str, Any]:
+        parts = parts_of(self._subset, self._settings.chunk)
+        chunks = Chunks(self._train, parts, **vars(way))
+        examples, batch_norm = len(self._train.labels), self._settings.batch_norm.value
+        found = subset_gradient(model, chunks, examples=examples, batch_norm=batch_norm)
+        return {
+            "subset_gradient_norm": found.norm,
+            "subset_gradient_norm_error": found.error,
+            "subset_loss": found.loss,
+        }
+
+    def _published_batches(self, position: Progress, way: Way) -> Chunks:
+        """Batches of the size, in the order, and as augmented, as in the epoch trained last."""
         size = self._plan.last_setting(position).batch_size
         epoch = max(0, position.epoch - (position.offset == 0))
-        batches = Batches(self._train, self._seed)
-        offsets = range(0, len(self._train), size)
-        return published_gradient_norm(
-            model, (batches.at(epoch, offset, size) for offset in offsets), pause=pause
-        )
+        order = torch.from_numpy(permutation(self._seed, epoch, len(self._train.labels)))
+        view = self._train.augmented(seed=self._seed, epoch=epoch)
+        return Chunks(view, torch.split(order.to(view.labels.device), size), **vars(way))

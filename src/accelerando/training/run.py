@@ -9,17 +9,15 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from torch import nn
 
-from accelerando.config import build, check, load, run_folder, run_id
-from accelerando.data.images import Images, on_device
+from accelerando.checks import UsageError
+from accelerando.config import check
+from accelerando.identity import run_folder, run_id
 from accelerando.interruption import Interrupted, Interruption
 from accelerando.provenance import commit
-from accelerando.randomness import Purpose, torch_seed
-from accelerando.schedule import Plan
+from accelerando.team import Team
 from accelerando.tracking.folder import (
     DIVERGED,
     ENDED,
@@ -35,28 +33,21 @@ from accelerando.tracking.progress import ProgressView
 from accelerando.tracking.recorder import Recorder
 from accelerando.tracking.wandb_mirror import WandbMirror, resolve_mode
 from accelerando.training.checkpoint import Checkpoint
-from accelerando.training.device import environment, prepare_device
-from accelerando.training.loop import Diverged, Loop
-from accelerando.training.measurement import Measurement
-from accelerando.training.step import SgdStep
+from accelerando.training.device import environment
+from accelerando.training.loop import Diverged
+from accelerando.training.memory import OutOfMemory, remedy
+from accelerando.training.processes import (
+    LEAVE,
+    follow,
+    launched_team,
+    lead,
+    local_rank,
+    with_followers,
+)
+from accelerando.training.task import Task, prepare
 
 
-@dataclass(frozen=True)
-class Task:
-    """All that a run needs, made before its folder is touched."""
-
-    config: DictConfig
-    plan: Plan
-    folder: RunFolder
-    device: torch.device
-    model: nn.Module
-    data: tuple[Images, Images]
-    measurement: Measurement
-    stop: Interruption
-    console: Console
-
-
-def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State:
+def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State | None:
     """Train one run, go on with it where it was interrupted, or find it finished.
 
     Args:
@@ -64,24 +55,31 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
         overrides: the command line that made them, recorded so that it can be given again.
         console: where progress is shown.
 
+    Returns:
+        What became of the run; None in a process that does not lead its team.
+
     Raises:
         UsageError: a setting is out of range, or another process has the run; nothing was trained.
         Interrupted: a signal asked to stop; the same command goes on from there.
     """
-    with Interruption() as stop:
+    with Interruption() as stop, launched_team(config.hardware.processes) as team:
+        if not team.leads:
+            follow(config, team, stop, local_rank())
+            return None
         plan, folder = check(config), RunFolder(run_folder(config))
         if (ended := _ended(folder, console)) is not None:
+            team.tell(LEAVE)
             return ended
-        device = prepare_device(config.hardware.device, config.hardware.threads)
-        model = seeded_model(config).to(device).train()
-        data = on_device(load(config), device)
-        measurement = Measurement(config.measure, plan, data, config.seed)
-        measurement.suits(model)
+        task = prepare(config, plan, local_rank())
+        task.check_memory()
         stop.pause()
-        task = Task(config, plan, folder, device, model, data, measurement, stop, console)
         with folder.held():
             # the process that held it a moment ago may have finished it
-            return _ended(folder, console) or _train(task, overrides)
+            if (ended := _ended(folder, console)) is not None:
+                team.tell(LEAVE)
+                return ended
+            with with_followers(config, team) as team:
+                return _train(Setting(task, folder, overrides, console, team, stop))
 
 
 def _ended(folder: RunFolder, console: Console) -> State | None:
@@ -97,26 +95,43 @@ def _ended(folder: RunFolder, console: Console) -> State | None:
 _ANEW = "remove the folder to run it anew"
 
 
-def _train(task: Task, overrides: Sequence[str]) -> State:
+@dataclass(frozen=True)
+class Setting:
+    """A task with what is around it in the process that leads."""
+
+    task: Task
+    folder: RunFolder
+    overrides: Sequence[str]
+    console: Console
+    team: Team
+    stop: Interruption
+
+
+def _train(around: Setting) -> State:
     """Keep ``state.json`` and W&B true to what happens to the run."""
-    folder, start = task.folder, Checkpoint.load(task.folder.checkpoint, task.device)
-    state = _state(task, overrides, start)
+    task, folder = around.task, around.folder
+    start = Checkpoint.load(folder.checkpoint, task.device)
+    state = _state(around, start)
     for note in task.plan.notes:
-        task.console.print(f"note: {note}")
+        around.console.print(f"note: {note}")
     write_whole(folder.config, _resolved(task.config).encode())
     folder.write_state(state)
     with ExitStack() as stack:
         try:
+            lead(around.team, folder.checkpoint.read_bytes() if start is not None else b"")
             mirror = _mirror(task.config, folder, state)
             if mirror is not None:
                 stack.callback(mirror.finish, state)
-            _loop(task, state, start, mirror)
+            _loop(around, state, start, mirror)
             state.status = FINISHED
         except Diverged as error:
             state.status, state.message = DIVERGED, str(error)
         except (Interrupted, KeyboardInterrupt) as error:
             state.status, state.message = INTERRUPTED, f"by {str(error) or 'SIGINT'}"
             raise
+        except OutOfMemory as error:
+            state.status, state.message = FAILED, f"out of memory: {error}"
+            raise UsageError(f"{_words(around, state)} ({error})") from error
         except BaseException as error:
             state.status, state.message = FAILED, f"{type(error).__name__}: {error}"
             state.traceback = traceback.format_exc()
@@ -126,40 +141,25 @@ def _train(task: Task, overrides: Sequence[str]) -> State:
     return state
 
 
-def _loop(task: Task, state: State, start: Checkpoint | None, mirror: WandbMirror | None) -> None:
-    config, plan = task.config, task.plan
+def _words(around: Setting, state: State) -> str:
+    """What to do where the memory of the device was not enough."""
+    hardware, size = around.task.config.hardware, around.task.plan.largest_batch
+    at_once = min(around.team.share(size).stop, hardware.micro_batch or size)
+    return (
+        f"out of memory in epoch {state.epoch} on {hardware.device}, saved; {remedy(at_once)}; "
+        "the same command then goes on"
+    )
+
+
+def _loop(
+    around: Setting, state: State, start: Checkpoint | None, mirror: WandbMirror | None
+) -> None:
+    plan, folder = around.task.plan, around.folder
     lengths = (0, 0) if start is None else start.lengths
-    with ProgressView(task.console, epochs=plan.epochs, examples=plan.examples) as view:
-        recorder = Recorder(task.folder, state, lengths, mirror=mirror, view=view)
+    with ProgressView(around.console, epochs=plan.epochs, examples=plan.examples) as view:
+        recorder = Recorder(folder, state, lengths, mirror=mirror, view=view)
         with closing(recorder):
-            Loop(
-                plan=plan,
-                model=task.model,
-                step=SgdStep(task.model, **config.optimizer),
-                train=task.data[0],
-                seed=config.seed,
-                measurement=task.measurement,
-                every=config.tracking.every,
-                save_seconds=config.checkpoint.seconds,
-                folder=task.folder,
-                recorder=recorder,
-                start=start,
-                stop=task.stop,
-            ).run()
-
-
-def seeded_model(config: DictConfig) -> nn.Module:
-    """The model with the weights of the run's seed; the global generator is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(config.seed, Purpose.WEIGHTS))
-        model = build(
-            config.model,
-            leave_out=("name",),
-            shape=list(config.dataset.shape),
-            classes=config.dataset.classes,
-        )
-    torch.manual_seed(torch_seed(config.seed, Purpose.MODEL))
-    return model  # type: ignore[no-any-return]
+            around.task.loop(around.team, folder, recorder, start, around.stop).run()
 
 
 def _mirror(config: DictConfig, folder: RunFolder, state: State) -> WandbMirror | None:
@@ -181,8 +181,9 @@ def _mirror(config: DictConfig, folder: RunFolder, state: State) -> WandbMirror 
     return mirror
 
 
-def _state(task: Task, overrides: Sequence[str], start: Checkpoint | None) -> State:
+def _state(around: Setting, start: Checkpoint | None) -> State:
     """The state to begin with: where the checkpoint stands, and what earlier starts made known."""
+    task, console = around.task, around.console
     config, identity = task.config, run_id(task.config)
     state = State(
         status=RUNNING,
@@ -193,7 +194,7 @@ def _state(task: Task, overrides: Sequence[str], start: Checkpoint | None) -> St
         seed=config.seed,
         epochs=task.plan.epochs,
         steps=task.plan.total_steps,
-        overrides=list(overrides),
+        overrides=list(around.overrides),
         environment=environment(task.device),
         # the token keeps colleagues with the same run apart, and a run deleted there sendable
         wandb={"id": f"{identity}-{secrets.token_hex(3)}"},
@@ -201,14 +202,14 @@ def _state(task: Task, overrides: Sequence[str], start: Checkpoint | None) -> St
     if start is not None:
         state.epoch, state.step = start.position.epoch, start.position.step
         state.seconds, state.full_gradient_norm = start.seconds, start.lowest
-    earlier = task.folder.read_state()
+    earlier = around.folder.read_state()
     if earlier is not None:
         state.wandb = earlier.wandb
-        task.console.print(f"{earlier.status} earlier, going on from epoch {state.epoch}")
+        console.print(f"{earlier.status} earlier, going on from epoch {state.epoch}")
         for key in ("commit", "torch", "device", "threads", "machine", "cpu"):
             before, now = earlier.environment.get(key), state.environment[key]
             if before != now:
-                task.console.print(f"note: {key} was {before}, is {now}: results may differ")
+                console.print(f"note: {key} was {before}, is {now}: results may differ")
     return state
 
 

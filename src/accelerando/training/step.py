@@ -6,37 +6,89 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from accelerando.team import ALONE, Team
+from accelerando.training.arithmetic import products, training_forward
+from accelerando.training.batch_norm import TeamBatchNorm2d, over_team
+
 
 class SgdStep:
     """θ ← θ - η v with v the gradient of the batch's mean loss, after weight decay and momentum.
 
     Weight decay λ adds λ θ to the gradient g; momentum μ makes v = μ v + g (v = g at the first
     step), Nesterov's variant uses g + μ v: the rules of torch.optim.SGD, without its dampening.
-    Nothing on the host waits for the device.
+    Nothing on the host waits for the device. Of several processes each computes the sum over its
+    share of the batch; the sums of all are divided by the size of the batch.
 
     Args:
         model: trained in place; its training mode is the caller's.
         momentum: μ, at least 0; 0 is plain SGD, as in the paper.
         nesterov: use Nesterov's variant.
         weight_decay: λ, at least 0.
+        team: the processes that make the step together.
+        micro_batch: at most so many examples at a time, their gradients added up; None: all.
+        precision: fp32, tf32 or bf16.
+        compiled: use torch.compile.
     """
 
     def __init__(
-        self, model: nn.Module, *, momentum: float, nesterov: bool, weight_decay: float
+        self,
+        model: nn.Module,
+        *,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        team: Team = ALONE,
+        micro_batch: int | None = None,
+        precision: str = "fp32",
+        compiled: bool = False,
     ) -> None:
-        self._model = model
         self._parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self._momentum, self._nesterov, self._decay = momentum, nesterov, weight_decay
+        self._team, self._micro_batch, self._precision = team, micro_batch, precision
+        self._forward = training_forward(model, precision, compiled=compiled)
+        self._synchronised = any(isinstance(m, TeamBatchNorm2d) for m in model.modules())
         self.velocity: list[Tensor] = []
 
-    def __call__(self, images: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
-        """Update the parameters; return the sum of the examples' losses before it, a scalar."""
-        loss = cross_entropy(self._model(images), labels)
-        gradients = list(torch.autograd.grad(loss, self._parameters))
+    def __call__(
+        self, images: Tensor, labels: Tensor, learning_rate: float, count: int | None = None
+    ) -> Tensor:
+        """Update the parameters; return the sum of the examples' losses before it, a scalar.
+
+        Args:
+            images: this process's share of the batch, shape (m, ...).
+            labels: likewise, shape (m,).
+            learning_rate: η.
+            count: examples in the whole batch; None: these are all.
+        """
+        gradients, loss = self.gradients(images, labels, len(labels) if count is None else count)
         with torch.no_grad():
+            self._team.total([*gradients, loss])
             direction = self._direction(gradients)
             torch._foreach_add_(self._parameters, direction, alpha=-learning_rate)
-        return loss.detach() * len(labels)
+        return loss
+
+    def gradients(self, images: Tensor, labels: Tensor, count: int) -> tuple[list[Tensor], Tensor]:
+        """This share's part of the gradient of the mean loss over ``count`` examples.
+
+        Returns:
+            The gradient by each parameter, and the sum of the losses.
+        """
+        size = self._micro_batch or max(1, len(labels))
+        total: list[Tensor] = []
+        losses = torch.zeros((), device=labels.device)
+        for part, targets in zip(torch.split(images, size), torch.split(labels, size), strict=True):
+            # a batch smaller than the team leaves some without an example
+            if not len(targets) and not self._synchronised:
+                continue
+            with products(self._precision), over_team(self._team):
+                loss = cross_entropy(self._forward(part), targets, reduction="sum")
+                found = list(torch.autograd.grad(loss / count, self._parameters))
+            losses += loss.detach()
+            if total:
+                torch._foreach_add_(total, found)
+            else:
+                total = found
+        return total or [torch.zeros_like(p) for p in self._parameters], losses
 
     def _direction(self, gradients: list[Tensor]) -> list[Tensor]:
         if self._decay:

@@ -1,0 +1,120 @@
+"""A data set in fixed chunks: what every measurement goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from accelerando.checks import whole
+from accelerando.team import ALONE, Team
+
+CHUNK = 512
+"""Examples per chunk, everywhere, unless a run says otherwise."""
+
+Part = Tensor | slice
+"""Which examples: indices, shape (m,), or a stretch of them."""
+
+
+class Examples(Protocol):
+    """Labelled examples, in memory or not."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Shape (n,), int64, where the model is."""
+        ...
+
+    def read(self, parts: Sequence[Part]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images as the model takes them, without augmentation, and labels, of each part."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Examples that are plain tensors: images as the model takes them, shape (n, ...)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        images, labels = len(self.images), len(self.labels)
+        if labels < 1 or images != labels:
+            raise ValueError(f"images and labels must be as many, at least 1: {images}, {labels}")
+
+    def read(self, parts: Sequence[Part]) -> Iterator[tuple[Tensor, Tensor]]:
+        for part in parts:
+            yield self.images[part], self.labels[part]
+
+
+def go_on() -> None:
+    """Never stop between two chunks."""
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Fixed chunks of fixed composition; each process of a team goes through its share of them.
+
+    Args:
+        data: the examples.
+        parts: which of them each chunk holds.
+        team: the processes that measure together: chunk k is for rank k mod ranks.
+        pause: called at every chunk; what it raises ends the pass, and nothing was touched.
+    """
+
+    data: Examples
+    parts: Sequence[Part]
+    team: Team = ALONE
+    pause: Callable[[], None] = go_on
+
+    @property
+    def device(self) -> torch.device:
+        return self.data.labels.device
+
+    @property
+    def examples(self) -> int:
+        """Examples in all chunks, those of other processes included."""
+        return sum(
+            part.stop - part.start if isinstance(part, slice) else len(part) for part in self.parts
+        )
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of the chunks of this process."""
+        mine = self.parts[self.team.rank :: self.team.ranks]
+        for chunk in self.data.read(mine):
+            self.pause()
+            yield chunk
+        # as often in every process: it may ask the team
+        if len(mine) < -(-len(self.parts) // self.team.ranks):
+            self.pause()
+
+
+def in_chunks(
+    data: Examples,
+    chunk: int,
+    *,
+    order: Tensor | None = None,
+    team: Team = ALONE,
+    pause: Callable[[], None] = go_on,
+) -> Chunks:
+    """All examples of ``data``, at most ``chunk`` at a time, equal chunks to within one example.
+
+    Args:
+        data: the examples.
+        chunk: at least 1.
+        order: permutation that composes the chunks, shape (n,); left out: as they stand.
+        team: see ``Chunks``.
+        pause: see ``Chunks``.
+    """
+    whole("chunk", chunk, 1)
+    examples = len(data.labels)
+    count = -(-examples // chunk)
+    if order is not None:
+        return Chunks(data, order.tensor_split(count), team, pause)
+    each, more = divmod(examples, count)
+    ends = [0] + [each * k + min(k, more) for k in range(1, count + 1)]
+    parts = [slice(begin, end) for begin, end in pairwise(ends)]
+    return Chunks(data, parts, team, pause)

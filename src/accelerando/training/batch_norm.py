@@ -1,0 +1,87 @@
+"""BatchNorm over the whole batch, of which each process of a team holds a share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from accelerando.team import ALONE, Team
+
+_team = ALONE
+"""Whose batch it is; outside of a step statistics are those of what one process passes."""
+
+
+@contextmanager
+def over_team(team: Team) -> Iterator[None]:
+    """Within it ``TeamBatchNorm2d`` uses the statistics of the team's whole batch."""
+    global _team
+    _team = team
+    try:
+        yield
+    finally:
+        _team = ALONE
+
+
+class TeamBatchNorm2d(nn.BatchNorm2d):
+    """``nn.BatchNorm2d``, in a step over all processes of a team, on any device.
+
+    torch.nn.SyncBatchNorm is for GPUs alone, and synchronises measurements too.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.training or _team.ranks == 1:
+            return super().forward(images)
+        count = torch.tensor(float(images.numel() // images.shape[1]), device=images.device)
+        _team.total([count])
+        sums = images.float().sum((0, 2, 3))
+        mean = _Total.apply(sums, _team) / count
+        centred = images.float() - mean.view(1, -1, 1, 1)
+        variance = _Total.apply(centred.square().sum((0, 2, 3)), _team) / count
+        self._move_statistics(mean.detach(), variance.detach() * count / (count - 1))
+        scale = (variance + self.eps).rsqrt() * self.weight
+        result: Tensor = centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return result.to(images.dtype)
+
+    @torch.no_grad()
+    def _move_statistics(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+
+
+class _Total(torch.autograd.Function):
+    """Sum over the team; so is its gradient."""
+
+    @staticmethod
+    def forward(context: Any, tensor: Tensor, team: Team) -> Tensor:
+        context.team = team
+        tensor = tensor.clone()
+        team.total([tensor])
+        return tensor
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        gradient = gradients[0].clone()
+        context.team.total([gradient])
+        return gradient, None
+
+
+def synchronise(model: nn.Module) -> None:
+    """Put ``TeamBatchNorm2d`` in the place of every BatchNorm layer of ``model``."""
+    for name, module in list(model.named_children()):
+        if isinstance(module, nn.BatchNorm2d):
+            with torch.device("meta"):
+                layer = TeamBatchNorm2d(module.num_features, module.eps, module.momentum)
+            layer.load_state_dict(module.state_dict(), assign=True)
+            layer.train(module.training)
+            setattr(model, name, layer)
+        else:
+            synchronise(module)

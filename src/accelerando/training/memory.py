@@ -1,0 +1,142 @@
+"""Whether the largest scheduled batch fits, before a long run finds out in its last stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from accelerando.checks import UsageError
+from accelerando.training.step import SgdStep
+
+MARGIN = 1.25
+"""What a pass needs beyond the tensors it keeps for its backward, as a factor: measured, rounded up
+(ResNet-18 at batch 64: 1.2)."""
+
+
+class OutOfMemory(Exception):
+    """The device has no memory for a step or a measurement."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch, or Python, ran out of memory."""
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def check_memory(
+    model: nn.Module, step: SgdStep, example: tuple[Tensor, Tensor], size: int, unit: int | None
+) -> None:
+    """Try the largest batch that this process will meet; nothing of the run is changed.
+
+    A GPU computes it. On a CPU, where that may take minutes and no error comes in time, what two
+    small batches keep for their backward passes tells what a large one needs.
+
+    Args:
+        model: as it will be trained.
+        step: what will train it.
+        example: one image, shape (1, ...), and its label, shape (1,).
+        size: examples in this process's share of the largest batch.
+        unit: of them, at most so many at a time; None: all.
+
+    Raises:
+        UsageError: it does not fit; the sentence says what to set.
+    """
+    at_once = min(size, unit or size)
+    if example[1].device.type == "cpu":
+        fits = _fits_main_memory(model, step, example, at_once)
+    else:
+        fits = _can_be_computed(model, step, example, at_once)
+    if not fits:
+        raise UsageError(
+            f"a batch of {size} examples, the schedule's largest, does not fit into the memory of "
+            f"{example[1].device} at {at_once} examples at a time: {remedy(at_once)}"
+        )
+
+
+def remedy(at_once: int) -> str:
+    """What to set where ``at_once`` examples were too many."""
+    return (
+        f"set hardware.micro_batch={max(1, at_once // 2)}, or less, to split batches (exact for "
+        "models without BatchNorm; with BatchNorm statistics are then those of each part, and it "
+        "is another run), or scheduler.batch_size.maximum where that shape has it"
+    )
+
+
+def _can_be_computed(
+    model: nn.Module, step: SgdStep, example: tuple[Tensor, Tensor], count: int
+) -> bool:
+    try:
+        _gradients(model, step, example, count)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    finally:
+        torch.cuda.empty_cache()
+    return True
+
+
+def _fits_main_memory(
+    model: nn.Module, step: SgdStep, example: tuple[Tensor, Tensor], count: int
+) -> bool:
+    available = available_memory()
+    if available is None or count < 8:
+        return True
+    kept = []
+    for small in (2, 4):
+        storages: dict[int, int] = {}
+
+        def keep(tensor: Tensor, storages: dict[int, int] = storages) -> Tensor:
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            _gradients(model, step, example, small)
+        kept.append(sum(storages.values()))
+    return (kept[1] - kept[0]) / 2 * count * MARGIN < available
+
+
+def _gradients(model: nn.Module, step: SgdStep, example: tuple[Tensor, Tensor], count: int) -> None:
+    """Forward and backward of ``count`` examples; running statistics and random state come back."""
+    images, labels = (t.expand(count, *t.shape[1:]).clone() for t in example)
+    buffers = [(b, b.clone()) for b in model.buffers()]
+    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+        try:
+            step.gradients(images, labels, count)
+        finally:
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+
+
+def available_memory() -> int | None:
+    """Bytes this process may still take: of the machine, and of its cgroup; None if not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        values = dict(line.split(":") for line in lines)
+        available = int(values["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    return min(available, *_cgroup_rooms(), available)
+
+
+def _cgroup_rooms() -> list[int]:
+    """What each cgroup (version 2) around this process leaves: SLURM and containers limit so."""
+    rooms = []
+    try:
+        inner = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2].lstrip("/")
+        root = Path("/sys/fs/cgroup")
+        for folder in (root / inner, *(root / inner).parents):
+            if not folder.is_relative_to(root) or not (folder / "memory.max").is_file():
+                continue
+            limit = (folder / "memory.max").read_text().strip()
+            if limit != "max":
+                stat = dict(line.split() for line in (folder / "memory.stat").open())
+                used = int((folder / "memory.current").read_text()) - int(stat["inactive_file"])
+                rooms.append(int(limit) - used)
+    except (OSError, ValueError, KeyError):
+        return rooms  # no cgroup of this kind: the machine's memory is the limit
+    return rooms

@@ -1,0 +1,169 @@
+"""Start, or join, the processes that compute one run together."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from omegaconf import DictConfig
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from accelerando.checks import UsageError
+from accelerando.config import plan_of, register
+from accelerando.identity import run_folder
+from accelerando.interruption import Interrupted, Interruption
+from accelerando.team import ALONE, Lost, Team
+from accelerando.tracking.folder import RunFolder
+from accelerando.training.checkpoint import Checkpoint
+from accelerando.training.loop import Diverged
+from accelerando.training.memory import OutOfMemory
+from accelerando.training.task import prepare
+
+READY, TRAIN, LEAVE = b"ready", b"train", b""
+PATIENCE = 10.0
+"""Seconds that followers are given to leave by themselves."""
+
+
+@contextmanager
+def launched_team(processes: int) -> Iterator[Team]:
+    """The team in which torchrun has started this process; alone where nothing has.
+
+    Raises:
+        UsageError: as many processes were started as the settings do not say.
+    """
+    ranks = int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else 1
+    if ranks == 1:
+        yield ALONE
+        return
+    if ranks != processes:
+        raise UsageError(
+            f"{ranks} processes were started, hardware.processes says {processes}: make them agree"
+        )
+    dist.init_process_group(_backend())
+    try:
+        yield Team(dist.get_rank(), ranks)
+    finally:
+        dist.destroy_process_group()
+
+
+def local_rank() -> int:
+    """Which process of this machine's this is."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+@contextmanager
+def with_followers(config: DictConfig, team: Team) -> Iterator[Team]:
+    """Start the other processes of a run on this machine, if it has any and nothing did before.
+
+    Raises:
+        UsageError: one of them could not start; it has said why.
+    """
+    processes = config.hardware.processes
+    if processes == team.ranks:
+        yield team
+        return
+    store = TCPStore("127.0.0.1", 0, processes, is_master=True, wait_for_workers=False)
+    followers = [_start(config, Team(rank, processes), store.port) for rank in range(1, processes)]
+    try:
+        for _, connection in followers:
+            with suppress(EOFError):
+                if connection.recv_bytes() == READY:
+                    continue
+            raise UsageError(f"one of {processes} processes ended before the run began")
+        dist.init_process_group(_backend(), store=store, rank=0, world_size=processes)
+        yield Team(0, processes)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        for process, _ in followers:
+            process.join(PATIENCE)
+            process.kill()
+
+
+def _start(config: DictConfig, team: Team, port: int) -> tuple[Any, Connection]:
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_started, args=(config, team, port, sender))
+    # the leader is told by signals, and tells the others: inherited by the new process
+    numbers = [n for n in Interruption.SIGNALS if n != signal.SIGTERM]
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    process.start()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    sender.close()
+    return process, receiver
+
+
+def _started(config: DictConfig, team: Team, port: int, sender: Connection) -> None:
+    """In a process that the leader has started."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_the_leader, daemon=True).start()
+    register()
+    store = TCPStore("127.0.0.1", port, team.ranks, is_master=False)
+    sender.send_bytes(READY)
+    dist.init_process_group(_backend(), store=store, rank=team.rank, world_size=team.ranks)
+    with Interruption() as stop:
+        follow(config, team, stop, team.rank)
+    dist.destroy_process_group()
+
+
+def _leave_with_the_leader() -> None:
+    """End this process when the leader is gone, even while it waits for the leader."""
+    leader = multiprocessing.parent_process()
+    assert leader is not None
+    leader.join()
+    os._exit(1)
+
+
+def follow(config: DictConfig, team: Team, stop: Interruption, local_rank: int) -> None:
+    """Do the part of a process that does not lead: train and measure, write nothing."""
+    try:
+        _follow(config, team, stop, local_rank)
+    except Lost as error:
+        print(f"process {team.rank} leaves: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _follow(config: DictConfig, team: Team, stop: Interruption, local_rank: int) -> None:
+    if team.tell(LEAVE) != TRAIN:
+        return
+    try:
+        task = prepare(config, plan_of(config), local_rank)
+    except UsageError as error:
+        print(f"error in process {team.rank}: {error}", file=sys.stderr)
+        team.any(True)
+        sys.exit(1)
+    team.any(False)
+    start = Checkpoint.read(team.tell(b""), task.device)
+    try:
+        task.loop(team, RunFolder(run_folder(config)), None, start, stop).run()
+    except (Interrupted, Diverged):
+        return  # so it is in the leader, which says it
+    except OutOfMemory as error:
+        print(f"error in process {team.rank}: out of memory: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def lead(team: Team, checkpoint: bytes) -> None:
+    """Let the others of the team begin, from the same checkpoint.
+
+    Raises:
+        UsageError: one of them cannot; it has said why.
+    """
+    team.tell(TRAIN)
+    if team.any(False):
+        raise UsageError("a process of the run could not begin; it says why above")
+    team.tell(checkpoint)
+
+
+def _backend() -> str:
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

@@ -1,0 +1,146 @@
+"""What every process of a run makes for itself: device, model, data, measurement, and its loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from accelerando.config import augmentation_of, build, load
+from accelerando.data.images import Images, on_device
+from accelerando.data.stream import Stream, Streams, streamed
+from accelerando.interruption import Interrupted, Interruption
+from accelerando.randomness import Purpose, torch_seed
+from accelerando.schedule import Plan
+from accelerando.schedule.plan import START
+from accelerando.team import ALONE, Team
+from accelerando.tracking.folder import RunFolder
+from accelerando.tracking.recorder import Recorder
+from accelerando.training.arithmetic import check_precision
+from accelerando.training.batch_norm import synchronise
+from accelerando.training.checkpoint import Checkpoint
+from accelerando.training.device import prepare_device
+from accelerando.training.loop import Loop
+from accelerando.training.measurement import Measurement
+from accelerando.training.memory import check_memory
+from accelerando.training.step import SgdStep
+
+Data = Images | Stream
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that one process needs for its part of a run, made before the run's folder is touched."""
+
+    config: DictConfig
+    plan: Plan
+    device: torch.device
+    model: nn.Module
+    data: tuple[Data, Data]
+    measurement: Measurement
+
+    def check_memory(self) -> None:
+        """Raise UsageError where the largest scheduled batch does not fit here."""
+        hardware, train = self.config.hardware, self.data[0]
+        share = Team(0, hardware.processes).share(self.plan.largest_batch)
+        (example,) = train.read([slice(0, 1)])
+        step = self.step(ALONE, compiled=False)
+        check_memory(self.model, step, example, share.stop, hardware.micro_batch)
+
+    def step(self, team: Team, *, compiled: bool) -> SgdStep:
+        """What updates the model."""
+        return SgdStep(
+            self.model,
+            **self.config.optimizer,
+            team=team,
+            micro_batch=self.config.hardware.micro_batch,
+            precision=self.config.precision.value,
+            compiled=compiled,
+        )
+
+    def loop(
+        self,
+        team: Team,
+        folder: RunFolder,
+        recorder: Recorder | None,
+        start: Checkpoint | None,
+        stop: Interruption,
+    ) -> Loop:
+        """The loop of this process."""
+        config, begin = self.config, START if start is None else start.position
+        return Loop(
+            plan=self.plan,
+            model=self.model,
+            step=self.step(team, compiled=config.hardware.compile),
+            batches=self.data[0].batches(self.plan, seed=config.seed, start=begin, team=team),
+            measurement=self.measurement,
+            every=config.tracking.every,
+            save_seconds=config.checkpoint.seconds,
+            folder=folder,
+            recorder=recorder,
+            start=start,
+            pause=_agreed(stop, team),
+            team=team,
+        )
+
+
+def prepare(config: DictConfig, plan: Plan, local_rank: int = 0) -> Task:
+    """Make the model and read the data.
+
+    Args:
+        config: the run's settings.
+        plan: its schedule.
+        local_rank: which of this machine's devices of the kind asked for.
+
+    Raises:
+        UsageError: something is not to be had, or does not suit the rest.
+    """
+    hardware = config.hardware
+    device = prepare_device(hardware.device, hardware.threads, local_rank)
+    check_precision(config.precision.value, device)
+    model = seeded_model(config)
+    if hardware.sync_batch_norm:
+        synchronise(model)
+    order = torch.channels_last if hardware.channels_last else torch.contiguous_format
+    model = model.to(device, memory_format=order).train()  # type: ignore[call-overload]
+    data = _data(config, device)
+    measurement = Measurement(config.measure, plan, data, config.seed)
+    measurement.suits(model)
+    return Task(config, plan, device, model, data, measurement)
+
+
+def _data(config: DictConfig, device: torch.device) -> tuple[Data, Data]:
+    loaded, augmentation = load(config), augmentation_of(config)
+    order = {"channels_last": config.hardware.channels_last}
+    if isinstance(loaded, Streams):
+        workers = config.hardware.workers
+        return streamed(loaded, device, augmentation=augmentation, workers=workers, **order)
+    return on_device(loaded, device, augmentation=augmentation, **order)
+
+
+def seeded_model(config: DictConfig) -> nn.Module:
+    """The model with the weights of the run's seed; the global generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(config.seed, Purpose.WEIGHTS))
+        model = build(
+            config.model,
+            leave_out=("name",),
+            shape=list(config.dataset.shape),
+            classes=config.dataset.classes,
+        )
+    torch.manual_seed(torch_seed(config.seed, Purpose.MODEL))
+    return model  # type: ignore[no-any-return]
+
+
+def _agreed(stop: Interruption, team: Team) -> Callable[[], None]:
+    """Stop where a signal has come to any process: all leave the loop at the same step."""
+
+    def pause() -> None:
+        if team.any(stop.received is not None):
+            stop.pause()
+            raise Interrupted("a signal to another process")
+
+    return stop.pause if team.ranks == 1 else pause

@@ -1,0 +1,106 @@
+"""Augmentation of whole batches against torchvision's transforms, one image at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.functional as reference
+from torch import Tensor
+
+from accelerando.data.augmentation import Augmentation
+from accelerando.data.images import Batches, Images
+
+CPU = torch.device("cpu")
+
+
+def random_images(n: int, channels: int, height: int, width: int) -> Tensor:
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (n, channels, height, width), generator=random)
+    return pixels.to(torch.uint8)
+
+
+@pytest.mark.parametrize("size", [(3, 32, 32), (1, 28, 28), (3, 31, 20), (3, 64, 64)])
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        Augmentation(),
+        Augmentation(crop=4),
+        Augmentation(flip=True),
+        Augmentation(rotation=15),
+        Augmentation(crop=8, flip=True, rotation=180),
+    ],
+)
+def test_each_image_is_as_torchvision_makes_it(
+    augmentation: Augmentation, size: tuple[int, int, int]
+) -> None:
+    images = random_images(30, *size)
+    table = augmentation.table(seed=0, epoch=3, examples=30, device=CPU)
+    found = augmentation(images, table)
+    assert found.dtype == torch.uint8
+    differing = 0.0
+    for number, image in enumerate(images):
+        expected = reference.pad(image, [augmentation.crop])
+        top, left = int(table.down[number]), int(table.right[number])
+        expected = reference.crop(expected, top, left, size[1], size[2])
+        if augmentation.flip and table.flip[number]:
+            expected = reference.hflip(expected)
+        angle = math.degrees(math.atan2(float(table.sine[number]), float(table.cosine[number])))
+        if augmentation.rotation:
+            expected = reference.rotate(expected, angle)
+        differing += float((found[number] != expected).float().mean()) / 30
+    # pixels half-way between two others may be rounded to either
+    assert differing == 0 if not augmentation.rotation else differing < 1e-3
+
+
+def test_the_draws_have_the_distribution_of_torchvision() -> None:
+    table = Augmentation(crop=4, flip=True, rotation=15).table(
+        seed=1, epoch=0, examples=90_000, device=CPU
+    )
+    for shift in (table.down, table.right):
+        counts = torch.bincount(shift, minlength=9)
+        assert len(counts) == 9
+        assert (counts / 10_000 - 1).abs().max() < 0.05
+    assert float(table.flip.float().mean()) == pytest.approx(0.5, abs=0.01)
+    angles = torch.rad2deg(torch.atan2(table.sine, table.cosine))
+    assert float(angles.abs().max()) <= 15.0001
+    assert float(angles.std()) == pytest.approx(30 / math.sqrt(12), rel=0.02)
+    columns = np.stack([np.asarray(c, dtype=float) for c in (table.down, table.right, angles)])
+    assert abs(np.corrcoef(columns) - np.eye(3)).max() < 0.02
+
+
+def test_epochs_and_seeds_differ_and_repeat() -> None:
+    augmentation = Augmentation(crop=4, flip=True, rotation=15)
+
+    def table(seed: int, epoch: int) -> list[float]:
+        return augmentation.table(seed=seed, epoch=epoch, examples=50, device=CPU).sine.tolist()
+
+    assert table(0, 1) == table(0, 1)
+    assert table(0, 1) != table(0, 2)
+    assert table(0, 1) != table(1, 1)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 200])
+def test_an_example_does_not_depend_on_the_batch_it_is_in(size: int) -> None:
+    data = Images(
+        random_images(200, 3, 8, 8),
+        torch.arange(200),
+        torch.full((3, 1, 1), 100.0),
+        torch.full((3, 1, 1), 50.0),
+        Augmentation(crop=2, flip=True, rotation=30),
+    )
+    whole = dict(zip(*reversed(Batches(data, seed=4).at(2, 0, 200)), strict=True))
+    expected = {int(label): image for label, image in whole.items()}
+    batches = Batches(data, seed=4)
+    for offset in range(0, 200, size):
+        for image, label in zip(*batches.at(2, offset, size), strict=True):
+            assert torch.equal(image, expected[int(label)])
+
+
+def test_refuses_what_makes_no_sense() -> None:
+    with pytest.raises(ValueError, match="crop must be at least 0, got -1"):
+        Augmentation(crop=-1)
+    with pytest.raises(ValueError, match="rotation must be at least 0"):
+        Augmentation(rotation=-5)

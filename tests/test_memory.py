@@ -1,0 +1,118 @@
+"""Batches that do not fit: said before a run begins, and survived where they come up in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from accelerando.checks import UsageError
+from accelerando.identity import run_folder
+from accelerando.tracking.folder import RunFolder
+from accelerando.training import memory
+from accelerando.training.step import SgdStep
+from test_run import SHORT, same, train
+
+Settings = Callable[..., DictConfig]
+GROWING = (*SHORT, "scheduler.batch_size.final=1437", "model=cnn_bn")
+EASY = (*SHORT, "scheduler.batch_size.final=1437", "model=cnn")
+
+
+def test_a_batch_that_does_not_fit_is_refused_before_the_run(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 3_000_000)
+    config = settings(*EASY)
+    with pytest.raises(UsageError, match=r"a batch of 1437 examples.*hardware\.micro_batch=718"):
+        train(config)
+    assert not run_folder(config).exists()
+    assert train(settings(*EASY, "hardware.micro_batch=64")).status == "finished"
+
+
+def test_what_a_batch_needs_is_estimated_from_small_ones(settings: Settings) -> None:
+    """Against what a pass keeps for its backward at the full size."""
+    from accelerando.config import plan_of
+    from accelerando.team import ALONE
+    from accelerando.training.task import prepare
+
+    config = settings(*EASY)
+    task = prepare(config, plan_of(config))
+    step = task.step(ALONE, compiled=False)
+    (example,) = task.data[0].read([slice(0, 1)])
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        memory._gradients(task.model, step, example, 1437)
+    needed = sum(kept.values())
+    for room, fits in ((needed * 1.5, True), (needed * 1.1, False)):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(memory, "available_memory", lambda room=room: int(room))
+            assert memory._fits_main_memory(task.model, step, example, 1437) is fits
+    after = task.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("[..] can't allocate memory: x")],
+)
+def test_out_of_memory_in_training_saves_and_the_run_goes_on(
+    error: Exception, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = settings(*EASY, f"root={tmp_path}/whole"), settings(*EASY)
+    train(whole)
+    gradients = SgdStep.gradients
+
+    def fails(self: SgdStep, images: Any, labels: Any, count: int) -> Any:
+        if len(labels) > 700:
+            raise error
+        return gradients(self, images, labels, count)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SgdStep, "gradients", fails)
+        patched.setattr(memory, "_fits_main_memory", lambda *_: True)
+        with pytest.raises(UsageError, match=r"out of memory in epoch 2 on cpu, saved; set hard"):
+            train(broken)
+    folder = RunFolder(run_folder(broken))
+    state = folder.read_state()
+    assert state is not None
+    assert (state.status, state.epoch) == ("failed", 2)
+    assert train(broken).status == "finished"
+    assert same(folder, RunFolder(run_folder(whole)))
+
+
+def test_half_a_step_of_batch_norm_is_not_saved(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = settings(*GROWING, f"root={tmp_path}/whole"), settings(*GROWING)
+    train(whole)
+    forward, calls = torch.nn.BatchNorm2d.forward, iter(range(1000))
+
+    def fails(self: Any, images: Any) -> Any:
+        result = forward(self, images)
+        if self.training and next(calls) == 64:
+            raise torch.OutOfMemoryError("no more")
+        return result
+
+    with monkeypatch.context() as patched, pytest.raises(UsageError, match="out of memory"):
+        patched.setattr(torch.nn.BatchNorm2d, "forward", fails)
+        train(broken)
+    train(broken)
+    assert same(*(RunFolder(run_folder(config)) for config in (broken, whole)))
+
+
+def test_the_memory_that_is_left_is_that_of_the_machine_or_less() -> None:
+    found = memory.available_memory()
+    assert found is not None
+    assert 0 < found <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,163 @@
+"""Runs of several processes on this machine: the same results, stopped and lost for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from accelerando.checks import UsageError
+from accelerando.config import check
+from accelerando.identity import run_folder, run_id
+from accelerando.tracking.folder import RunFolder
+from conftest import ROOT
+from test_run import SHORT, lines, same, train
+
+Settings = Callable[..., DictConfig]
+
+
+@pytest.mark.parametrize("more", [(), ("model=cnn_bn", "hardware.sync_batch_norm=true")])
+def test_two_processes_train_as_one(
+    more: tuple[str, ...], settings: Settings, tmp_path: Path
+) -> None:
+    one = settings(*SHORT, *more, f"root={tmp_path}/one", "measure.variance=false")
+    two = settings(*SHORT, *more, "hardware.processes=2")
+    assert run_id(one) == run_id(two)
+    for config in (one, two):
+        train(config)
+    folders = [RunFolder(run_folder(config)) for config in (one, two)]
+    for name in ("record", "steps"):
+        alone, together = (lines(getattr(folder, name)) for folder in folders)
+        assert len(alone) == len(together)
+        for row, other in zip(alone, together, strict=True):
+            assert other == pytest.approx(row, rel=1e-3, abs=1e-5)
+
+
+def test_processes_with_statistics_of_their_own_are_another_run(settings: Settings) -> None:
+    ids = {
+        run_id(settings("model=cnn_bn", *more))
+        for more in (
+            (),
+            ("hardware.processes=2",),
+            ("hardware.processes=3",),
+            ("hardware.micro_batch=32",),
+        )
+    }
+    assert len(ids) == 4
+    plain = settings("hardware.processes=2", "hardware.micro_batch=32", "precision=fp32")
+    assert run_id(plain) == run_id(settings())
+    assert run_id(settings("precision=bf16")) != run_id(settings())
+
+
+def test_what_excludes_each_other_is_refused(settings: Settings) -> None:
+    with pytest.raises(UsageError, match=r"sync_batch_norm and hardware\.micro_batch exclude"):
+        check(settings("hardware.sync_batch_norm=true", "hardware.micro_batch=8"))
+    with pytest.raises(UsageError, match=r"hardware\.processes must be at least 1, got 0"):
+        check(settings("hardware.processes=0"))
+
+
+def test_a_launcher_with_another_number_is_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UsageError, match=r"3 processes were started, hardware\.processes says 2"):
+        train(settings(*SHORT, "hardware.processes=2"))
+
+
+LONG = (
+    "model=cnn_bn",
+    "epochs=15",
+    "scheduler=decay_constant",
+    "scheduler.batch_size.initial=16",
+    "optimizer.momentum=0.9",
+    "tracking=disabled",
+    "hardware.processes=2",
+)
+
+
+def start(root: Path, *more: str) -> subprocess.Popen[bytes]:
+    with (root.parent / f"{root.name}.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *LONG, f"root={root}", *more],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def record_of(root: Path) -> list[Path]:
+    return list(root.glob("*/*/*/record.jsonl"))
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        assert process.poll() is None, "it ended early"
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def members(group: int) -> list[int]:
+    """Processes of a group but its leader."""
+    found = subprocess.run(["ps", "-wweo", "pid,pgid,args"], capture_output=True, text=True)
+    rows = [line.split(None, 2) for line in found.stdout.splitlines()[1:]]
+    return [int(r[0]) for r in rows if int(r[1]) == group and "spawn_main" in r[2]]
+
+
+def rows(root: Path) -> int:
+    return sum(len(path.read_text().splitlines()) for path in record_of(root))
+
+
+def test_stopped_and_lost_processes_leave_a_run_that_goes_on(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert start(whole).wait(300) == 0
+    # a signal to the leader alone: all leave at the same step, and the run is saved
+    process = start(broken)
+    wait_until(lambda: rows(broken) >= 3, process)
+    process.terminate()
+    assert process.wait(60) == 75
+    assert members(process.pid) == []
+    # another process is lost: the leader says so, and its last checkpoint stands
+    process = start(broken)
+    before = rows(broken)
+    wait_until(lambda: rows(broken) > before + 2 and members(process.pid), process)
+    os.kill(members(process.pid)[0], signal.SIGKILL)
+    assert process.wait(60) == 1
+    assert "another process of the run was lost" in (tmp_path / "broken.log").read_text()
+    # the leader is lost: nobody stays behind
+    process = start(broken)
+    wait_until(lambda: members(process.pid), process)
+    followers = members(process.pid)
+    time.sleep(1)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while members(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert followers
+    assert members(process.pid) == []
+    assert start(broken).wait(300) == 0
+    folders = [RunFolder(record_of(root)[0].parent) for root in (whole, broken)]
+    assert same(*folders)
+
+
+def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
+    arguments = [str(ROOT / "train.py"), *LONG, "epochs=2", f"root={tmp_path}/runs"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    for words in ("finished: 2 epochs", "finished already"):
+        done: Any = subprocess.run([*command, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert words in done.stderr
+    (path,) = record_of(tmp_path / "runs")
+    assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [0, 1, 2]
