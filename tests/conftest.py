@@ -18,6 +18,14 @@ from accelerando.config import register
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def data_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Decoded data go to a folder of the session's, shared by its processes."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["ACCELERANDO_DATA"] = str(shared / "accelerando-data")
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """As a run on CPU has: results are bitwise the same for the same number of threads."""

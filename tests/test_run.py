@@ -292,16 +292,6 @@ def test_a_state_is_true_as_soon_as_a_run_goes_on(
     assert state.full_gradient_norm is not None
 
 
-def test_a_damaged_checkpoint_is_reported_and_nothing_lost(settings: Settings) -> None:
-    config = settings(*SHORT)
-    folder = RunFolder(run_folder(config))
-    folder.path.mkdir(parents=True)
-    folder.checkpoint.write_bytes(b"not a checkpoint")
-    with pytest.raises(UsageError, match=r"checkpoint\.pt is damaged"):
-        train(config)
-    assert folder.checkpoint.read_bytes() == b"not a checkpoint"
-
-
 def test_an_unknown_device_is_refused_before_a_folder_is_made(settings: Settings) -> None:
     config = settings("hardware.device=abacus")
     with pytest.raises(UsageError, match=r"hardware\.device=abacus cannot be used"):

@@ -107,6 +107,7 @@ class Checkpoint:
     """How often a run can be continued from."""
 
     seconds: float = 60.0
+    epochs: int | None = None
 
 
 @dataclass
@@ -224,6 +225,8 @@ def check(config: DictConfig) -> Plan:
         whole("tracking.every", config.tracking.every, 1)
         _check_hardware(config.hardware)
         at_least("checkpoint.seconds", config.checkpoint.seconds, 0)
+        if config.checkpoint.epochs is not None:
+            whole("checkpoint.epochs", config.checkpoint.epochs, 1)
         at_least("optimizer.momentum", config.optimizer.momentum, 0)
         at_least("optimizer.weight_decay", config.optimizer.weight_decay, 0)
     except ValueError as error:

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from accelerando.checks import UsageError
-from accelerando.commands import compare, plan
+from accelerando.commands import compare, plan, prune, status
 
-COMMANDS = (plan, compare)
+COMMANDS = (plan, status, compare, prune)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -62,11 +62,11 @@ def run_sweep(runs: Sequence[Planned], workers: int | None) -> list[float | None
             _try_out([run.config for run in runs])
     for note, count in notes.items():
         console.print(f"note: in {count} of {len(runs)} runs {note}")
-    threads = max(run.config.hardware.threads for run in runs)
+    cores = max(r.config.hardware.threads * r.config.hardware.processes for r in runs)
     with SweepView(console, len(todo)) as view:
         ended = run_jobs(
             todo,
-            workers=workers or max(1, joblib.cpu_count() // threads),
+            workers=workers or max(1, joblib.cpu_count() // cores),
             watch=view,
             preload=_PRELOAD,
         )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from accelerando.checks import UsageError
+from accelerando.tracking.claim import claimed
 
 RUNNING, INTERRUPTED, DIVERGED, FAILED, FINISHED = (
     "running",
@@ -38,6 +38,8 @@ class State:
     epochs: int
     steps: int
     epoch: int = 0
+    progress: float = 0.0
+    """Epochs done, the begun one in part."""
     step: int = 0
     full_gradient_norm: float | None = None
     """Minimum so far."""
@@ -62,6 +64,9 @@ class RunFolder:
         self.steps = path / "steps.jsonl"
         self.state = path / "state.json"
         self.checkpoint = path / "checkpoint.pt"
+        self.previous = path / "checkpoint.previous.pt"
+        self.still_mine: Callable[[], None] = lambda: None
+        """Raises UsageError where another process has taken over; called before a write."""
         self.output = path / "output.log"
 
     def read_state(self) -> State | None:
@@ -82,38 +87,53 @@ class RunFolder:
             ) from error
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, say: Callable[[str], None]) -> Iterator[None]:
         """Keep other processes from working on this run.
+
+        Args:
+            say: told in words what is waited for.
 
         Raises:
             UsageError: another process has it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                state = self.read_state()
-                who = {} if state is None else state.environment
-                raise UsageError(
-                    f"{self.path} is being worked on by process {who.get('pid', 'unknown')} on "
-                    f"{who.get('host', 'this machine')}: wait for it, or stop it"
-                ) from error
+        with claimed(self.path, say) as self.still_mine:
             for left in self.path.glob(".*.tmp"):  # by a process that was killed while writing
                 left.unlink()
             yield
 
     def write_state(self, state: State) -> None:
+        self.still_mine()
         state.updated = time.time()
         write_whole(self.state, json.dumps(asdict(state), indent=1, allow_nan=False).encode())
 
 
-def write_whole(path: Path, content: bytes, *, sync: bool = False) -> None:
-    """Write a file so that readers, and a crash, see the old content or the new, never a part."""
+@contextmanager
+def whole_file(path: Path, *, keep: Path | None = None, sync: bool = False) -> Iterator[BinaryIO]:
+    """Write a file so that readers, and a crash, see the old content or the new, never a part.
+
+    Args:
+        path: the file; untouched where writing fails.
+        keep: what the old file is called afterwards; None: it is gone.
+        sync: bring the content to the disk before it gets its name.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
+        temporary.replace(path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a write does not say where
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write ``content`` as a whole file."""
+    with whole_file(path) as file:
         file.write(content)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)

@@ -25,7 +25,8 @@ class Lines:
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:
-        self._file = path.open("a+b")
+        # unbuffered: a row is in the file, or it is not
+        self._file = path.open("a+b", buffering=0)
         length = self._file.seek(0, os.SEEK_END)
         if length < keep:
             raise UsageError(
@@ -43,10 +44,19 @@ class Lines:
             Whether the row is new: False where a row that was cut away is made again.
         """
         finite = {key: _finite(value) for key, value in row.items()}
-        self._file.write(json.dumps(finite).encode() + b"\n")
-        self._file.flush()
+        self._write(json.dumps(finite).encode() + b"\n")
         self._again -= 1
         return self._again < 0
+
+    def _write(self, line: bytes) -> None:
+        """Write it whole: a disk without room for all of it keeps none of it."""
+        begin, left = self._file.seek(0, os.SEEK_END), line
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._file.truncate(begin)
+            raise OSError(error.errno, error.strerror, str(self._file.name)) from error
 
     def sync(self) -> int:
         """Bring everything to the disk; return the length in bytes."""

@@ -62,6 +62,7 @@ class Recorder:
     def _append(self, lines: Lines, row: Row) -> None:
         new = lines.append(row)
         self.state.epoch, self.state.step = int(row["epoch"]), row["step"]
+        self.state.progress = row["epoch"]
         self.state.seconds = row["seconds"]
         if new and self._mirror is not None:
             self._mirror.log(row)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from accelerando.checks import UsageError
 from accelerando.schedule import Progress
-from accelerando.tracking.folder import write_whole
+from accelerando.tracking.folder import RunFolder, whole_file
 
 
 @dataclass
@@ -28,7 +30,7 @@ class Checkpoint:
         window: sum of losses and number of examples since the last training row.
         model: the model's state.
         velocity: the momentum buffers, none without momentum.
-        random: state of torch's generator, for models that draw random numbers.
+        random: see ``random_states``.
     """
 
     position: Progress
@@ -39,36 +41,84 @@ class Checkpoint:
     window: tuple[Tensor, int]
     model: dict[str, Any]
     velocity: list[Tensor]
-    random: Tensor
+    random: list[Tensor]
 
-    def save(self, path: Path) -> None:
-        """Write the file whole: a crash leaves the earlier checkpoint or this one."""
-        content = io.BytesIO()
+    def save(self, folder: RunFolder) -> None:
+        """Write it whole, and keep the one before: a crash, or damage, leaves one or the other."""
+        folder.still_mine()
+        with whole_file(folder.checkpoint, keep=folder.previous, sync=True) as file:
+            self.write(file)
+
+    def write(self, file: BinaryIO) -> None:
+        """Its content, in torch's format, of which every part has a checksum."""
+        content = io.BytesIO()  # torch hides a full disk behind errors of its own
         torch.save(vars(self) | {"position": tuple(self.position)}, content)
-        write_whole(path, content.getvalue(), sync=True)
+        file.write(content.getbuffer())
 
     @classmethod
-    def load(cls, path: Path, device: torch.device) -> Checkpoint | None:
-        """The checkpoint at ``path``, or None where there is none. It executes no code.
+    def load(
+        cls, folder: RunFolder, device: torch.device, say: Callable[[str], None]
+    ) -> Checkpoint | None:
+        """The last checkpoint that is whole, or None where there is none. It executes no code.
+
+        A damaged one is set aside under another name.
+
+        Args:
+            folder: the run's.
+            device: where its tensors go.
+            say: told of damage.
 
         Raises:
-            UsageError: the file is damaged.
+            UsageError: there is none but damaged ones.
         """
-        if not path.exists():
+        damaged = []
+        for path in (folder.checkpoint, folder.previous):
+            if not path.exists():
+                continue
+            try:
+                found = cls.read(path, device)
+            except Exception as error:  # torch and zipfile raise many kinds for damaged files
+                damaged.append((path, str(error).splitlines()[0] if str(error) else repr(error)))
+                continue
+            for bad, reason in damaged:
+                aside = bad.with_name(f"{bad.stem}.damaged.pt")
+                bad.replace(aside)
+                say(f"{bad} is damaged ({reason}), now {aside.name}: the one before it is used")
+            return found
+        if not damaged:
             return None
-        try:
-            return cls.read(path.read_bytes(), device)
-        except Exception as error:  # torch raises many kinds for damaged files
-            raise UsageError(
-                f"{path} is damaged ({error}): remove it to start the run again"
-            ) from error
+        words = ", ".join(f"{path.name} ({reason})" for path, reason in damaged)
+        raise UsageError(
+            f"{folder.path} holds no checkpoint that is whole: {words} damaged; restore one, or "
+            "remove the folder to start the run again"
+        )
 
     @classmethod
-    def read(cls, content: bytes, device: torch.device) -> Checkpoint | None:
-        """The checkpoint in a file's content, or None where that is empty."""
-        if not content:
-            return None
-        values = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    def read(cls, source: Path | BinaryIO, device: torch.device) -> Checkpoint:
+        """The checkpoint in a file.
+
+        Raises:
+            Exception: of many kinds, where it is damaged.
+        """
+        with zipfile.ZipFile(source) as archive:
+            if (part := archive.testzip()) is not None:
+                raise ValueError(f"{part} does not have its checksum")
+        if not isinstance(source, Path):
+            source.seek(0)
+        values = torch.load(source, map_location=device, weights_only=True)
         values["position"] = Progress(*values["position"])
-        values["random"] = values["random"].cpu()
+        values["random"] = [state.cpu() for state in values["random"]]
         return cls(**values)
+
+
+def random_states(device: torch.device) -> list[Tensor]:
+    """States of torch's generators, for models that draw random numbers."""
+    on_gpu = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *on_gpu]
+
+
+def set_random_states(states: list[Tensor], device: torch.device) -> None:
+    """Set torch's generators, as far as there are states for them."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)

@@ -17,7 +17,7 @@ from accelerando.team import ALONE, Team
 from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.record import Row
 from accelerando.tracking.recorder import Recorder
-from accelerando.training.checkpoint import Checkpoint
+from accelerando.training.checkpoint import Checkpoint, random_states, set_random_states
 from accelerando.training.measurement import Measurement, Way
 from accelerando.training.memory import OutOfMemory, is_out_of_memory
 from accelerando.training.step import SgdStep
@@ -57,6 +57,7 @@ class Loop:
         measurement: what is measured, and when.
         every: steps between two training rows; an epoch's end makes a row too.
         save_seconds: time between two checkpoints.
+        save_epochs: also one after every so many epochs.
         folder: where the checkpoint goes.
         recorder: where rows go; None in all processes of a team but its leader.
         start: the checkpoint to go on from, if there is one.
@@ -74,6 +75,7 @@ class Loop:
         measurement: Measurement,
         every: int,
         save_seconds: float,
+        save_epochs: int | None,
         folder: RunFolder,
         recorder: Recorder | None,
         start: Checkpoint | None,
@@ -82,7 +84,7 @@ class Loop:
     ) -> None:
         self._plan, self._model, self._step, self._batches = plan, model, step, batches
         self._measurement, self._team = measurement, team
-        self._every, self._save_seconds = every, save_seconds
+        self._every, self._save_seconds, self._save_epochs = every, save_seconds, save_epochs
         self._folder, self._recorder, self._pause = folder, recorder, pause
         self._way = Way(team, pause)
         self._position, self._measured = Progress(), -1
@@ -176,7 +178,10 @@ class Loop:
 
     def _save_if_due(self) -> None:
         self._pause()
-        if time.monotonic() - self._saved > self._save_seconds:
+        of_epoch = self._save_epochs and not (
+            self._position.offset or self._position.epoch % self._save_epochs
+        )
+        if of_epoch or time.monotonic() - self._saved > self._save_seconds:
             self._save()
 
     def _save(self) -> None:
@@ -191,8 +196,8 @@ class Loop:
             window=(self._loss, self._count),
             model=self._model.state_dict(),
             velocity=self._step.velocity,
-            random=torch.get_rng_state(),
-        ).save(self._folder.checkpoint)
+            random=random_states(self._loss.device),
+        ).save(self._folder)
         self._recorder.write_state()
         self._saved = time.monotonic()
 
@@ -202,4 +207,4 @@ class Loop:
         self._loss, self._count = start.window
         self._model.load_state_dict(start.model)
         self._step.velocity = start.velocity
-        torch.set_rng_state(start.random)
+        set_random_states(start.random, self._loss.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import signal
@@ -143,7 +144,8 @@ def _follow(config: DictConfig, team: Team, stop: Interruption, local_rank: int)
         team.any(True)
         sys.exit(1)
     team.any(False)
-    start = Checkpoint.read(team.tell(b""), task.device)
+    content = team.tell(b"")
+    start = Checkpoint.read(io.BytesIO(content), task.device) if content else None
     try:
         task.loop(team, RunFolder(run_folder(config)), None, start, stop).run()
     except (Interrupted, Diverged):
@@ -153,7 +155,7 @@ def _follow(config: DictConfig, team: Team, stop: Interruption, local_rank: int)
         sys.exit(1)
 
 
-def lead(team: Team, checkpoint: bytes) -> None:
+def lead(team: Team, start: Checkpoint | None) -> None:
     """Let the others of the team begin, from the same checkpoint.
 
     Raises:
@@ -162,7 +164,11 @@ def lead(team: Team, checkpoint: bytes) -> None:
     team.tell(TRAIN)
     if team.any(False):
         raise UsageError("a process of the run could not begin; it says why above")
-    team.tell(checkpoint)
+    if team.ranks > 1:
+        content = io.BytesIO()
+        if start is not None:
+            start.write(content)
+        team.tell(content.getvalue())
 
 
 def _backend() -> str:

@@ -73,7 +73,7 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
         task = prepare(config, plan, local_rank())
         task.check_memory()
         stop.pause()
-        with folder.held():
+        with folder.held(console.print):
             # the process that held it a moment ago may have finished it
             if (ended := _ended(folder, console)) is not None:
                 team.tell(LEAVE)
@@ -110,7 +110,7 @@ class Setting:
 def _train(around: Setting) -> State:
     """Keep ``state.json`` and W&B true to what happens to the run."""
     task, folder = around.task, around.folder
-    start = Checkpoint.load(folder.checkpoint, task.device)
+    start = Checkpoint.load(folder, task.device, around.console.print)
     state = _state(around, start)
     for note in task.plan.notes:
         around.console.print(f"note: {note}")
@@ -118,7 +118,7 @@ def _train(around: Setting) -> State:
     folder.write_state(state)
     with ExitStack() as stack:
         try:
-            lead(around.team, folder.checkpoint.read_bytes() if start is not None else b"")
+            lead(around.team, start)
             mirror = _mirror(task.config, folder, state)
             if mirror is not None:
                 stack.callback(mirror.finish, state)
@@ -137,8 +137,18 @@ def _train(around: Setting) -> State:
             state.traceback = traceback.format_exc()
             raise
         finally:
-            folder.write_state(state)
+            _write_last(folder, state, around.console)
     return state
+
+
+def _write_last(folder: RunFolder, state: State, console: Console) -> None:
+    """The state that the run ends with; a disk that has no room for it has its own error told."""
+    try:
+        folder.write_state(state)
+    except OSError as error:
+        if state.status == FINISHED:
+            raise
+        console.print(f"note: {folder.state} could not be written ({error.strerror})")
 
 
 def _words(around: Setting, state: State) -> str:
@@ -201,6 +211,7 @@ def _state(around: Setting, start: Checkpoint | None) -> State:
     )
     if start is not None:
         state.epoch, state.step = start.position.epoch, start.position.step
+        state.progress = state.epoch + start.position.offset / task.plan.examples
         state.seconds, state.full_gradient_norm = start.seconds, start.lowest
     earlier = around.folder.read_state()
     if earlier is not None:

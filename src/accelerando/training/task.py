@@ -79,6 +79,7 @@ class Task:
             measurement=self.measurement,
             every=config.tracking.every,
             save_seconds=config.checkpoint.seconds,
+            save_epochs=config.checkpoint.epochs,
             folder=folder,
             recorder=recorder,
             start=start,

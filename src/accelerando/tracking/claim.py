@@ -1,0 +1,223 @@
+"""One process at a time works on a run: on one host or many, after any death, on NFS too.
+
+A claim is a file that only one process can make: ``.claim-<n>``, n one more than that of the last.
+Its owner touches it every few seconds. Who finds another's claim and can tell that its owner is
+dead makes the next one; the highest claim counts, and an owner that was taken for dead and is not
+finds its file gone. Nothing here needs clocks that agree, or locks that a file system may not have.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from accelerando.checks import UsageError
+
+BEAT = 10.0
+"""Seconds between two touches."""
+PATIENCE = 4 * BEAT
+"""An owner on another machine whose claim is not touched for so long is dead."""
+PREFIX = ".claim-"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process, told from every other one, also of the same number after a restart."""
+
+    host: str
+    machine: str
+    """This start of the machine, and the process numbers' name space: containers have their own."""
+    pid: int
+    started: str
+    """When the process started, in the machine's own count."""
+    job: str = ""
+    """SLURM's job, step and task, "" outside of SLURM: a requeued job keeps them."""
+    restarts: int = 0
+    """How often SLURM has requeued the job."""
+
+    @classmethod
+    def this(cls) -> Owner:
+        """The calling process."""
+        names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
+        job = ".".join(os.environ[name] for name in names if name in os.environ)
+        restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+        pid = os.getpid()
+        return cls(platform.node(), _machine(), pid, _started(pid), job, restarts)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}" + (f", SLURM job {self.job}" * bool(self.job))
+
+    def same_machine(self) -> bool:
+        """Whether this process could see that one."""
+        return self.machine == _machine() != ""
+
+    def alive(self) -> bool:
+        """Whether the process still runs, as seen from the same machine."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass  # another user's: it is there
+        return _started(self.pid) == self.started
+
+    def earlier_self(self) -> bool:
+        """Whether it is this job before SLURM requeued it: then it runs no more."""
+        here = Owner.this()
+        return bool(self.job) and self.job == here.job and self.restarts < here.restarts
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The highest claim on a folder."""
+
+    path: Path
+    owner: Owner | None
+    """None where the file cannot be read: its owner died while it made it."""
+
+    @property
+    def number(self) -> int:
+        return int(self.path.name.removeprefix(PREFIX))
+
+    def beat(self) -> float | None:
+        """When its owner last touched it, by the file system's clock; None where it is gone."""
+        try:
+            return self.path.stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+
+def current(folder: Path) -> Claim | None:
+    """The claim that counts, or None where nobody works on the folder."""
+    found = [path for path in folder.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdigit()]
+    if not found:
+        return None
+    path = max(found, key=lambda path: int(path.name[len(PREFIX) :]))
+    for _ in range(20):
+        try:
+            content = json.loads(path.read_text())
+            return Claim(path, Owner(**{f.name: content[f.name] for f in fields(Owner)}))
+        except FileNotFoundError:
+            return current(folder)
+        except (ValueError, KeyError, TypeError):
+            time.sleep(0.05)  # it is being written, unless its owner died just then
+    return Claim(path, None)
+
+
+def dead(claim: Claim) -> bool | None:
+    """Whether its owner is dead; None where only time can tell."""
+    owner = claim.owner
+    if owner is None:
+        return None
+    if owner.same_machine():
+        return not owner.alive()
+    return True if owner.earlier_self() else None
+
+
+@contextmanager
+def claimed(folder: Path, say: Callable[[str], None] = print) -> Iterator[Callable[[], None]]:
+    """Keep other processes from working on ``folder``.
+
+    Args:
+        folder: made where it does not exist.
+        say: told in words what is waited for.
+
+    Yields:
+        A check to be made before anything is written: it raises UsageError where another process
+        has taken the folder, this one having been silent for too long.
+
+    Raises:
+        UsageError: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    mine = _take(folder, say)
+    over = threading.Event()
+    thread = threading.Thread(target=_keep_touching, args=(mine, over), daemon=True)
+    thread.start()
+
+    def still_mine() -> None:
+        if not mine.exists():
+            now = current(folder) if folder.exists() else None
+            what = "was removed" if now is None else f"was taken over by {_who(now)}"
+            raise UsageError(f"{folder} {what}: this process stops, and writes nothing more")
+
+    try:
+        yield still_mine
+    finally:
+        over.set()
+        thread.join()
+        mine.unlink(missing_ok=True)
+
+
+def _take(folder: Path, say: Callable[[str], None]) -> Path:
+    while True:
+        found = current(folder)
+        if found is not None and not _outlived(found, say):
+            raise UsageError(
+                f"{folder} is being worked on by {_who(found)}: wait for it, or stop it"
+            )
+        mine = folder / f"{PREFIX}{1 if found is None else found.number + 1}"
+        try:
+            with mine.open("x") as file:
+                json.dump(asdict(Owner.this()), file)
+        except FileExistsError:
+            continue  # another was quicker: look again
+        after = current(folder)
+        if after is not None and after.path != mine:  # the folder was seen as it was a while ago
+            mine.unlink(missing_ok=True)
+            continue
+        for path in folder.glob(f"{PREFIX}*"):
+            if path != mine:
+                path.unlink(missing_ok=True)
+        return mine
+
+
+def _outlived(claim: Claim, say: Callable[[str], None]) -> bool:
+    """Whether the owner is dead or gone; waits where only time can tell."""
+    judged = dead(claim)
+    if judged is not None:
+        return judged
+    last, deadline = claim.beat(), time.monotonic() + PATIENCE
+    say(f"{claim.path.parent} was worked on by {_who(claim)}: waiting for a sign of life from it")
+    while time.monotonic() < deadline:
+        time.sleep(min(1.0, PATIENCE / 10))
+        beat = claim.beat()
+        if beat is None:
+            return True
+        if beat != last:
+            return False
+    return True
+
+
+def _keep_touching(path: Path, over: threading.Event) -> None:
+    while not over.wait(BEAT):
+        with suppress(OSError):  # taken over, or the disk is away: ``still_mine`` sees the first
+            os.utime(path)
+
+
+def _who(claim: Claim | None) -> str:
+    return "another process" if claim is None or claim.owner is None else str(claim.owner)
+
+
+def _machine() -> str:
+    """Empty where it cannot be told: then only heartbeats count."""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    return ""
+
+
+def _started(pid: int) -> str:
+    """Clock ticks from the machine's start to the process's; empty where it cannot be told."""
+    with suppress(OSError):
+        # the second field, a name in parentheses, may hold anything
+        state, *fields_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if state in "ZX" else fields_[18]  # an ended process that nobody has asked after
+    return ""

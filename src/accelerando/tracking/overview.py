@@ -1,0 +1,81 @@
+"""What became of every run below a folder, read from its files alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerando.checks import UsageError
+from accelerando.tracking.claim import PATIENCE, current, dead
+from accelerando.tracking.folder import RUNNING, RunFolder, State
+
+LOST, UNREADABLE = "lost", "unreadable"
+"""Said to be running, but its process is gone; and a state file that is damaged."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One run as it stands now."""
+
+    path: Path
+    status: str
+    """One of ``tracking.folder``'s, or one of the two above."""
+    state: State | None
+
+    @property
+    def rate(self) -> float | None:
+        """Epochs per hour, over the time spent so far."""
+        if self.state is None or not self.state.seconds or not self.state.progress:
+            return None
+        return self.state.progress / self.state.seconds * 3600
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that a running run will need, if an epoch goes on taking what it took."""
+        if self.state is None or self.status != RUNNING or not self.rate:
+            return None
+        return (self.state.epochs - self.state.progress) / self.rate * 3600
+
+
+def runs_below(folder: Path) -> list[Seen]:
+    """Every run at or below ``folder``, in the order of their paths.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder: give one that holds runs, such as runs/")
+    return [seen(path) for path in sorted(_run_folders(folder))]
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    for path, folders, files in os.walk(folder):
+        if "state.json" in files:
+            folders.clear()  # a run holds no other, but many files of W&B's
+            yield Path(path)
+
+
+def seen(path: Path) -> Seen:
+    """The run in one folder."""
+    try:
+        state = RunFolder(path).read_state()
+    except UsageError:
+        return Seen(path, UNREADABLE, None)
+    if state is None:
+        return Seen(path, LOST, None)
+    alive = state.status != RUNNING or _alive(path)
+    return Seen(path, state.status if alive else LOST, state)
+
+
+def _alive(path: Path) -> bool:
+    claim = current(path)
+    if claim is None:
+        return False
+    judged = dead(claim)
+    if judged is None:
+        beat = claim.beat()
+        return beat is not None and time.time() - beat < PATIENCE
+    return not judged

@@ -1,0 +1,132 @@
+"""Checkpoints that are cut, flipped or empty: told, and the one before them used."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+
+from accelerando.checks import UsageError
+from accelerando.identity import run_folder
+from accelerando.interruption import Interrupted
+from accelerando.tracking.folder import RunFolder, whole_file
+from accelerando.training.checkpoint import Checkpoint
+from accelerando.training.loop import Loop
+from accelerando.training.run import run
+from test_run import SHORT, same, train
+
+Settings = Callable[..., DictConfig]
+CPU = torch.device("cpu")
+MORE = (*SHORT, "optimizer.momentum=0.9", "checkpoint.seconds=1000", "checkpoint.epochs=1")
+
+
+@pytest.fixture
+def interrupted(settings: Settings) -> DictConfig:
+    """A run stopped in its last epoch, with two checkpoints."""
+    config = settings(*MORE)
+    advance = Loop._advance
+
+    def stops(self: Loop) -> None:
+        if self._position.step == 35:
+            raise Interrupted("SIGTERM")
+        advance(self)
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(Loop, "_advance", stops)
+        train(config)
+    folder = RunFolder(run_folder(config))
+    assert {path.name for path in folder.path.glob("*.pt")} == {
+        "checkpoint.pt",
+        "checkpoint.previous.pt",
+    }
+    return config
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flipped(content: bytes) -> bytes:
+    """One bit of one weight."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        largest = max(archive.infolist(), key=lambda part: part.file_size)
+    place = largest.header_offset + largest.file_size // 2
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+
+
+def empty(_: bytes) -> bytes:
+    return b""
+
+
+def foreign(_: bytes) -> bytes:
+    file = io.BytesIO()
+    torch.save({"another": "file"}, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("damage", [cut, flipped, empty, foreign])
+def test_the_one_before_is_used(
+    damage: Callable[[bytes], bytes], interrupted: DictConfig, settings: Settings, tmp_path: Path
+) -> None:
+    folder = RunFolder(run_folder(interrupted))
+    damaged = damage(folder.checkpoint.read_bytes())
+    folder.checkpoint.write_bytes(damaged)
+    console = Console(record=True, file=io.StringIO(), width=500)
+    state = run(interrupted, [], console)
+    assert state is not None
+    assert state.status == "finished"
+    text = console.export_text()
+    assert "checkpoint.pt is damaged" in text
+    assert (folder.path / "checkpoint.damaged.pt").read_bytes() == damaged
+    reference = settings(*MORE, f"root={tmp_path}/whole")
+    train(reference)
+    assert same(folder, RunFolder(run_folder(reference)))
+
+
+def test_both_damaged_is_an_error_and_nothing_is_overwritten(interrupted: DictConfig) -> None:
+    folder = RunFolder(run_folder(interrupted))
+    for path in (folder.checkpoint, folder.previous):
+        path.write_bytes(cut(path.read_bytes()))
+    before = {path: path.read_bytes() for path in folder.path.iterdir()}
+    with pytest.raises(UsageError, match=r"no checkpoint that is whole: checkpoint\.pt .* damaged"):
+        train(interrupted)
+    assert before == {path: path.read_bytes() for path in folder.path.iterdir()}
+
+
+def test_a_crash_between_the_names_leaves_the_one_before(interrupted: DictConfig) -> None:
+    folder = RunFolder(run_folder(interrupted))
+    folder.checkpoint.replace(folder.previous)
+    found = Checkpoint.load(folder, CPU, print)
+    assert found is not None
+    assert found.position.step == 35
+
+
+def test_a_checkpoint_executes_no_code(interrupted: DictConfig, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "executed",)
+
+    folder = RunFolder(run_folder(interrupted))
+    torch.save({"position": Evil()}, folder.checkpoint)
+    folder.previous.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(UsageError, match="no checkpoint that is whole"):
+        train(interrupted)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(OSError, match="no room"), whole_file(path, keep=tmp_path / "kept") as file:
+        file.write(b"half")
+        raise OSError(28, "no room")
+    assert path.read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,129 @@
+"""``accelerando status`` and ``accelerando prune``, on runs in every state."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from accelerando.commands import main
+from accelerando.identity import run_folder
+from accelerando.tracking.claim import Owner
+from accelerando.tracking.folder import RunFolder, State
+from accelerando.tracking.overview import runs_below
+from test_claim import DEAD_PID, ELSEWHERE, plant
+from test_run import SHORT, train
+
+Settings = Callable[..., DictConfig]
+
+
+def made(root: Path, name: str, status: str, **more: object) -> RunFolder:
+    """A run as its files would show it."""
+    folder = RunFolder(root / "digits-mlp" / "cosine" / name)
+    folder.path.mkdir(parents=True)
+    state = State(status, name, "digits", "mlp", "cosine", 0, epochs=10, steps=100)
+    folder.write_state(replace(state, environment={"host": "node7"}, **more))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    half = {"progress": 5.0, "epoch": 5, "seconds": 100.0}
+    made(tmp_path, "a-finished", "finished", full_gradient_norm=0.00123, seconds=3700.0)
+    made(tmp_path, "b-failed", "failed", message="ValueError: it is so")
+    plant(made(tmp_path, "c-alive", "running", **half).path, Owner.this())
+    plant(made(tmp_path, "d-killed", "running", **half).path, replace(Owner.this(), pid=DEAD_PID))
+    plant(made(tmp_path, "e-elsewhere", "running", **half).path, ELSEWHERE)
+    old = plant(made(tmp_path, "f-silent", "running", **half).path, ELSEWHERE)
+    os.utime(old, (time.time() - 3600,) * 2)
+    made(tmp_path, "g-unclaimed", "running")
+    made(tmp_path, "h-damaged", "running").state.write_text("{")
+    return tmp_path
+
+
+def test_every_state_is_told(runs: Path) -> None:
+    found = {run.path.name: run.status for run in runs_below(runs)}
+    assert found == {
+        "a-finished": "finished",
+        "b-failed": "failed",
+        "c-alive": "running",
+        "d-killed": "lost",
+        "e-elsewhere": "running",
+        "f-silent": "lost",
+        "g-unclaimed": "lost",
+        "h-damaged": "unreadable",
+    }
+
+
+def test_the_list(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["status", str(runs)])
+    text = capsys.readouterr().out
+    assert "8 runs: 2 running, 1 finished, 1 failed, 3 lost, 1 unreadable" in text
+    rows = [line.split() for line in text.splitlines()[2:] if "/" in line]
+    lines = {row[1].rpartition("/")[2]: row for row in rows}
+    assert lines["a-finished"][2:] == ["0/10", "0.00123", "1:01:40"]
+    assert lines["c-alive"][2:] == ["5/10", "0:01:40", "0:01:40", "on", "node7"]
+    assert lines["b-failed"][-4:] == ["ValueError:", "it", "is", "so"]
+
+
+def test_the_list_for_machines(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["status", str(runs), "--json"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    alive = rows[2]
+    assert (alive["status"], alive["epochs_per_hour"], alive["seconds_left"]) == (
+        "running", 180.0, 100.0,
+    )  # fmt: skip
+    assert rows[-1]["status"] == "unreadable"
+
+
+def test_a_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["status", str(tmp_path / "none")])
+    assert "is not a folder: give one that holds runs" in capsys.readouterr().err
+    main(["status", str(tmp_path)])
+    assert "0 runs: none" in capsys.readouterr().out
+
+
+def test_the_list_is_kept_alive(runs: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "accelerando.commands", "status", str(runs), "--watch",
+         "--every", "0.1"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(2)
+    process.send_signal(2)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "8 runs" in output
+
+
+def test_prune_removes_checkpoints_of_ended_runs_alone(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = settings(*SHORT, "checkpoint.seconds=0")
+    train(config)
+    folder, root = RunFolder(run_folder(config)), Path(config.root)
+    other = made(root, "going-on", "interrupted")
+    for path in (other.checkpoint, other.previous):
+        path.write_bytes(b"precious")
+    record = folder.record.read_bytes()
+    main(["prune", str(root), "--dry-run"])
+    assert "1 checkpoints of ended runs would be removed" in capsys.readouterr().out
+    assert folder.previous.exists()
+    main(["prune", str(root)])
+    assert not folder.previous.exists()
+    assert folder.checkpoint.exists()
+    main(["prune", str(root), "--all"])
+    assert not folder.checkpoint.exists()
+    assert folder.record.read_bytes() == record
+    assert other.checkpoint.exists()
+    assert other.previous.exists()
+    assert train(config).status == "finished"  # it is skipped, with or without its weights
