@@ -373,3 +373,12 @@ def test_first_and_last_are_always_measured(settings: Settings) -> None:
     due = [position for position in plan.positions() if measurement.due(position)]
     assert due == [Progress()]
     assert measurement.due(plan.at(3, 0))
+
+
+def test_a_sweep_is_refused_before_its_first_run(settings: Settings) -> None:
+    from accelerando.launch.tryout import try_out
+
+    fine, coupled = settings(), settings("measure.variance=true", "model=cnn_bn")
+    assert try_out([fine]) is None
+    assert "BatchNorm couples the examples" in str(try_out([fine, coupled]))
+    assert "tf32 is arithmetic of NVIDIA GPUs" in str(try_out([settings("precision=tf32")]))

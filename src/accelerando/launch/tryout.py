@@ -6,25 +6,31 @@ from collections.abc import Sequence
 
 import torch
 from omegaconf import DictConfig
+from torch import nn
 
 from accelerando.checks import UsageError
-from accelerando.config import load
+from accelerando.config import load, plan_of
+from accelerando.training.arithmetic import check_precision
 from accelerando.training.device import prepare_device
-from accelerando.training.task import seeded_model
+from accelerando.training.measurement import Measurement
+from accelerando.training.task import data_of, seeded_model
 
 
 def try_out(configs: Sequence[DictConfig]) -> str | None:
-    """Build every model, load every data set and touch every device once.
+    """Build every model, load every data set, touch every device once, and see what is measured.
 
     Returns:
         What is wrong, in one line; None where nothing is.
     """
     seen: set[str] = set()
     for config in configs:
+        model, data = f"{config.model}", f"{config.dataset}"
+        shape = f"{config.dataset.shape} {config.dataset.classes}"
         for part, attempt in (
-            (f"{config.model} {config.dataset.shape} {config.dataset.classes}", _build),
-            (f"{config.dataset}", load),
-            (f"{config.hardware.device}", _device),
+            (f"{model} {shape}", _build),
+            (data, load),
+            (f"{model} {data} {config.measure}", _measure),
+            (f"{config.hardware} {config.precision}", _device),
         ):
             if part not in seen:
                 seen.add(part)
@@ -35,10 +41,16 @@ def try_out(configs: Sequence[DictConfig]) -> str | None:
     return None
 
 
-def _build(config: DictConfig) -> None:
+def _build(config: DictConfig) -> nn.Module:
     with torch.device("meta"):
-        seeded_model(config)
+        return seeded_model(config)
+
+
+def _measure(config: DictConfig) -> None:
+    data = data_of(config, torch.device("cpu"))
+    Measurement(config.measure, plan_of(config), data, config.seed).suits(_build(config))
 
 
 def _device(config: DictConfig) -> None:
-    prepare_device(config.hardware.device, threads=1)
+    device = prepare_device(config.hardware.device, threads=1)
+    check_precision(config.precision.value, device)

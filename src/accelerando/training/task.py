@@ -107,13 +107,14 @@ def prepare(config: DictConfig, plan: Plan, local_rank: int = 0) -> Task:
         synchronise(model)
     order = torch.channels_last if hardware.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=order).train()  # type: ignore[call-overload]
-    data = _data(config, device)
+    data = data_of(config, device)
     measurement = Measurement(config.measure, plan, data, config.seed)
     measurement.suits(model)
     return Task(config, plan, device, model, data, measurement)
 
 
-def _data(config: DictConfig, device: torch.device) -> tuple[Data, Data]:
+def data_of(config: DictConfig, device: torch.device) -> tuple[Data, Data]:
+    """The training and the test set of a run."""
     loaded, augmentation = load(config), augmentation_of(config)
     order = {"channels_last": config.hardware.channels_last}
     if isinstance(loaded, Streams):

@@ -1,0 +1,210 @@
+"""What an epoch takes besides forward, backward and the parameter update; and memory.
+
+After every step of the real loop one bare step is made, of the same model on one prepared batch:
+forward, backward, update, nothing else. What the loop's steps take longer is spent on choosing,
+preparing and counting: the share outside. It is given as a median over epochs, with its range; the
+first epoch is not counted, measurements and checkpoints are left out. Beside it stands how much of
+the machine's peak the bare step reaches: floating-point operations of forward and backward per
+second, over those of a large matrix product with as many threads, timed in turn.
+
+The second part starts two processes that hold the same cached data, and prints what each has in
+memory, and what of it is its own (Linux).
+
+    python benchmarks/loop_share.py [--case mlp cnn-digits cnn resnet18] [--rounds 5] [--threads 1]
+        [--channels-last] [--mebibytes 200]
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import torch
+from cases import CIFAR, RATE, Case, Never, machine, task_of, train
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
+
+from accelerando.data.cache import cached
+from accelerando.data.images import on_device
+from accelerando.data.source import Decoded, normalised
+from accelerando.interruption import Interruption
+
+CASES = {
+    "mlp": Case(("model=mlp", "dataset=digits"), batch=8, examples=1437),
+    "cnn-digits": Case(("model=cnn", "dataset=digits"), batch=8, examples=1437),
+    "cnn": Case(("model=cnn", "dataset=fashion_mnist"), batch=8, examples=4096),
+    "resnet18": Case(("model=resnet18", *CIFAR), batch=8, examples=96),
+}
+SIDE = 2048
+"""Rows and columns of the matrices that the peak is measured with."""
+
+
+def bare(model: nn.Module, parameters: list[Tensor], images: Tensor, labels: Tensor) -> None:
+    """Forward, backward, update."""
+    gradients = torch.autograd.grad(cross_entropy(model(images), labels), parameters)
+    with torch.no_grad():
+        torch._foreach_add_(parameters, gradients, alpha=-RATE)
+
+
+class Alternation(Interruption):
+    """Makes a bare step, and the peak's product at an epoch's end, after each step of a loop.
+
+    Args:
+        step: a bare step.
+        steps: of an epoch.
+    """
+
+    def __init__(self, step: Callable[[], None], steps: int) -> None:
+        super().__init__()
+        self._step, self._steps, self._matrix = step, steps, torch.randn(SIDE, SIDE)
+        self.loop: list[float] = []
+        self.bare: list[float] = []
+        self.product: list[float] = []
+        self._end = time.perf_counter()
+
+    def pause(self) -> None:
+        self.loop.append(time.perf_counter() - self._end)
+        self.bare.append(seconds(self._step))
+        if len(self.loop) % self._steps == 0:
+            self.product.append(seconds(lambda: self._matrix @ self._matrix))
+        self._end = time.perf_counter()
+
+    def epochs(self) -> Iterator[tuple[float, float, float]]:
+        """Time of the loop's steps, of the bare ones and of the product, in all but the first."""
+        for epoch, product in enumerate(self.product[1:], start=1):
+            part = slice(epoch * self._steps, (epoch + 1) * self._steps)
+            yield sum(self.loop[part]), sum(self.bare[part]), product
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Time that a call takes."""
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def share(name: str, case: Case, options: argparse.Namespace) -> None:
+    """Time one model and print its share."""
+    task = task_of(
+        replace(case, epochs=1 + options.rounds),
+        f"hardware.threads={options.threads}",
+        f"hardware.channels_last={options.channels_last}",
+        "checkpoint.seconds=1e9",
+        measured=Never,
+    )
+    model, parameters = task.model, list(task.model.parameters())
+    images, labels = next(task.data[0].read([slice(0, case.batch)]))
+    with FlopCounterMode(display=False) as counter:
+        bare(model, parameters, images, labels)
+    steps = int(task.plan.steps[0])
+    timer = Alternation(lambda: bare(model, parameters, images, labels), steps)
+    train(task, timer)
+    rounds = list(timer.epochs())
+    outside = [1 - alone / loop for loop, alone, _ in rounds]
+    flops = counter.get_total_flops() * steps
+    peak = [flops / alone / (2 * SIDE**3 / product) for _, alone, product in rounds]
+    step = statistics.median(loop for loop, _, _ in rounds) / steps
+    print(
+        f"{name}, b={case.batch}, {steps} steps an epoch: {step * 1e3:.3g} ms a step, "
+        f"{statistics.median(outside):.1%} of it outside of forward, backward and update "
+        f"({min(outside):.1%} to {max(outside):.1%}); the bare step is "
+        f"{flops / steps / 1e6:,.3g} MFLOP at {statistics.median(peak):.0%} of the peak "
+        f"({min(peak):.0%} to {max(peak):.0%})",
+        flush=True,
+    )
+
+
+def hold(mebibytes: int, pipe: Connection) -> None:
+    """Map cached data as a run does, read every pixel, and stay until told to go."""
+    examples = mebibytes * 2**20 // (3 * 32 * 32)
+
+    def made() -> Decoded:
+        random = np.random.default_rng(0)
+        images = random.integers(0, 256, (examples, 3, 32, 32), np.uint8)
+        labels = np.zeros(examples, np.int64)
+        return Decoded(
+            train_images=images,
+            train_labels=labels,
+            test_images=images[:1].copy(),
+            test_labels=labels[:1].copy(),
+        )
+
+    decoded = cached("benchmark", [str(mebibytes)], made)
+    train_set, _ = on_device(normalised(decoded, mean=[128] * 3, std=[74] * 3), torch.device("cpu"))
+    pipe.send(int(train_set.images.sum()))
+    pipe.recv()
+
+
+@contextmanager
+def holder(mebibytes: int) -> Iterator[int]:
+    """A process that holds data, by its id."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    process = spawn.Process(target=hold, args=(mebibytes, there))
+    process.start()
+    here.recv()
+    try:
+        assert process.pid is not None
+        yield process.pid
+    finally:
+        here.send("go")
+        process.join()
+
+
+def memory(process: int) -> tuple[float, float]:
+    """What a process has in memory, and what of it no other has, in MiB."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+    sizes = {name.rstrip(":"): int(size) / 1024 for name, size, *_ in map(str.split, lines)}
+    return sizes["Rss"], sizes["Private_Clean"] + sizes["Private_Dirty"]
+
+
+def shared(mebibytes: int) -> None:
+    """Print what a second process with the same data adds."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["ACCELERANDO_DATA"] = folder
+        with holder(mebibytes):  # which decodes them, and so needs more than those that follow
+            pass
+        with holder(1), holder(1) as small:
+            without = memory(small)
+        with holder(mebibytes) as first:
+            alone = memory(first)
+            with holder(mebibytes) as second:
+                both = memory(first), memory(second)
+    print(f"{mebibytes} MiB of cached data, in MiB:")
+    print(f"  one process: {alone[0]:.0f} resident, {alone[1]:.0f} its own")
+    for number, (resident, own) in enumerate(both, start=1):
+        print(f"  process {number} of two: {resident:.0f} resident, {own:.0f} its own")
+    print(f"  one of two with 1 MiB of data: {without[0]:.0f} resident, {without[1]:.0f} its own")
+
+
+def main() -> None:
+    """Print the shares of every case asked for, then the memory."""
+    warnings.simplefilter("ignore")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--rounds", type=int, default=5, help="epochs that count")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--mebibytes", type=int, default=200, help="of data; 0: no such part")
+    options = parser.parse_args()
+    print(f"{machine()}; {options.threads} threads")
+    for name in options.case:
+        share(name, CASES[name], options)
+    if options.mebibytes:
+        shared(options.mebibytes)
+
+
+if __name__ == "__main__":
+    main()
