@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +80,44 @@ def test_a_resumed_run_is_one_run_without_overlaps(
     state = folder.read_state()
     assert state is not None
     assert offline.summary(files[1])["minimum_full_gradient_norm"] == state.full_gradient_norm
+
+
+def killed(config: DictConfig) -> None:
+    """In a process of its own: dies in the second epoch, with rows that W&B has not written."""
+    from accelerando.config import register
+
+    register()
+    os.environ.pop("WANDB_SERVICE", None)  # W&B's process is its own, not that of the tests
+    original = loop.Loop._measure
+
+    def dies(self: loop.Loop) -> None:
+        original(self)
+        if self._position.epoch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop.Loop, "_measure", dies)
+        train(config)
+
+
+@pytest.mark.parametrize("earlier", ["offline", "disabled"])
+def test_what_a_killed_run_left_out_is_completed(
+    earlier: str, settings: Callable[..., DictConfig]
+) -> None:
+    common = (*SHORT, "checkpoint.seconds=0")
+    process = multiprocessing.get_context("forkserver").Process(
+        target=killed, args=(settings(*common, f"tracking={earlier}"),)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    config = settings(*common, "tracking=offline")
+    train(config)
+    folder = RunFolder(run_folder(config))
+    assert mirrored(folder) == rows(folder)
+    assert len(list(folder.path.glob("wandb/offline-run-*"))) == 1
+    incomplete = list(folder.path.glob("wandb/incomplete-offline-run-*"))
+    assert len(incomplete) == (earlier == "offline")
 
 
 def test_without_a_login_offline_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

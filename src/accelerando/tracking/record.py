@@ -33,20 +33,17 @@ class Lines:
                 f"{path} holds {length} bytes, its checkpoint was made at {keep}: the record was "
                 "cut; remove the run's folder to start it again"
             )
-        self._file.seek(keep)
-        self._again = self._file.read().count(b"\n")
         self._file.truncate(keep)
 
-    def append(self, row: Row) -> bool:
-        """Write one row; it is in the file, for every reader, when this returns.
+    def rows(self) -> list[Row]:
+        """What is in the file."""
+        self._file.seek(0)
+        return [json.loads(line) for line in self._file.read().splitlines()]
 
-        Returns:
-            Whether the row is new: False where a row that was cut away is made again.
-        """
+    def append(self, row: Row) -> None:
+        """Write one row; it is in the file, for every reader, when this returns."""
         finite = {key: _finite(value) for key, value in row.items()}
         self._write(json.dumps(finite).encode() + b"\n")
-        self._again -= 1
-        return self._again < 0
 
     def _write(self, line: bytes) -> None:
         """Write it whole: a disk without room for all of it keeps none of it."""

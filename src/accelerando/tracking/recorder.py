@@ -26,8 +26,9 @@ class Recorder:
         folder: the run's folder.
         state: what is known of the run; its position is kept up to date here.
         lengths: bytes of ``record.jsonl`` and ``steps.jsonl`` to keep, from the checkpoint.
-        mirror: W&B; it is given each row once.
-        view: a progress bar; it is given rows that are made again too.
+        mirror: W&B; it is given all rows of the run from the first on, in the order in which they
+            are made, and leaves out those that it has.
+        view: a progress bar; it is given those that are made now.
     """
 
     def __init__(
@@ -46,6 +47,12 @@ class Recorder:
             for path, keep in zip((folder.record, folder.steps), lengths, strict=True)
         )
         self._written = 0.0
+        if mirror is not None:
+            # an epoch's training row comes before its measurement
+            kept = [(row["step"], 0, row) for row in self._steps.rows()]
+            kept += [(row["step"], 1, row) for row in self._record.rows()]
+            for _, _, row in sorted(kept, key=lambda entry: entry[:2]):
+                mirror.log(row)
 
     def measured(self, row: Row) -> None:
         """A measurement: a row of ``record.jsonl``."""
@@ -60,11 +67,11 @@ class Recorder:
         self._append(self._steps, row)
 
     def _append(self, lines: Lines, row: Row) -> None:
-        new = lines.append(row)
+        lines.append(row)
         self.state.epoch, self.state.step = int(row["epoch"]), row["step"]
         self.state.progress = row["epoch"]
         self.state.seconds = row["seconds"]
-        if new and self._mirror is not None:
+        if self._mirror is not None:
             self._mirror.log(row)
         if self._view is not None:
             self._view.log(row)

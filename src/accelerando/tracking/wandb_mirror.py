@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from accelerando.checks import UsageError
 from accelerando.tracking.folder import FAILED, State
 from accelerando.tracking.record import Row
 
+ATTEMPTS = 5
+"""Times to try, a second apart, to begin a run that W&B says is in use."""
 AXES = ("epoch", "step", "examples")
 
 
@@ -35,6 +38,10 @@ class WandbMirror:
         config: the resolved settings, logged under the key ``hydra``.
         top: the handful of values people filter by.
         mode: online or offline.
+        rows: how many of the run's rows W&B has, where an earlier process of the run closed its
+            file in order; None where that is not known. Online the server knows; offline the
+            files of earlier processes, which may lack their ends, are then set aside, and all rows
+            are written again.
 
     Raises:
         UsageError: W&B refuses the run.
@@ -52,26 +59,25 @@ class WandbMirror:
         config: dict[str, Any],
         top: dict[str, Any],
         mode: str,
+        rows: int | None,
     ) -> None:
-        import wandb
-
-        try:
-            self._run = wandb.init(
-                dir=folder,
-                id=identity,
-                name=name,
-                group=group,
-                project=project,
-                entity=entity,
-                config={**top, "hydra": config},
-                mode="online" if mode == "online" else "offline",
-                resume="allow",
-                settings=wandb.Settings(silent=True, console="off"),
-            )
-        except wandb.errors.Error as error:
-            raise UsageError(
-                f"W&B refuses the run: {error}. Log in with `wandb login`, or use tracking=offline"
-            ) from error
+        if mode == "offline" and rows is None:
+            for path in folder.glob("wandb/offline-run-*"):
+                path.rename(path.with_name(f"incomplete-{path.name}"))
+        self._run = _started(
+            dir=folder,
+            id=identity,
+            name=name,
+            group=group,
+            project=project,
+            entity=entity,
+            config={**top, "hydra": config},
+            mode="online" if mode == "online" else "offline",
+            resume="allow",
+        )
+        self._held = self._run.starting_step if mode == "online" else rows or 0
+        self.rows = 0
+        """Rows of the run that were given so far, from its first on."""
         for axis in AXES:
             self._run.define_metric(axis, hidden=True)
         for metric in ("train_loss", "batch_size", "learning_rate"):
@@ -85,8 +91,13 @@ class WandbMirror:
         return None if self._run.offline else self._run.url
 
     def log(self, row: Row) -> None:
-        """Mirror one row; no ``step=``, so that a resumed run adds rows and overlaps none."""
-        self._run.log(row)
+        """Mirror the next row of the run, unless W&B has it already.
+
+        No ``step=`` is given, so that a resumed run adds rows and overlaps none.
+        """
+        self.rows += 1
+        if self.rows > self._held:
+            self._run.log(row)
 
     def finish(self, state: State) -> None:
         """Close the run. The summary is that of the whole run, not of its rows since a resume."""
@@ -94,6 +105,24 @@ class WandbMirror:
         self._run.summary["status"] = status
         self._run.summary["minimum_full_gradient_norm"] = state.full_gradient_norm
         self._run.finish(exit_code=1 if status == FAILED else 0)
+
+
+def _started(**arguments: Any) -> Any:
+    import wandb
+
+    for _ in range(ATTEMPTS):
+        try:
+            return wandb.init(**arguments, settings=wandb.Settings(silent=True, console="off"))
+        except wandb.errors.Error as error:
+            raise UsageError(
+                f"W&B refuses the run: {error}. Log in with `wandb login`, or use tracking=offline"
+            ) from error
+        except Exception as error:  # of a private kind
+            # W&B's own process takes a moment to see that the one it worked for was killed
+            if "is in use" not in str(error):
+                raise
+            time.sleep(1)
+    raise UsageError(f"W&B still works on the run {arguments['id']}, for another process: wait")
 
 
 _MEASURED = {

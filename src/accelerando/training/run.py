@@ -121,7 +121,7 @@ def _train(around: Setting) -> State:
             lead(around.team, start)
             mirror = _mirror(task.config, folder, state)
             if mirror is not None:
-                stack.callback(mirror.finish, state)
+                stack.callback(_close, mirror, state, folder)
             _loop(around, state, start, mirror)
             state.status = FINISHED
         except Diverged as error:
@@ -186,9 +186,17 @@ def _mirror(config: DictConfig, folder: RunFolder, state: State) -> WandbMirror 
         config=_container(config),
         top={key: getattr(state, key) for key in ("dataset", "model", "scheduler", "seed")},
         mode=mode,
+        rows=state.wandb.pop("rows", None),
     )
     state.wandb |= {"mode": mode, "url": mirror.url}
+    folder.write_state(state)  # from now on, until it is closed, nobody knows what W&B has
     return mirror
+
+
+def _close(mirror: WandbMirror, state: State, folder: RunFolder) -> None:
+    mirror.finish(state)
+    state.wandb["rows"] = mirror.rows
+    folder.write_state(state)
 
 
 def _state(around: Setting, start: Checkpoint | None) -> State:
