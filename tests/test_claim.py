@@ -105,7 +105,7 @@ def test_a_process_number_that_was_given_again_is_another_process(tmp_path: Path
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claim, "BEAT", 0.05)
-    monkeypatch.setattr(claim, "PATIENCE", 0.5)
+    monkeypatch.setattr(claim, "PATIENCE", 1.0)
 
 
 ELSEWHERE = Owner(host="node7", machine="another boot", pid=1, started="1")
@@ -117,7 +117,7 @@ def test_an_owner_elsewhere_is_waited_for(tmp_path: Path) -> None:
     plant(tmp_path, ELSEWHERE)
     begin = time.monotonic()
     with claimed(tmp_path, words.append):
-        assert time.monotonic() - begin >= 0.5
+        assert time.monotonic() - begin >= 1.0
     assert words == [f"{tmp_path} was worked on by process 1 on node7: waiting for a sign of life "
                      "from it"]  # fmt: skip
 
@@ -127,10 +127,11 @@ def test_an_owner_elsewhere_that_lives_keeps_it(tmp_path: Path) -> None:
     """Its clock may be wrong by hours: that the time changes is what counts."""
     path = plant(tmp_path, ELSEWHERE)
     context = multiprocessing.get_context("forkserver")
-    over = context.Event()
-    alive = context.Process(target=keep_touching, args=(path, over))
+    over, begun = context.Event(), context.Event()
+    alive = context.Process(target=keep_touching, args=(path, over, begun))
     alive.start()
     try:
+        assert begun.wait(60)
         with pytest.raises(UsageError, match="worked on by process 1 on node7"):
             claimed(tmp_path, silent).__enter__()
     finally:
@@ -138,8 +139,9 @@ def test_an_owner_elsewhere_that_lives_keeps_it(tmp_path: Path) -> None:
         alive.join()
 
 
-def keep_touching(path: Path, over: Any) -> None:
+def keep_touching(path: Path, over: Any, begun: Any) -> None:
     count = 0
+    begun.set()
     while not over.wait(0.05):
         count += 1
         os.utime(path, (count, count))
