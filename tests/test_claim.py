@@ -30,7 +30,7 @@ def plant(folder: Path, owner: Owner, number: int = 1) -> Path:
 
 
 def claims(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()]
+    return [path.name for path in folder.iterdir()] if folder.exists() else []
 
 
 def silent(_: str) -> None: ...
@@ -177,6 +177,19 @@ def test_who_was_superseded_writes_nothing_more(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="was taken over by process 1 on node7: this process"):
             still_mine()
     assert claims(tmp_path) == [".claim-2"]
+
+
+def test_numbers_that_begin_anew_are_told_apart(tmp_path: Path) -> None:
+    """A sleeping owner, then others that came and went: the same number is another claim."""
+    with claimed(tmp_path, silent) as still_mine:
+        (tmp_path / ".claim-1").unlink()
+        with claimed(tmp_path, silent) as theirs:
+            assert claims(tmp_path) == [".claim-1"]
+            theirs()
+            with pytest.raises(UsageError, match="was taken over"):
+                still_mine()
+        plant(tmp_path, ELSEWHERE)
+    assert claims(tmp_path) == [".claim-1"]  # another's is left alone
 
 
 @pytest.mark.usefixtures("impatient")

@@ -302,6 +302,26 @@ def test_everything_at_once_in_a_run(settings: Settings) -> None:
     assert ["sharpness" in row for row in record] == [True, False, False, True]
 
 
+def test_sharpness_has_epochs_of_its_own(settings: Settings) -> None:
+    config = settings(*SHORT, "measure.every_epochs=3", "measure.sharpness_epochs=[1]")
+    train(config)
+    record = lines(RunFolder(run_folder(config)).record)
+    assert [(row["epoch"], "sharpness" in row) for row in record] == [
+        (0, False),
+        (1, True),
+        (3, False),
+    ]
+
+
+def test_a_diverging_run_is_that_whatever_is_measured(settings: Settings) -> None:
+    config = settings(
+        "model=mlp", "epochs=2", "scheduler=decay_constant", "measure.check=true",
+        "measure.sharpness_epochs=[1]", "scheduler.batch_size.initial=1437",
+        "scheduler.learning_rate.initial=1e30",
+    )  # fmt: skip
+    assert train(config).status == "diverged"
+
+
 def test_a_subset_goes_by_a_name_of_its_own(settings: Settings) -> None:
     config = settings(*SHORT, "measure.subset=300")
     state = train(config)
@@ -358,6 +378,7 @@ def test_refused_before_a_folder_is_made(
         (("measure.epochs=[1]", "measure.every_epochs=2"), "got every_epochs, epochs"),
         (("measure.every_steps=0",), "measure.every_steps must be at least 1, got 0"),
         (("measure.subset=100", "measure.variance=true"), "leave out variance"),
+        (("measure.subset=100", "measure.dtype=float64"), "leave out dtype"),
     ],
 )
 def test_refused(overrides: tuple[str, ...], message: str, settings: Settings) -> None:

@@ -15,6 +15,7 @@ from accelerando.checks import UsageError
 from accelerando.identity import run_folder
 from accelerando.tracking.folder import RunFolder
 from accelerando.training import memory
+from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.step import SgdStep
 from test_run import SHORT, same, train
 
@@ -58,7 +59,8 @@ def test_what_a_batch_needs_is_estimated_from_small_ones(settings: Settings) -> 
     for room, fits in ((needed * 1.5, True), (needed * 1.1, False)):
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(memory, "available_memory", lambda room=room: int(room))
-            assert memory._fits_main_memory(task.model, step, example, 1437) is fits
+            assert memory._fits_main_memory(task.model, step, example, 1437, 1) is fits
+            assert not memory._fits_main_memory(task.model, step, example, 1437, 2)
     after = task.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -82,7 +84,9 @@ def test_out_of_memory_in_training_saves_and_the_run_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr(SgdStep, "gradients", fails)
         patched.setattr(memory, "_fits_main_memory", lambda *_: True)
-        with pytest.raises(UsageError, match=r"out of memory in epoch 2 on cpu, saved; set hard"):
+        with pytest.raises(
+            UsageError, match=r"out of memory in epoch 2 on cpu; the run is saved .* set hard"
+        ):
             train(broken)
     folder = RunFolder(run_folder(broken))
     state = folder.read_state()
@@ -92,7 +96,7 @@ def test_out_of_memory_in_training_saves_and_the_run_goes_on(
     assert same(folder, RunFolder(run_folder(whole)))
 
 
-def test_half_a_step_of_batch_norm_is_not_saved(
+def test_half_a_step_of_batch_norm_is_undone(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = settings(*GROWING, f"root={tmp_path}/whole"), settings(*GROWING)
@@ -105,9 +109,13 @@ def test_half_a_step_of_batch_norm_is_not_saved(
             raise torch.OutOfMemoryError("no more")
         return result
 
-    with monkeypatch.context() as patched, pytest.raises(UsageError, match="out of memory"):
+    words = "go on with it on a device with more memory; or begin another run"
+    with monkeypatch.context() as patched, pytest.raises(UsageError, match=words):
         patched.setattr(torch.nn.BatchNorm2d, "forward", fails)
         train(broken)
+    saved = Checkpoint.load(RunFolder(run_folder(broken)), torch.device("cpu"), print)
+    assert saved is not None
+    assert saved.position.step == 24
     train(broken)
     assert same(*(RunFolder(run_folder(config)) for config in (broken, whole)))
 

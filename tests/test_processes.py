@@ -152,6 +152,28 @@ def test_stopped_and_lost_processes_leave_a_run_that_goes_on(tmp_path: Path) -> 
     assert same(*folders)
 
 
+def test_srun_starts_the_processes(tmp_path: Path) -> None:
+    """One task for each process, told apart by what SLURM puts into their environment."""
+    arguments = [sys.executable, str(ROOT / "train.py"), *LONG, "epochs=1", f"root={tmp_path}/runs"]
+    tasks = [
+        subprocess.Popen(
+            arguments,
+            env={**os.environ, "SLURM_NTASKS": "2", "SLURM_PROCID": str(rank), "SLURM_NNODES": "1",
+                 "SLURM_LOCALID": str(rank), "SLURM_JOB_ID": str(os.getpid())},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    assert [task.wait(120) for task in tasks] == [0, 0]
+    assert len(record_of(tmp_path / "runs")) == 1
+
+
+def test_a_signal_to_all_while_they_start_is_no_failure(tmp_path: Path) -> None:
+    process = start(tmp_path / "runs")
+    wait_until(lambda: members(process.pid), process)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 75, (tmp_path / "runs.log").read_text()
+
+
 def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
     arguments = [str(ROOT / "train.py"), *LONG, "epochs=2", f"root={tmp_path}/runs"]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]

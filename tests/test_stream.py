@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from accelerando.schedule import Constant, ExponentialBatch, Plan, Scheduler
 from accelerando.schedule.plan import START
 from accelerando.team import ALONE, Team
 from accelerando.tracking.folder import RunFolder
+from conftest import ROOT
 from test_run import lines, same, train
 
 Settings = Callable[..., DictConfig]
@@ -155,6 +158,31 @@ def test_a_run_is_resumed_exactly(small: Callable[..., DictConfig], tmp_path: Pa
     folders = [RunFolder(run_folder(config)) for config in (whole, broken)]
     assert same(*folders)
     assert len(lines(folders[0].record)) == 4
+
+
+def test_a_signal_to_the_whole_group_saves_the_run(
+    small: Callable[..., DictConfig], folder: Path, tmp_path: Path
+) -> None:
+    import subprocess
+    import sys
+    import time
+
+    process = subprocess.Popen(
+        [
+            sys.executable, str(ROOT / "train.py"), "dataset=imagenet", f"dataset.folder={folder}",
+            f"dataset.examples={N}", f"dataset.shape=[3,{SIDE},{SIDE}]", "dataset.classes=2",
+            "epochs=2000", "model=cnn", "scheduler=decay_constant", "hardware.workers=2",
+            "scheduler.batch_size.initial=4", "tracking=disabled", f"root={tmp_path}/group",
+        ],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not any((tmp_path / "group").glob("*/*/*/steps.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
 
 
 def test_what_is_missing_or_different_is_said(

@@ -120,6 +120,26 @@ def test_what_a_killed_run_left_out_is_completed(
     assert len(incomplete) == (earlier == "offline")
 
 
+def test_what_goes_wrong_in_wandb_does_not_touch_the_run(
+    settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wandb.sdk.wandb_run import Run
+
+    config = settings(*SHORT, "tracking=offline")
+    log, calls = Run.log, iter(range(100))
+
+    def breaks(self: Run, row: dict[str, Any]) -> None:
+        if next(calls) == 3:
+            raise ConnectionResetError("wandb-core is gone")
+        log(self, row)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "log", breaks)
+        state = train(config)
+    assert state.status == "finished"
+    assert "rows" not in state.wandb
+
+
 def test_without_a_login_offline_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)

@@ -261,10 +261,11 @@ def _check_cadence(measure: DictConfig) -> None:
     for name in ("every_epochs", "every_steps", "subset"):
         if measure[name] is not None:
             whole(f"measure.{name}", measure[name], 1)
-    if measure.subset is not None and (measure.variance or measure.per_layer or measure.check):
+    others = [n for n in ("variance", "per_layer", "check", "dtype") if measure[n]]
+    if measure.subset is not None and others:
         raise ValueError(
-            "measure.subset gives an estimate of the norm alone: leave out variance, "
-            "per_layer and check"
+            "measure.subset gives an estimate of the norm alone, in float32: leave out "
+            + ", ".join(others)
         )
 
 

@@ -37,7 +37,11 @@ class ImageNet:
 
     @property
     def _folder(self) -> Path:
-        return Path(self.folder) if self.folder is not None else data_folder() / "imagenet"
+        return (
+            Path(self.folder).expanduser()
+            if self.folder is not None
+            else data_folder() / "imagenet"
+        )
 
     def prepare(self) -> None:
         """Find the two folders.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from accelerando.interruption import Interruption
 from accelerando.randomness import Purpose, torch_seed
 from accelerando.schedule import BatchSampler, Plan, Progress
 from accelerando.team import ALONE, Team
@@ -114,6 +116,8 @@ class Stream:
             num_workers=self._workers,
             collate_fn=self._decoder.collate,
             pin_memory=self.labels.is_cuda,
+            worker_init_fn=_ignore_signals,
+            generator=torch.Generator(),  # the global one is part of what a checkpoint holds
         )
         order = torch.channels_last if self._channels_last else torch.contiguous_format
         for images, labels in loader:
@@ -140,6 +144,12 @@ class Stream:
         """The batches of a run, from ``start`` on."""
         self._decoder.seed = seed
         return StreamBatches(self, plan, seed, team)
+
+
+def _ignore_signals(_: int) -> None:
+    """In a worker: the run decides when to stop, and ends its workers itself."""
+    for number in Interruption.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class StreamView:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from accelerando.checks import UsageError
-from accelerando.config import load, plan_of
+from accelerando.config import plan_of
 from accelerando.training.arithmetic import check_precision
 from accelerando.training.device import prepare_device
 from accelerando.training.measurement import Measurement
@@ -28,7 +28,6 @@ def try_out(configs: Sequence[DictConfig]) -> str | None:
         shape = f"{config.dataset.shape} {config.dataset.classes}"
         for part, attempt in (
             (f"{model} {shape}", _build),
-            (data, load),
             (f"{model} {data} {config.measure}", _measure),
             (f"{config.hardware} {config.precision}", _device),
         ):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +42,8 @@ class Owner:
     """SLURM's job, step and task, "" outside of SLURM: a requeued job keeps them."""
     restarts: int = 0
     """How often SLURM has requeued the job."""
+    token: str = ""
+    """Drawn for each claim: no two are alike, also of one process."""
 
     @classmethod
     def this(cls) -> Owner:
@@ -49,7 +52,8 @@ class Owner:
         job = ".".join(os.environ[name] for name in names if name in os.environ)
         restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
         pid = os.getpid()
-        return cls(platform.node(), _machine(), pid, _started(pid), job, restarts)
+        token = secrets.token_hex(8)
+        return cls(platform.node(), _machine(), pid, _started(pid), job, restarts, token)
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}" + (f", SLURM job {self.job}" * bool(self.job))
@@ -136,14 +140,13 @@ def claimed(folder: Path, say: Callable[[str], None] = print) -> Iterator[Callab
     Raises:
         UsageError: another process has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    mine = _take(folder, say)
+    mine, owner = _take(folder, say)
     over = threading.Event()
-    thread = threading.Thread(target=_keep_touching, args=(mine, over), daemon=True)
+    thread = threading.Thread(target=_keep_touching, args=(mine, owner, over), daemon=True)
     thread.start()
 
     def still_mine() -> None:
-        if not mine.exists():
+        if not _holds(mine, owner):
             now = current(folder) if folder.exists() else None
             what = "was removed" if now is None else f"was taken over by {_who(now)}"
             raise UsageError(f"{folder} {what}: this process stops, and writes nothing more")
@@ -153,11 +156,16 @@ def claimed(folder: Path, say: Callable[[str], None] = print) -> Iterator[Callab
     finally:
         over.set()
         thread.join()
-        mine.unlink(missing_ok=True)
+        if _holds(mine, owner):
+            mine.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing came of it: only an empty folder can be removed
+            folder.rmdir()
 
 
-def _take(folder: Path, say: Callable[[str], None]) -> Path:
+def _take(folder: Path, say: Callable[[str], None]) -> tuple[Path, Owner]:
+    owner = Owner.this()
     while True:
+        folder.mkdir(parents=True, exist_ok=True)
         found = current(folder)
         if found is not None and not _outlived(found, say):
             raise UsageError(
@@ -166,9 +174,9 @@ def _take(folder: Path, say: Callable[[str], None]) -> Path:
         mine = folder / f"{PREFIX}{1 if found is None else found.number + 1}"
         try:
             with mine.open("x") as file:
-                json.dump(asdict(Owner.this()), file)
-        except FileExistsError:
-            continue  # another was quicker: look again
+                json.dump(asdict(owner), file)
+        except (FileExistsError, FileNotFoundError):
+            continue  # another was quicker, or left and took the empty folder along: look again
         after = current(folder)
         if after is not None and after.path != mine:  # the folder was seen as it was a while ago
             mine.unlink(missing_ok=True)
@@ -176,7 +184,14 @@ def _take(folder: Path, say: Callable[[str], None]) -> Path:
         for path in folder.glob(f"{PREFIX}*"):
             if path != mine:
                 path.unlink(missing_ok=True)
-        return mine
+        return mine, owner
+
+
+def _holds(path: Path, owner: Owner) -> bool:
+    """Whether a claim is that of ``owner``: after a release numbers begin anew."""
+    with suppress(OSError, ValueError, KeyError):
+        return bool(json.loads(path.read_text())["token"] == owner.token)
+    return False
 
 
 def _outlived(claim: Claim, say: Callable[[str], None]) -> bool:
@@ -196,10 +211,11 @@ def _outlived(claim: Claim, say: Callable[[str], None]) -> bool:
     return True
 
 
-def _keep_touching(path: Path, over: threading.Event) -> None:
+def _keep_touching(path: Path, owner: Owner, over: threading.Event) -> None:
     while not over.wait(BEAT):
         with suppress(OSError):  # taken over, or the disk is away: ``still_mine`` sees the first
-            os.utime(path)
+            if _holds(path, owner):
+                os.utime(path)
 
 
 def _who(claim: Claim | None) -> str:

@@ -101,10 +101,11 @@ class RunFolder:
                 left.unlink()
             yield
 
-    def write_state(self, state: State) -> None:
+    def write_state(self, state: State, *, sync: bool = False) -> None:
         self.still_mine()
         state.updated = time.time()
-        write_whole(self.state, json.dumps(asdict(state), indent=1, allow_nan=False).encode())
+        content = json.dumps(asdict(state), indent=1, allow_nan=False).encode()
+        write_whole(self.state, content, sync=sync)
 
 
 @contextmanager
@@ -133,7 +134,7 @@ def whole_file(path: Path, *, keep: Path | None = None, sync: bool = False) -> I
         raise
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, sync: bool = False) -> None:
     """Write ``content`` as a whole file."""
-    with whole_file(path) as file:
+    with whole_file(path, sync=sync) as file:
         file.write(content)

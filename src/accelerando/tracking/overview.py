@@ -12,6 +12,8 @@ from accelerando.checks import UsageError
 from accelerando.tracking.claim import PATIENCE, current, dead
 from accelerando.tracking.folder import RUNNING, RunFolder, State
 
+CLOCKS_APART = 60.0
+"""Seconds that the clocks of this machine and of a file server may differ by."""
 LOST, UNREADABLE = "lost", "unreadable"
 """Said to be running, but its process is gone; and a state file that is damaged."""
 
@@ -77,5 +79,5 @@ def _alive(path: Path) -> bool:
     judged = dead(claim)
     if judged is None:
         beat = claim.beat()
-        return beat is not None and time.time() - beat < PATIENCE
+        return beat is not None and time.time() - beat < CLOCKS_APART + PATIENCE
     return not judged

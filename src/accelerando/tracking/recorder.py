@@ -67,6 +67,9 @@ class Recorder:
         self._append(self._steps, row)
 
     def _append(self, lines: Lines, row: Row) -> None:
+        due = time.monotonic() - self._written > HEARTBEAT
+        if due:  # also before rows are written: another process may have taken over
+            self._folder.still_mine()
         lines.append(row)
         self.state.epoch, self.state.step = int(row["epoch"]), row["step"]
         self.state.progress = row["epoch"]
@@ -75,7 +78,7 @@ class Recorder:
             self._mirror.log(row)
         if self._view is not None:
             self._view.log(row)
-        if time.monotonic() - self._written > HEARTBEAT:
+        if due:
             self.write_state()
 
     def write_state(self) -> None:

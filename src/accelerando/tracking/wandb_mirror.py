@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,8 @@ class WandbMirror:
             files of earlier processes, which may lack their ends, are then set aside, and all rows
             are written again.
 
+        say: told where W&B cannot be reached: training goes on, and the record is complete.
+
     Raises:
         UsageError: W&B refuses the run.
     """
@@ -60,11 +64,14 @@ class WandbMirror:
         top: dict[str, Any],
         mode: str,
         rows: int | None,
+        say: Callable[[str], None],
     ) -> None:
         if mode == "offline" and rows is None:
             for path in folder.glob("wandb/offline-run-*"):
                 path.rename(path.with_name(f"incomplete-{path.name}"))
+        self._say, self._lost = say, False
         self._run = _started(
+            say,
             dir=folder,
             id=identity,
             name=name,
@@ -75,7 +82,8 @@ class WandbMirror:
             mode="online" if mode == "online" else "offline",
             resume="allow",
         )
-        self._held = self._run.starting_step if mode == "online" else rows or 0
+        self.mode = "offline" if self._run.offline else "online"
+        self._held = self._run.starting_step if self.mode == "online" else rows or 0
         self.rows = 0
         """Rows of the run that were given so far, from its first on."""
         for axis in AXES:
@@ -96,27 +104,48 @@ class WandbMirror:
         No ``step=`` is given, so that a resumed run adds rows and overlaps none.
         """
         self.rows += 1
-        if self.rows > self._held:
-            self._run.log(row)
+        if self.rows > self._held and not self._lost:
+            with self._kept_away():
+                self._run.log(row)
 
-    def finish(self, state: State) -> None:
-        """Close the run. The summary is that of the whole run, not of its rows since a resume."""
-        status = state.status
-        self._run.summary["status"] = status
-        self._run.summary["minimum_full_gradient_norm"] = state.full_gradient_norm
-        self._run.finish(exit_code=1 if status == FAILED else 0)
+    def finish(self, state: State) -> bool:
+        """Close the run. The summary is that of the whole run, not of its rows since a resume.
+
+        Returns:
+            Whether W&B has all rows.
+        """
+        if not self._lost:
+            with self._kept_away():
+                self._run.summary["status"] = state.status
+                self._run.summary["minimum_full_gradient_norm"] = state.full_gradient_norm
+                self._run.finish(exit_code=1 if state.status == FAILED else 0)
+        return not self._lost
+
+    @contextmanager
+    def _kept_away(self) -> Iterator[None]:
+        """What goes wrong in W&B does not touch the run: its next start makes W&B whole."""
+        try:
+            yield
+        except Exception as error:  # of many kinds, private ones among them
+            self._lost = True
+            self._say(f"note: W&B failed ({error}); the record goes on without it")
 
 
-def _started(**arguments: Any) -> Any:
+def _started(say: Callable[[str], None], **arguments: Any) -> Any:
     import wandb
 
+    refusals = (wandb.errors.AuthenticationError, wandb.errors.UsageError)
     for _ in range(ATTEMPTS):
         try:
             return wandb.init(**arguments, settings=wandb.Settings(silent=True, console="off"))
         except wandb.errors.Error as error:
-            raise UsageError(
-                f"W&B refuses the run: {error}. Log in with `wandb login`, or use tracking=offline"
-            ) from error
+            if isinstance(error, refusals) or arguments["mode"] == "offline":
+                raise UsageError(
+                    f"W&B refuses the run: {error}. Log in with `wandb login`, or use "
+                    "tracking=offline"
+                ) from error
+            say(f"note: W&B cannot be reached ({error}): this start is mirrored offline")
+            arguments["mode"] = "offline"
         except Exception as error:  # of a private kind
             # W&B's own process takes a moment to see that the one it worked for was killed
             if "is in use" not in str(error):

@@ -37,6 +37,8 @@ class TeamBatchNorm2d(nn.BatchNorm2d):
             return super().forward(images)
         count = torch.tensor(float(images.numel() // images.shape[1]), device=images.device)
         _team.total([count])
+        if count < 2:
+            raise ValueError("BatchNorm needs more than one value per channel: a batch of one")
         sums = images.float().sum((0, 2, 3))
         mean = _Total.apply(sums, _team) / count
         centred = images.float() - mean.view(1, -1, 1, 1)

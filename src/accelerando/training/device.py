@@ -7,10 +7,14 @@ import platform
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 
 from accelerando import __version__
 from accelerando.checks import UsageError
 from accelerando.provenance import commit
+
+ROUNDING = ("processes", "micro_batch", "channels_last", "compile")
+"""Settings of the hardware that change results by rounding."""
 
 
 def prepare_device(name: str, threads: int, local_rank: int = 0) -> torch.device:
@@ -42,7 +46,7 @@ def prepare_device(name: str, threads: int, local_rank: int = 0) -> torch.device
     return device
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device, hardware: DictConfig) -> dict[str, Any]:
     """What bitwise claims depend on: they hold for the same values of these."""
     names = {"cuda": lambda: torch.cuda.get_device_name(device)}
     return {
@@ -51,6 +55,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "device": names.get(device.type, lambda: device.type)(),
         "threads": torch.get_num_threads(),
+        **{name: hardware[name] for name in ROUNDING},
         "machine": platform.machine(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "host": platform.node(),

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from accelerando.interruption import Interrupted
-from accelerando.measure.untouched import has_batch_norm
 from accelerando.schedule import Plan, Progress
 from accelerando.team import ALONE, Team
 from accelerando.tracking.folder import RunFolder
@@ -93,6 +92,8 @@ class Loop:
         self._loss, self._count = torch.zeros((), dtype=torch.float64, device=device), 0
         if start is not None:
             self._restore(start)
+        self._statistics = list(model.buffers())
+        self._before = [b.clone() for b in self._statistics]
         self._began = self._saved = time.monotonic()
 
     def run(self) -> None:
@@ -116,15 +117,21 @@ class Loop:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if not has_batch_norm(self._model):  # whose statistics half a step may have moved
-                self._save()
+            self._save()
             raise OutOfMemory(str(error)) from error
 
     def _advance(self) -> None:
         position, setting = self._position, self._plan.setting(self._position)
         images, labels = self._batches.at(position.epoch, position.offset, setting.batch_size)
         count = min(setting.batch_size, self._plan.examples - position.offset)
-        self._loss += self._step(images, labels, setting.learning_rate, count)
+        if self._statistics:
+            torch._foreach_copy_(self._before, self._statistics)
+        try:
+            self._loss += self._step(images, labels, setting.learning_rate, count)
+        except BaseException:
+            if self._statistics:  # BatchNorm's, moved by the forward pass of half a step
+                torch._foreach_copy_(self._statistics, self._before)
+            raise
         self._count += count
         self._position = self._plan.advance(position)
         # an epoch's end makes a row too, so that no window mixes two batch sizes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -88,7 +89,7 @@ class Measurement:
 
     def due(self, position: Progress) -> bool:
         """Whether to measure here: the first and last positions always."""
-        if position.step in (0, self._plan.total_steps):
+        if position.step in (0, self._plan.total_steps) or self._sharpness_due(position):
             return True
         if self._settings.every_steps is not None:
             return bool(position.step % self._settings.every_steps == 0)
@@ -97,6 +98,9 @@ class Measurement:
         if self._settings.epochs is not None:
             return position.epoch in self._settings.epochs
         return bool(position.epoch % (self._settings.every_epochs or 1) == 0)
+
+    def _sharpness_due(self, position: Progress) -> bool:
+        return position.offset == 0 and position.epoch in self._settings.sharpness_epochs
 
     def take(self, model: nn.Module, position: Progress, way: Way = Way()) -> dict[str, Any]:
         """The measured columns of the record's row, the same in every process of a team.
@@ -109,7 +113,8 @@ class Measurement:
         if settings.published:
             chunks = self._published_batches(position, way)
             row["published_gradient_norm"] = published_gradient_norm(model, chunks)
-        if position.offset == 0 and position.epoch in settings.sharpness_epochs:
+        finite = all(math.isfinite(value) for value in row.values() if isinstance(value, float))
+        if finite and self._sharpness_due(position):
             row["sharpness"] = sharpness_over(model, self._chunks(way), **self._exactly())
         test = in_chunks(self._test, CHUNK, **vars(way))
         found = evaluate(model, test)
@@ -132,7 +137,7 @@ class Measurement:
             return full_gradient_over(model, self._chunks(way), **self._exactly(), **wanted)
 
         found = measure()
-        if settings.check and (again := measure()) != found:
+        if settings.check and repr(again := measure()) != repr(found):  # NaN is NaN here
             raise RuntimeError(f"two passes over the same weights differ: {found}, then {again}")
         rough = settings.dtype == Precision.bfloat16
         row: dict[str, Any] = {

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from accelerando.checks import UsageError
+from accelerando.measure.untouched import has_batch_norm
 from accelerando.training.step import SgdStep
 
 MARGIN = 1.25
@@ -26,7 +27,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def check_memory(
-    model: nn.Module, step: SgdStep, example: tuple[Tensor, Tensor], size: int, unit: int | None
+    model: nn.Module,
+    step: SgdStep,
+    example: tuple[Tensor, Tensor],
+    size: int,
+    unit: int | None,
+    beside: int = 1,
 ) -> None:
     """Try the largest batch that this process will meet; nothing of the run is changed.
 
@@ -39,29 +45,32 @@ def check_memory(
         example: one image, shape (1, ...), and its label, shape (1,).
         size: examples in this process's share of the largest batch.
         unit: of them, at most so many at a time; None: all.
+        beside: processes that share this memory.
 
     Raises:
         UsageError: it does not fit; the sentence says what to set.
     """
     at_once = min(size, unit or size)
     if example[1].device.type == "cpu":
-        fits = _fits_main_memory(model, step, example, at_once)
+        fits = _fits_main_memory(model, step, example, at_once, beside)
     else:
         fits = _can_be_computed(model, step, example, at_once)
     if not fits:
         raise UsageError(
             f"a batch of {size} examples, the schedule's largest, does not fit into the memory of "
-            f"{example[1].device} at {at_once} examples at a time: {remedy(at_once)}"
+            f"{example[1].device} at {at_once} examples at a time: {remedy(model, at_once)}"
         )
 
 
-def remedy(at_once: int) -> str:
+def remedy(model: nn.Module, at_once: int) -> str:
     """What to set where ``at_once`` examples were too many."""
-    return (
-        f"set hardware.micro_batch={max(1, at_once // 2)}, or less, to split batches (exact for "
-        "models without BatchNorm; with BatchNorm statistics are then those of each part, and it "
-        "is another run), or scheduler.batch_size.maximum where that shape has it"
-    )
+    half = f"hardware.micro_batch={max(1, at_once // 2)}"
+    if has_batch_norm(model):
+        return (
+            f"go on with it on a device with more memory; or begin another run with {half}, or "
+            "less, in which BatchNorm sees parts of a batch, or with a smaller largest batch"
+        )
+    return f"set {half}, or less, which splits batches and changes no result but by rounding"
 
 
 def _can_be_computed(
@@ -79,7 +88,7 @@ def _can_be_computed(
 
 
 def _fits_main_memory(
-    model: nn.Module, step: SgdStep, example: tuple[Tensor, Tensor], count: int
+    model: nn.Module, step: SgdStep, example: tuple[Tensor, Tensor], count: int, beside: int
 ) -> bool:
     available = available_memory()
     if available is None or count < 8:
@@ -96,7 +105,7 @@ def _fits_main_memory(
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             _gradients(model, step, example, small)
         kept.append(sum(storages.values()))
-    return (kept[1] - kept[0]) / 2 * count * MARGIN < available
+    return (kept[1] - kept[0]) / 2 * count * MARGIN * beside < available
 
 
 def _gradients(model: nn.Module, step: SgdStep, example: tuple[Tensor, Tensor], count: int) -> None:

@@ -6,11 +6,13 @@ import io
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from multiprocessing.resource_tracker import ensure_running
 from typing import Any
 
 import torch
@@ -36,11 +38,12 @@ PATIENCE = 10.0
 
 @contextmanager
 def launched_team(processes: int) -> Iterator[Team]:
-    """The team in which torchrun has started this process; alone where nothing has.
+    """The team in which torchrun or srun has started this process; alone where neither has.
 
     Raises:
         UsageError: as many processes were started as the settings do not say.
     """
+    _from_slurm(processes)
     ranks = int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else 1
     if ranks == 1:
         yield ALONE
@@ -54,6 +57,30 @@ def launched_team(processes: int) -> Iterator[Team]:
         yield Team(dist.get_rank(), ranks)
     finally:
         dist.destroy_process_group()
+
+
+def _from_slurm(processes: int) -> None:
+    """Where srun has started a task for each process, say so as torchrun does."""
+    here = os.environ
+    tasks = int(here.get("SLURM_NTASKS", 1))
+    if "RANK" in here or "SLURM_PROCID" not in here or tasks == 1 or processes == 1:
+        return
+    nodes = here.get("SLURM_STEP_NODELIST", here.get("SLURM_NODELIST", ""))
+    if int(here.get("SLURM_STEP_NUM_NODES", here.get("SLURM_NNODES", 1))) == 1:
+        first = "127.0.0.1"
+    else:
+        command = ["scontrol", "show", "hostnames", nodes]
+        first = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[
+            0
+        ]
+    here |= {
+        "RANK": here["SLURM_PROCID"],
+        "WORLD_SIZE": str(tasks),
+        "LOCAL_RANK": here.get("SLURM_LOCALID", "0"),
+        "MASTER_ADDR": first,
+        # the same for all tasks, and another for each job of a node
+        "MASTER_PORT": str(20000 + int(here["SLURM_JOB_ID"]) % 20000),
+    }
 
 
 def local_rank() -> int:
@@ -94,26 +121,26 @@ def _start(config: DictConfig, team: Team, port: int) -> tuple[Any, Connection]:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_started, args=(config, team, port, sender))
-    # the leader is told by signals, and tells the others: inherited by the new process
-    numbers = [n for n in Interruption.SIGNALS if n != signal.SIGTERM]
-    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    # the leader is told by signals, and tells the others: the new process inherits that it waits
+    ensure_running()  # the first start of a process does it, and unblocks SIGTERM
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
     process.start()
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     sender.close()
     return process, receiver
 
 
 def _started(config: DictConfig, team: Team, port: int, sender: Connection) -> None:
     """In a process that the leader has started."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in Interruption.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, Interruption.SIGNALS)
     threading.Thread(target=_leave_with_the_leader, daemon=True).start()
     register()
     store = TCPStore("127.0.0.1", port, team.ranks, is_master=False)
     sender.send_bytes(READY)
     dist.init_process_group(_backend(), store=store, rank=team.rank, world_size=team.ranks)
-    with Interruption() as stop:
-        follow(config, team, stop, team.rank)
+    follow(config, team, Interruption(), team.rank)
     dist.destroy_process_group()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ from accelerando.tracking.progress import ProgressView
 from accelerando.tracking.recorder import Recorder
 from accelerando.tracking.wandb_mirror import WandbMirror, resolve_mode
 from accelerando.training.checkpoint import Checkpoint
-from accelerando.training.device import environment
+from accelerando.training.device import ROUNDING, environment
 from accelerando.training.loop import Diverged
 from accelerando.training.memory import OutOfMemory, remedy
 from accelerando.training.processes import (
@@ -71,13 +71,13 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
             team.tell(LEAVE)
             return ended
         task = prepare(config, plan, local_rank())
-        task.check_memory()
         stop.pause()
         with folder.held(console.print):
             # the process that held it a moment ago may have finished it
             if (ended := _ended(folder, console)) is not None:
                 team.tell(LEAVE)
                 return ended
+            task.check_memory()  # not before: the device may be that of a run under way
             with with_followers(config, team) as team:
                 return _train(Setting(task, folder, overrides, console, team, stop))
 
@@ -112,39 +112,40 @@ def _train(around: Setting) -> State:
     task, folder = around.task, around.folder
     start = Checkpoint.load(folder, task.device, around.console.print)
     state = _state(around, start)
-    for note in task.plan.notes:
+    for note in (*task.plan.notes, *task.notes()):
         around.console.print(f"note: {note}")
     write_whole(folder.config, _resolved(task.config).encode())
-    folder.write_state(state)
-    with ExitStack() as stack:
-        try:
-            lead(around.team, start)
-            mirror = _mirror(task.config, folder, state)
-            if mirror is not None:
-                stack.callback(_close, mirror, state, folder)
-            _loop(around, state, start, mirror)
-            state.status = FINISHED
-        except Diverged as error:
-            state.status, state.message = DIVERGED, str(error)
-        except (Interrupted, KeyboardInterrupt) as error:
-            state.status, state.message = INTERRUPTED, f"by {str(error) or 'SIGINT'}"
-            raise
-        except OutOfMemory as error:
-            state.status, state.message = FAILED, f"out of memory: {error}"
-            raise UsageError(f"{_words(around, state)} ({error})") from error
-        except BaseException as error:
-            state.status, state.message = FAILED, f"{type(error).__name__}: {error}"
-            state.traceback = traceback.format_exc()
-            raise
-        finally:
-            _write_last(folder, state, around.console)
+    folder.write_state(state, sync=True)
+    mirror = None
+    try:
+        lead(around.team, start)
+        mirror = _mirror(around, state)
+        _loop(around, state, start, mirror)
+        state.status = FINISHED
+    except Diverged as error:
+        state.status, state.message = DIVERGED, str(error)
+    except (Interrupted, KeyboardInterrupt) as error:
+        state.status, state.message = INTERRUPTED, f"by {str(error) or 'SIGINT'}"
+        raise
+    except OutOfMemory as error:
+        state.status, state.message = FAILED, f"out of memory: {error}"
+        raise UsageError(f"{_words(around, state)} ({error})") from error
+    except BaseException as error:
+        state.status, state.message = FAILED, f"{type(error).__name__}: {error}"
+        state.traceback = traceback.format_exc()
+        raise
+    finally:
+        # W&B before the state: a run that is killed in between is not done, and does it again
+        if mirror is not None and mirror.finish(state):
+            state.wandb["rows"] = mirror.rows
+        _write_last(folder, state, around.console)
     return state
 
 
 def _write_last(folder: RunFolder, state: State, console: Console) -> None:
     """The state that the run ends with; a disk that has no room for it has its own error told."""
     try:
-        folder.write_state(state)
+        folder.write_state(state, sync=True)
     except OSError as error:
         if state.status == FINISHED:
             raise
@@ -155,9 +156,10 @@ def _words(around: Setting, state: State) -> str:
     """What to do where the memory of the device was not enough."""
     hardware, size = around.task.config.hardware, around.task.plan.largest_batch
     at_once = min(around.team.share(size).stop, hardware.micro_batch or size)
+    words = remedy(around.task.model, at_once)
     return (
-        f"out of memory in epoch {state.epoch} on {hardware.device}, saved; {remedy(at_once)}; "
-        "the same command then goes on"
+        f"out of memory in epoch {state.epoch} on {hardware.device}; the run is saved and goes on "
+        f"from there: {words}"
     )
 
 
@@ -172,7 +174,8 @@ def _loop(
             around.task.loop(around.team, folder, recorder, start, around.stop).run()
 
 
-def _mirror(config: DictConfig, folder: RunFolder, state: State) -> WandbMirror | None:
+def _mirror(around: Setting, state: State) -> WandbMirror | None:
+    config, folder = around.task.config, around.folder
     mode = resolve_mode(config.tracking.mode.value)
     if mode == "disabled":
         return None
@@ -187,16 +190,11 @@ def _mirror(config: DictConfig, folder: RunFolder, state: State) -> WandbMirror 
         top={key: getattr(state, key) for key in ("dataset", "model", "scheduler", "seed")},
         mode=mode,
         rows=state.wandb.pop("rows", None),
+        say=around.console.print,
     )
-    state.wandb |= {"mode": mode, "url": mirror.url}
+    state.wandb |= {"mode": mirror.mode, "url": mirror.url}
     folder.write_state(state)  # from now on, until it is closed, nobody knows what W&B has
     return mirror
-
-
-def _close(mirror: WandbMirror, state: State, folder: RunFolder) -> None:
-    mirror.finish(state)
-    state.wandb["rows"] = mirror.rows
-    folder.write_state(state)
 
 
 def _state(around: Setting, start: Checkpoint | None) -> State:
@@ -213,7 +211,7 @@ def _state(around: Setting, start: Checkpoint | None) -> State:
         epochs=task.plan.epochs,
         steps=task.plan.total_steps,
         overrides=list(around.overrides),
-        environment=environment(task.device),
+        environment=environment(task.device, config.hardware),
         # the token keeps colleagues with the same run apart, and a run deleted there sendable
         wandb={"id": f"{identity}-{secrets.token_hex(3)}"},
     )
@@ -225,7 +223,7 @@ def _state(around: Setting, start: Checkpoint | None) -> State:
     if earlier is not None:
         state.wandb = earlier.wandb
         console.print(f"{earlier.status} earlier, going on from epoch {state.epoch}")
-        for key in ("commit", "torch", "device", "threads", "machine", "cpu"):
+        for key in ("commit", "torch", "device", "threads", "machine", "cpu", *ROUNDING):
             before, now = earlier.environment.get(key), state.environment[key]
             if before != now:
                 console.print(f"note: {key} was {before}, is {now}: results may differ")

@@ -73,10 +73,12 @@ class SgdStep:
         Returns:
             The gradient by each parameter, and the sum of the losses.
         """
-        size = self._micro_batch or max(1, len(labels))
+        count_of_parts = max(1, -(-len(labels) // (self._micro_batch or len(labels) or 1)))
         total: list[Tensor] = []
         losses = torch.zeros((), device=labels.device)
-        for part, targets in zip(torch.split(images, size), torch.split(labels, size), strict=True):
+        # equal to within one example: none is left over alone, which BatchNorm could not take
+        parts = (images.tensor_split(count_of_parts), labels.tensor_split(count_of_parts))
+        for part, targets in zip(*parts, strict=True):
             # a batch smaller than the team leaves some without an example
             if not len(targets) and not self._synchronised:
                 continue

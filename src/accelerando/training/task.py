@@ -13,6 +13,7 @@ from accelerando.config import augmentation_of, build, load
 from accelerando.data.images import Images, on_device
 from accelerando.data.stream import Stream, Streams, streamed
 from accelerando.interruption import Interrupted, Interruption
+from accelerando.measure.untouched import has_batch_norm
 from accelerando.randomness import Purpose, torch_seed
 from accelerando.schedule import Plan
 from accelerando.schedule.plan import START
@@ -42,13 +43,25 @@ class Task:
     data: tuple[Data, Data]
     measurement: Measurement
 
+    def notes(self) -> list[str]:
+        """What the user should know of how batches are computed."""
+        hardware = self.config.hardware
+        share = Team(0, hardware.processes).share(self.plan.largest_batch).stop
+        if has_batch_norm(self.model) and (hardware.micro_batch or share) < share:
+            return [
+                f"BatchNorm sees parts of {hardware.micro_batch} examples of the larger batches "
+                "(hardware.micro_batch), not the whole: results differ from those of a whole batch"
+            ]
+        return []
+
     def check_memory(self) -> None:
         """Raise UsageError where the largest scheduled batch does not fit here."""
         hardware, train = self.config.hardware, self.data[0]
         share = Team(0, hardware.processes).share(self.plan.largest_batch)
         (example,) = train.read([slice(0, 1)])
         step = self.step(ALONE, compiled=False)
-        check_memory(self.model, step, example, share.stop, hardware.micro_batch)
+        beside = hardware.processes if self.device.type == "cpu" else 1
+        check_memory(self.model, step, example, share.stop, hardware.micro_batch, beside)
 
     def step(self, team: Team, *, compiled: bool) -> SgdStep:
         """What updates the model."""
