@@ -160,9 +160,7 @@ def test_a_run_is_resumed_exactly(small: Callable[..., DictConfig], tmp_path: Pa
     assert len(lines(folders[0].record)) == 4
 
 
-def test_a_signal_to_the_whole_group_saves_the_run(
-    small: Callable[..., DictConfig], folder: Path, tmp_path: Path
-) -> None:
+def test_a_signal_to_the_whole_group_saves_the_run(folder: Path, tmp_path: Path) -> None:
     import subprocess
     import sys
     import time
