@@ -2,10 +2,11 @@
 
 After every step of the real loop one bare step is made, of the same model on one prepared batch:
 forward, backward, update, nothing else. What the loop's steps take longer is spent on choosing,
-preparing and counting: the share outside. It is given as a median over epochs, with its range; the
-first epoch is not counted, measurements and checkpoints are left out. Beside it stands how much of
-the machine's peak the bare step reaches: floating-point operations of forward and backward per
-second, over those of a large matrix product with as many threads, timed in turn.
+preparing and counting: the share outside. It is given as a median over epochs, with its range, by
+the clock and by processor time, which other work on the machine moves less; the first epoch is not
+counted, measurements and checkpoints are left out. Beside it stands how much of the machine's peak
+the bare step reaches: floating-point operations of forward and backward per second, over those of a
+large matrix product with as many threads, timed in turn.
 
 The second part starts two processes that hold the same cached data, and prints what each has in
 memory, and what of it is its own (Linux).
@@ -23,11 +24,12 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -58,6 +60,33 @@ def bare(model: nn.Module, parameters: list[Tensor], images: Tensor, labels: Ten
         torch._foreach_add_(parameters, gradients, alpha=-RATE)
 
 
+class Time(NamedTuple):
+    """A moment, or a stretch of time, in seconds."""
+
+    clock: float
+    processor: float
+
+    def since(self, earlier: Time) -> Time:
+        return Time(self.clock - earlier.clock, self.processor - earlier.processor)
+
+
+def now() -> Time:
+    """The moment of the call."""
+    return Time(time.perf_counter(), time.process_time())
+
+
+def seconds(call: Callable[[], object]) -> Time:
+    """Time that a call takes."""
+    begin = now()
+    call()
+    return now().since(begin)
+
+
+def total(times: Iterable[Time]) -> Time:
+    """Their sum."""
+    return Time(*map(sum, zip(*times, strict=True)))
+
+
 class Alternation(Interruption):
     """Makes a bare step, and the peak's product at an epoch's end, after each step of a loop.
 
@@ -69,30 +98,23 @@ class Alternation(Interruption):
     def __init__(self, step: Callable[[], None], steps: int) -> None:
         super().__init__()
         self._step, self._steps, self._matrix = step, steps, torch.randn(SIDE, SIDE)
-        self.loop: list[float] = []
-        self.bare: list[float] = []
-        self.product: list[float] = []
-        self._end = time.perf_counter()
+        self.loop: list[Time] = []
+        self.bare: list[Time] = []
+        self.product: list[Time] = []
+        self._end = now()
 
     def pause(self) -> None:
-        self.loop.append(time.perf_counter() - self._end)
+        self.loop.append(now().since(self._end))
         self.bare.append(seconds(self._step))
         if len(self.loop) % self._steps == 0:
             self.product.append(seconds(lambda: self._matrix @ self._matrix))
-        self._end = time.perf_counter()
+        self._end = now()
 
-    def epochs(self) -> Iterator[tuple[float, float, float]]:
+    def epochs(self) -> Iterator[tuple[Time, Time, Time]]:
         """Time of the loop's steps, of the bare ones and of the product, in all but the first."""
         for epoch, product in enumerate(self.product[1:], start=1):
             part = slice(epoch * self._steps, (epoch + 1) * self._steps)
-            yield sum(self.loop[part]), sum(self.bare[part]), product
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Time that a call takes."""
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
+            yield total(self.loop[part]), total(self.bare[part]), product
 
 
 def share(name: str, case: Case, options: argparse.Namespace) -> None:
@@ -112,18 +134,23 @@ def share(name: str, case: Case, options: argparse.Namespace) -> None:
     timer = Alternation(lambda: bare(model, parameters, images, labels), steps)
     train(task, timer)
     rounds = list(timer.epochs())
-    outside = [1 - alone / loop for loop, alone, _ in rounds]
-    flops = counter.get_total_flops() * steps
-    peak = [flops / alone / (2 * SIDE**3 / product) for _, alone, product in rounds]
-    step = statistics.median(loop for loop, _, _ in rounds) / steps
-    print(
-        f"{name}, b={case.batch}, {steps} steps an epoch: {step * 1e3:.3g} ms a step, "
-        f"{statistics.median(outside):.1%} of it outside of forward, backward and update "
-        f"({min(outside):.1%} to {max(outside):.1%}); the bare step is "
-        f"{flops / steps / 1e6:,.3g} MFLOP at {statistics.median(peak):.0%} of the peak "
-        f"({min(peak):.0%} to {max(peak):.0%})",
-        flush=True,
-    )
+    flops = counter.get_total_flops()
+    peak = [
+        flops * steps / alone.clock * product.clock / (2 * SIDE**3) for _, alone, product in rounds
+    ]
+    step = statistics.median(loop.clock for loop, _, _ in rounds) / steps
+    outside = [
+        spread([1 - alone[kind] / loop[kind] for loop, alone, _ in rounds]) for kind in (0, 1)
+    ]
+    print(f"{name}: b={case.batch}, {steps} steps an epoch, {step * 1e3:.3g} ms a step")
+    print(f"  outside of forward, backward and update: {outside[0]}")
+    print(f"    by processor time: {outside[1]}")
+    print(f"  the bare step: {flops / 1e6:,.3g} MFLOP at {spread(peak)} of the peak", flush=True)
+
+
+def spread(shares: list[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(shares):.1%} ({min(shares):.1%} to {max(shares):.1%})"
 
 
 def hold(mebibytes: int, pipe: Connection) -> None:

@@ -1,125 +1,229 @@
 """Accelerando's loop against the loop that most research code has, in turn, in one run.
 
-That loop: a DataLoader with two workers, made anew every epoch, ``.item()`` after every step, and
-the full gradient measured through another such loader. Both train the same model on digits at
-batch size 8 and measure after every epoch. Prints the steps per second of both, and their ratio.
+That loop: torch.optim.SGD, a DataLoader with two workers made anew every epoch, torchvision's
+transforms of PIL images where the data are augmented, ``.item()`` after every step, and the full
+gradient of the training set as published code measures it, through one more such loader at the
+current batch size. Both train the same model from the same weights on the same data for as many
+steps with as many threads, measure after every epoch, and evaluate on the test set 512 examples at
+a time; the measurement is in float32. Where nothing is augmented that loop is given its images
+normalised. Neither importing, reading data nor making the model is timed; Accelerando's record and
+checkpoint are.
 
-    python benchmarks/research_loop.py [--rounds 5] [--epochs 2]
+Prints steps per second, measurements included, and how many times as fast, by the clock and by
+processor time (that of workers included), as the usual loop in the first precision: the median over
+the rounds, and their range.
+
+    python benchmarks/research_loop.py [--case mlp cnn resnet18-8 resnet18-128 resnet18-1024]
+        [--rounds 5] [--threads 1] [--precision fp32 bf16] [--order contiguous channels_last]
+        [--workers 2]
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
-import tempfile
 import time
+import warnings
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from omegaconf import OmegaConf
+from cases import CIFAR, RATE, Case, machine, task_of, train
+from PIL import Image
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchvision import transforms
 
-from accelerando.config import Measure
-from accelerando.data.digits import Digits
-from accelerando.data.images import Images, on_device
-from accelerando.interruption import Interruption
-from accelerando.models import Cnn, Mlp
-from accelerando.schedule import Constant, ConstantBatch, Plan, Scheduler
-from accelerando.tracking.folder import RUNNING, RunFolder, State
-from accelerando.tracking.recorder import Recorder
-from accelerando.training.loop import Loop
-from accelerando.training.measurement import Measurement
-from accelerando.training.step import SgdStep
+from accelerando.data.images import Images
+from accelerando.measure.chunks import CHUNK
+from accelerando.training.task import Task
 
-BATCH, RATE = 8, 0.05
-MODELS: dict[str, Callable[[], nn.Module]] = {
-    "mlp": lambda: Mlp((1, 8, 8), 10, [128, 128]),
-    "cnn": lambda: Cnn((1, 8, 8), 10, [16, 32]),
+RESNET = ("model=resnet18", *CIFAR)
+CASES = {
+    "mlp": Case(("model=mlp", "dataset=digits"), batch=8, examples=1437, epochs=2),
+    "cnn": Case(("model=cnn", "dataset=fashion_mnist"), batch=8, examples=6000),
+    "resnet18-8": Case(RESNET, batch=8, examples=128),
+    "resnet18-128": Case(RESNET, batch=128, examples=512),
+    "resnet18-1024": Case(RESNET, batch=1024, examples=1024),
 }
+QUICK = ["mlp", "cnn", "resnet18-8"]
 
 
-def research(model: nn.Module, data: tuple[Images, Images], epochs: int) -> None:
+class Pictures(Dataset[tuple[Any, int]]):
+    """Images in memory, each made a PIL image and transformed when asked for: as torchvision's."""
+
+    def __init__(self, data: Images, transform: Callable[[Any], Any]) -> None:
+        self.images = np.ascontiguousarray(data.images.permute(0, 2, 3, 1).numpy())
+        self.labels, self.transform = data.labels.tolist(), transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
+
+
+def datasets(data: tuple[Images, Images]) -> tuple[Dataset[Any], Dataset[Any]]:
+    """The training and the test set as research code has them."""
+    training, test = data
+    if training.augmentation is None:
+        pairs = [TensorDataset(part.normalised(part.images), part.labels) for part in data]
+        return pairs[0], pairs[1]
+    mean, std = ((values.flatten() / 255).tolist() for values in (training.mean, training.std))
+    to_tensor = [transforms.ToTensor(), transforms.Normalize(mean, std)]
+    augmented = [
+        transforms.RandomCrop(training.images.shape[-1], padding=training.augmentation.crop),
+        transforms.RandomHorizontalFlip(),
+        transforms.RandomRotation(training.augmentation.rotation),
+    ]
+    return (
+        Pictures(training, transforms.Compose(augmented + to_tensor)),
+        Pictures(test, transforms.Compose(to_tensor)),
+    )
+
+
+class Usual:
     """The loop of most research code."""
-    train, test = (TensorDataset(part.normalised(part.images), part.labels) for part in data)
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
-    losses = []
-    for _ in range(epochs):
-        model.train()
-        for images, labels in DataLoader(train, BATCH, shuffle=True, num_workers=2):
-            optimizer.zero_grad()
-            loss = cross_entropy(model(images), labels)
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        optimizer.zero_grad()
-        loader = DataLoader(train, BATCH, num_workers=2)
+
+    def __init__(self, model: nn.Module, data: tuple[Images, Images], workers: int) -> None:
+        self.model = model
+        self.train_set, self.test_set = datasets(data)
+        self.loader = partial(DataLoader, num_workers=workers)
+
+    def train(self, batch: int, epochs: int, precision: str) -> None:
+        optimizer = torch.optim.SGD(self.model.parameters(), lr=RATE)
+        losses = []
+        for _ in range(epochs):
+            self.model.train()
+            for images, labels in self.loader(self.train_set, batch, shuffle=True):
+                optimizer.zero_grad()
+                with arithmetic(precision):
+                    loss = cross_entropy(self.model(images), labels)
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+            self.gradient_norm(batch)
+            self.evaluate()
+
+    def gradient_norm(self, batch: int) -> float:
+        """In training mode at the current batch size; every batch counts as much."""
+        self.model.zero_grad()
+        loader = self.loader(self.train_set, batch, shuffle=True)
         for images, labels in loader:
-            (cross_entropy(model(images), labels) / len(loader)).backward()
-        torch.cat(
-            [p.grad.flatten() for p in model.parameters() if p.grad is not None]
-        ).norm().item()
-        model.eval()
-        with torch.no_grad():
-            for images, labels in DataLoader(test, BATCH, num_workers=2):
-                cross_entropy(model(images), labels).item()
+            cross_entropy(self.model(images), labels).backward()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients).item() / len(loader)
+
+    @torch.no_grad()
+    def evaluate(self) -> tuple[float, float]:
+        self.model.eval()
+        loss, right, count = 0.0, 0, 0
+        for images, labels in self.loader(self.test_set, CHUNK):
+            scores = self.model(images)
+            loss += cross_entropy(scores, labels, reduction="sum").item()
+            right += (scores.argmax(1) == labels).sum().item()
+            count += len(labels)
+        return loss / count, right / count
 
 
-def accelerando(model: nn.Module, data: tuple[Images, Images], plan: Plan, path: Path) -> None:
-    """The product's loop, writing its record and checkpoint."""
-    folder = RunFolder(path)
-    state = State(RUNNING, "", "digits", "", "", 0, plan.epochs, plan.total_steps)
-    recorder = Recorder(folder, state, (0, 0))
-    Loop(
-        plan=plan,
-        model=model,
-        step=SgdStep(model, momentum=0, nesterov=False, weight_decay=0),
-        train=data[0],
-        seed=0,
-        measurement=Measurement(OmegaConf.structured(Measure), plan, data, 0),
-        every=50,
-        save_seconds=60,
-        folder=folder,
-        recorder=recorder,
-        start=None,
-        stop=Interruption(),
-    ).run()
-    recorder.close()
+def arithmetic(precision: str) -> AbstractContextManager[Any]:
+    """What a step's forward pass is computed in."""
+    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def timed(call: Callable[..., None], *arguments: object) -> float:
-    """Seconds that a call takes."""
-    begin = time.perf_counter()
-    call(*arguments)
-    return time.perf_counter() - begin
+class Cost(NamedTuple):
+    """Of one round, in seconds."""
+
+    clock: float
+    processor: float
+
+
+def cost(call: Callable[[], object]) -> Cost:
+    """What a call takes, child processes that have ended included."""
+    time.sleep(0.5)  # workers of the call before take a moment to leave
+    before, begin = os.times(), time.perf_counter()
+    call()
+    clock, after = time.perf_counter() - begin, os.times()
+    return Cost(clock, sum(after[:4]) - sum(before[:4]))
+
+
+def contenders(case: Case, options: argparse.Namespace) -> dict[str, Callable[[], Cost]]:
+    """A round of each loop in each form, by name; the others are held to the first."""
+
+    def task(precision: str, order: str = "contiguous") -> Task:
+        return task_of(
+            case,
+            f"precision={precision}",
+            f"hardware.channels_last={order == 'channels_last'}",
+            f"hardware.threads={options.threads}",
+        )
+
+    def usual(precision: str) -> Cost:
+        made = task(precision)
+        loop = Usual(made.model, made.data, options.workers)
+        return cost(lambda: loop.train(case.batch, case.epochs, precision))
+
+    def ours(precision: str, order: str) -> Cost:
+        made = task(precision, order)
+        return cost(lambda: train(made))
+
+    calls: dict[str, Callable[[], Cost]] = {}
+    for precision in options.precision:
+        calls[f"usual loop, {precision}"] = partial(usual, precision)
+    for precision in options.precision:
+        for order in options.order:
+            calls[f"accelerando, {precision}, {order}"] = partial(ours, precision, order)
+    return calls
+
+
+def compare(name: str, case: Case, options: argparse.Namespace) -> None:
+    """Time all contenders in turn and print the ratios."""
+    calls = contenders(case, options)
+    costs: dict[str, list[Cost]] = {key: [] for key in calls}
+    for _ in range(options.rounds):
+        for key, call in calls.items():
+            costs[key].append(call())
+    steps = task_of(case).plan.total_steps
+    print(f"{name}: b={case.batch}, n={case.examples}, {steps} steps, {case.epochs} epochs")
+    first = costs[next(iter(calls))]
+    for key, found in costs.items():
+        speed = steps / statistics.median(c.clock for c in found)
+        by_clock, by_processor = (
+            spread([a[kind] / b[kind] for a, b in zip(first, found, strict=True)])
+            for kind in (0, 1)
+        )
+        ratios = "" if found is first else f"; {by_clock} by the clock, {by_processor} by processor"
+        print(f"  {key}: {speed:,.3g} steps/s{ratios}", flush=True)
+
+
+def spread(ratios: list[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def main() -> None:
-    """Time both loops in turn and print medians and ratios."""
+    """Print the ratios of every case asked for."""
+    warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", nargs="+", choices=CASES, default=QUICK)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of either loop's own process")
+    parser.add_argument("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32"])
+    orders = ("contiguous", "channels_last")
+    parser.add_argument("--order", nargs="+", choices=orders, default=["contiguous"])
+    parser.add_argument("--workers", type=int, default=2, help="of the usual loop's loaders")
+    parser.add_argument("--examples", type=int, help="instead of the case's own number")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    data = on_device(Digits(examples=1437, shape=(1, 8, 8), classes=10).load(), torch.device("cpu"))
-    scheduler = Scheduler(
-        batch_size=ConstantBatch(initial=BATCH), learning_rate=Constant(initial=RATE)
-    )
-    plan = scheduler.bind(examples=1437, epochs=options.epochs)
-    for name, make in MODELS.items():
-        theirs, ours = [], []
-        for _ in range(options.rounds):
-            theirs.append(timed(research, make(), data, options.epochs))
-            with tempfile.TemporaryDirectory() as path:
-                ours.append(timed(accelerando, make(), data, plan, Path(path)))
-        ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
-        slow, fast = (plan.total_steps / statistics.median(t) for t in (theirs, ours))
-        print(
-            f"{name} b={BATCH}: usual loop {slow:,.0f} steps/s, accelerando {fast:,.0f} steps/s, "
-            f"{statistics.median(ratios):.1f} times ({min(ratios):.1f} to {max(ratios):.1f})"
-        )
+    print(f"{machine()}; {options.threads} threads, {options.workers} workers")
+    for name in options.case:
+        case = CASES[name]
+        compare(name, replace(case, examples=options.examples or case.examples), options)
 
 
 if __name__ == "__main__":

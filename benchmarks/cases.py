@@ -1,0 +1,120 @@
+"""What the benchmarks of training train: runs as ``train.py`` makes them, on data of a fit size."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from accelerando.composition import runs_of
+from accelerando.config import plan_of
+from accelerando.data.images import Images
+from accelerando.interruption import Interruption
+from accelerando.schedule import Progress
+from accelerando.team import ALONE
+from accelerando.tracking.folder import RUNNING, RunFolder, State
+from accelerando.tracking.recorder import Recorder
+from accelerando.training.measurement import Measurement
+from accelerando.training.task import Task, prepare
+
+RATE = 0.01
+
+CIFAR = (
+    "dataset=synthetic",
+    "dataset.shape=[3,32,32]",
+    "dataset.classes=100",
+    "dataset.augmentation={_target_: accelerando.data.augmentation.Augmentation,"
+    " crop: 4, flip: true, rotation: 15}",
+)
+"""Random pixels in the format of CIFAR-100, augmented as in the paper."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model on data at one batch size.
+
+    Args:
+        words: what ``train.py`` would be told.
+        batch: examples per batch.
+        examples: the first so many of the training set; a sixth as many of the test set.
+        epochs: trained in a round.
+    """
+
+    words: tuple[str, ...]
+    batch: int
+    examples: int
+    epochs: int = 1
+
+
+class AfterEpochs(Measurement):
+    """What a run measures, but for the measurement before its first step."""
+
+    def due(self, position: Progress) -> bool:
+        return position.step > 0 and super().due(position)
+
+
+class Never(Measurement):
+    """No measurement at all."""
+
+    def due(self, position: Progress) -> bool:
+        return False
+
+
+def task_of(case: Case, *words: str, measured: type[Measurement] = AfterEpochs) -> Task:
+    """All that a run of ``case`` needs; ``words`` are more settings, as for ``train.py``."""
+    (config,) = runs_of(
+        [
+            *case.words,
+            "scheduler=decay_constant",
+            f"scheduler.batch_size.initial={case.batch}",
+            "scheduler/learning_rate=constant",
+            f"scheduler.learning_rate.initial={RATE}",
+            f"epochs={case.epochs}",
+            *words,
+        ]
+    )
+    task = prepare(config, plan_of(config))
+    train, test = task.data
+    data = _first(train, case.examples), _first(test, case.examples // 6)
+    config.dataset.examples = len(data[0])
+    plan = plan_of(config)
+    return replace(task, plan=plan, data=data, measurement=measured(config.measure, plan, data, 0))
+
+
+def _first(data: Images, count: int) -> Images:
+    return replace(data, images=data.images[:count], labels=data.labels[:count])
+
+
+def train(task: Task, stop: Interruption | None = None) -> None:
+    """The product's loop over a whole run, which writes its record and its checkpoint.
+
+    Args:
+        task: the run.
+        stop: its ``pause`` is called after every step.
+    """
+    plan = task.plan
+    with tempfile.TemporaryDirectory() as path:
+        folder = RunFolder(Path(path))
+        state = State(RUNNING, "", "", "", "", 0, plan.epochs, plan.total_steps)
+        with closing(Recorder(folder, state, (0, 0))) as recorder:
+            task.loop(ALONE, folder, recorder, None, stop or Interruption()).run()
+
+
+def machine() -> str:
+    """A line on what computes: timings mean little without it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        info = dict((part.strip() for part in line.split(":", 1)) for line in lines if ":" in line)
+    except OSError:
+        info = {}
+    flags = info.get("flags", "").split()
+    bf16 = [name for name in ("amx_bf16", "avx512_bf16") if name in flags]
+    return (
+        f"{info.get('model name', platform.processor())}, family {info.get('cpu family', '?')}, "
+        f"{torch.backends.cpu.get_cpu_capability()}, "
+        f"bf16 by {' and '.join(bf16) or 'no instructions of its own'}, torch {torch.__version__}"
+    )
