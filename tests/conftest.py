@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,13 @@ from omegaconf import DictConfig
 from accelerando.config import register
 
 ROOT = Path(__file__).parents[1]
+
+
+def forkserver() -> Any:
+    """Where tests start processes: from one server, which has imported what takes seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["accelerando.training.run", "sklearn.datasets"])
+    return context
 
 
 @pytest.fixture(autouse=True, scope="session")

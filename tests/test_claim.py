@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 from accelerando.checks import UsageError
 from accelerando.tracking import claim
 from accelerando.tracking.claim import Owner, claimed, current
+from conftest import forkserver
 
 DEAD_PID = 2**22 + 1
 
@@ -49,8 +49,7 @@ def race(folder: Path, start: Any, results: Any) -> None:
 
 @pytest.mark.parametrize("leftover", [False, True])
 def test_one_of_two_wins_every_race(leftover: bool, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["accelerando.tracking.claim"])
+    context = forkserver()
     for number in range(20):
         folder = tmp_path / str(number)
         if leftover:  # of a process that died
@@ -126,7 +125,7 @@ def test_an_owner_elsewhere_is_waited_for(tmp_path: Path) -> None:
 def test_an_owner_elsewhere_that_lives_keeps_it(tmp_path: Path) -> None:
     """Its clock may be wrong by hours: that the time changes is what counts."""
     path = plant(tmp_path, ELSEWHERE)
-    context = multiprocessing.get_context("forkserver")
+    context = forkserver()
     over, begun = context.Event(), context.Event()
     alive = context.Process(target=keep_touching, args=(path, over, begun))
     alive.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -19,6 +18,7 @@ from accelerando.config import register
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.tracking.folder import RunFolder
+from conftest import forkserver
 from test_run import SHORT, same, train
 
 Settings = Callable[..., DictConfig]
@@ -104,8 +104,7 @@ def test_a_killed_run_is_continued_bit_for_bit(
     reference, config = settings(*CONFIG, f"root={whole}"), settings(*CONFIG)
     if not run_folder(reference).exists():
         train(reference)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["accelerando.training.run", "sklearn.datasets"])
+    context = forkserver()
     process = context.Process(target=doomed, args=(config, target, call, kind))
     process.start()
     process.join(120)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from accelerando.models import Cnn, Mlp
 from accelerando.team import ALONE, Team
 from accelerando.training.batch_norm import TeamBatchNorm2d, synchronise
 from accelerando.training.step import SgdStep
+from conftest import forkserver
 
 Part = Callable[[Team], Any]
 
@@ -38,8 +38,7 @@ def _member(part: Part, team: Team, file: str, queue: Any) -> None:
 
 def together(part: Part, ranks: int, folder: Path) -> list[Any]:
     """What ``part`` gives in each of ``ranks`` real processes, in the order of their ranks."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["accelerando.training.step", "accelerando.measure"])
+    context = forkserver()
     queue = context.Queue()
     arguments = [(part, Team(rank, ranks), str(folder / "store"), queue) for rank in range(ranks)]
     members = [context.Process(target=_member, args=each) for each in arguments]

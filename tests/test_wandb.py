@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from accelerando.interruption import Interrupted
 from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.wandb_mirror import resolve_mode
 from accelerando.training import loop
+from conftest import forkserver
 from test_run import SHORT, train
 
 
@@ -105,9 +105,7 @@ def test_what_a_killed_run_left_out_is_completed(
     earlier: str, settings: Callable[..., DictConfig]
 ) -> None:
     common = (*SHORT, "checkpoint.seconds=0")
-    process = multiprocessing.get_context("forkserver").Process(
-        target=killed, args=(settings(*common, f"tracking={earlier}"),)
-    )
+    process = forkserver().Process(target=killed, args=(settings(*common, f"tracking={earlier}"),))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
