@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from accelerando.launch.pool import Ended, Job, run_jobs
+from accelerando.launch.view import outcome
 
 
 class Watched:
@@ -32,6 +35,10 @@ def die(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
+def leave(code: int) -> None:
+    sys.exit(code)
+
+
 def wait_for_the_end(folder: Path) -> None:
     """Say that it started, and end as a run does when it is asked to."""
 
@@ -47,7 +54,7 @@ def test_each_job_has_its_own_process_and_result(tmp_path: Path) -> None:
     calls = {
         "value": partial(pow, 2, 5),
         "failure": partial(int, "no number"),
-        "exit": partial(sys.exit, 75),
+        "exit": partial(leave, 75),
         "killed": partial(die, signal.SIGKILL),
         "output": partial(print, "a word"),
         "process": os.getpid,
@@ -88,3 +95,17 @@ def test_an_interrupted_pool_asks_its_jobs_to_stop_and_starts_no_other(tmp_path:
     assert first == Ended(75)
     assert second is None
     assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [
+        (Ended(75), "interrupted"),  # by a signal of its own, before it had a state to write
+        (Ended(-signal.SIGTERM, asked=True), "interrupted"),
+        (Ended(-signal.SIGKILL), "failed"),
+        (Ended(1), "failed"),
+    ],
+)
+def test_what_became_of_a_job_without_a_state(how: Ended, status: str, tmp_path: Path) -> None:
+    (tmp_path / "output.log").write_text("the last line\n")
+    assert outcome(Job("job", tmp_path, print), how)[0] == status

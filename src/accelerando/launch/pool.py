@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
@@ -56,20 +57,26 @@ class Watch(Protocol):
 
 
 def run_jobs(
-    jobs: Sequence[Job], *, workers: int, watch: Watch, preload: Sequence[str] = ()
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    watch: Watch,
+    preload: Sequence[str] = (),
+    stop: Interruption | None = None,
 ) -> list[Ended | None]:
     """Run every job in a process of its own and return how each ended, in order.
 
     Processes are forked from a server that has imported ``preload`` once. A job that fails or is
     killed does not touch the others. SIGINT or SIGTERM asks the running jobs to stop, starts no
     other, and waits; a second SIGINT ends at once. Jobs that were not started give None.
+    ``stop`` tells afterwards which signal came.
     """
     context = _server(preload)
     waiting = list(enumerate(jobs))[::-1]
     running: dict[int, Running] = {}
     results: list[Ended | None] = [None] * len(jobs)
     try:
-        with Interruption() as stop:
+        with stop or Interruption() as stop:
             while running or (waiting and not stop.received):
                 while waiting and len(running) < workers and not stop.received:
                     started = _start(context, *waiting.pop())
@@ -118,13 +125,20 @@ class Running:
 
 
 def _server(preload: Sequence[str]) -> Any:
-    """A server to fork jobs from; Ctrl-C is the parent's to act on, not the server's."""
+    """A server to fork jobs from; signals are the parent's to act on, not the server's.
+
+    SLURM and terminals signal every process there is. A server that ends takes all word of the
+    jobs with it: they would seem to have ended too.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     if threading.current_thread() is threading.main_thread():
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        resource_tracker.ensure_running()  # which unblocks signals when it starts
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # jobs inherit it until they begin
         ensure_running()
         signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
@@ -139,6 +153,7 @@ def _start(context: Any, number: int, job: Job) -> Running:
 
 def _work(content: bytes, sender: Connection) -> None:
     """In the job's process: everything it prints goes to the run's folder."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, Interruption.SIGNALS)  # which the server blocks
     job: Job = cloudpickle.loads(content)
     job.folder.mkdir(parents=True, exist_ok=True)
     with (job.folder / "output.log").open("ab") as log:

@@ -16,8 +16,12 @@ from accelerando.training.measurement import Measurement
 from accelerando.training.task import data_of, seeded_model
 
 
-def try_out(configs: Sequence[DictConfig]) -> str | None:
-    """Build every model, load every data set, touch every device once, and see what is measured.
+def try_out(configs: Sequence[DictConfig], *, devices: bool) -> str | None:
+    """Build every model, load every data set once, and see what is measured.
+
+    Args:
+        configs: of the runs.
+        devices: also touch every device once, where the runs are to use this machine's.
 
     Returns:
         What is wrong, in one line; None where nothing is.
@@ -31,7 +35,7 @@ def try_out(configs: Sequence[DictConfig]) -> str | None:
             (f"{model} {data} {config.measure}", _measure),
             (f"{config.hardware} {config.precision}", _device),
         ):
-            if part not in seen:
+            if part not in seen and (devices or attempt is not _device):
                 seen.add(part)
                 try:
                     attempt(config)

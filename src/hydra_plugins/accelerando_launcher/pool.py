@@ -6,10 +6,12 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.utils import JobReturn, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
+
+from hydra_plugins.accelerando_launcher.jobs import composed, returned
 
 
 class PoolLauncher(Launcher):
@@ -31,11 +33,12 @@ class PoolLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         # not at the top: Hydra imports every plugin at every start
-        from accelerando.launch.sweep import Planned, run_sweep
+        from accelerando.launch.sweep import run_sweep
+        from accelerando.launch.todo import Planned
 
         setup_globals()
         configs = [
-            self._compose(overrides, initial_job_idx + number)
+            composed(self._context, self._config, overrides, initial_job_idx + number)
             for number, overrides in enumerate(job_overrides)
         ]
         state = Singleton.get_state()
@@ -45,15 +48,9 @@ class PoolLauncher(Launcher):
         ]
         values = run_sweep(runs, self._workers)
         return [
-            _returned(overrides, config, value)
+            returned(overrides, config, value)
             for overrides, config, value in zip(job_overrides, configs, values, strict=True)
         ]
-
-    def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
-        config = self._context.config_loader.load_sweep_config(self._config, list(overrides))
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
-        return config
 
 
 def _run(context: HydraContext, task: TaskFunction, config: DictConfig, state: Any) -> Any:
@@ -69,9 +66,3 @@ def _run(context: HydraContext, task: TaskFunction, config: DictConfig, state: A
         job_subdir_key="hydra.sweep.subdir",
     )
     return returned.return_value
-
-
-def _returned(overrides: Sequence[str], config: DictConfig, value: Any) -> JobReturn:
-    returned = JobReturn(overrides=overrides, cfg=config, status=JobStatus.COMPLETED)
-    returned.return_value = value
-    return returned

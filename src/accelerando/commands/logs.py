@@ -1,0 +1,48 @@
+"""Show what a run's processes and its SLURM job printed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from accelerando.checks import UsageError
+from accelerando.launch.joined import with_jobs
+from accelerando.tracking.folder import RunFolder
+from accelerando.tracking.overview import seen
+from accelerando.tracking.submitted import submitted
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("run", type=Path, help="its folder, as `accelerando status` says")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on as more is printed")
+
+
+def act(options: argparse.Namespace) -> None:
+    """Print the run's output, that of its job first."""
+    paths = outputs(options.run)
+    if options.follow:
+        os.execvp("tail", ["tail", "-n", "+1", "-F", *map(str, paths)])
+    for path in paths:
+        if len(paths) > 1:
+            print(f"==> {path} <==")
+        print(path.read_text(errors="replace"), end="")
+
+
+def outputs(folder: Path) -> list[Path]:
+    """The files that hold what a run printed.
+
+    Raises:
+        UsageError: there is none, and why.
+    """
+    word = submitted(folder) if folder.is_dir() else None
+    if word is None and (not folder.is_dir() or RunFolder(folder).read_state() is None):
+        raise UsageError(f"{folder} is not the folder of a run: `accelerando status` lists them")
+    possible = [Path(word.output)] if word is not None and word.output else []
+    found = [path for path in (*possible, RunFolder(folder).output) if path.is_file()]
+    if not found:
+        (run,) = with_jobs([seen(folder)])
+        words = f" ({run.words})" if run.words else ""
+        raise UsageError(f"no output of {folder} was kept: it is {run.status}{words}")
+    return found

@@ -1,0 +1,1 @@
+"""Many runs: on this machine, or handed to a cluster."""

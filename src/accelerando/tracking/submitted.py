@@ -1,0 +1,74 @@
+"""That a run was submitted to SLURM: as which job, and where the job's output is."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from accelerando.checks import UsageError
+from accelerando.tracking.folder import write_whole
+
+NAME = "slurm.json"
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A run's place in SLURM; ``slurm.json`` in its folder holds it.
+
+    Args:
+        job: SLURM's id of the job, of an array with the task: 123_4.
+        output: the file that the job writes what it prints to.
+        submitted: when, in seconds since 1970.
+    """
+
+    job: str
+    output: str
+    submitted: float = field(default_factory=time.time)
+
+    def write(self, folder: Path) -> None:
+        """Leave word in a run's folder, made where it does not exist."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / NAME, json.dumps(asdict(self), indent=1).encode())
+
+
+def submitted(folder: Path) -> Submitted | None:
+    """What the folder says of it; None where the run was not submitted.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    path = folder / NAME
+    try:
+        content = json.loads(path.read_text())
+        return Submitted(**{part.name: content[part.name] for part in fields(Submitted)})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{path} is damaged ({error}): look at it, or remove it") from error
+
+
+def this_job() -> str | None:
+    """The SLURM job that the calling process is part of; None outside of SLURM."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
+def note_this_job(folder: Path) -> None:
+    """Leave word in a run's folder of the job that works on it now; none outside of SLURM."""
+    job, known = this_job(), submitted(folder)
+    if job is None:
+        (folder / NAME).unlink(missing_ok=True)
+    elif known is None or known.job != job:
+        Submitted(job, _output()).write(folder)
+
+
+def _output() -> str:
+    """The file that this process prints to; "" where it is none."""
+    with suppress(OSError):
+        path = Path("/proc/self/fd/1").readlink()
+        return str(path) if path.is_file() else ""
+    return ""

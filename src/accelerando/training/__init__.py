@@ -1,0 +1,1 @@
+"""One run: the loop, its step, its checkpoints, and the processes that share it."""

@@ -1,0 +1,120 @@
+"""Runs as their folders and SLURM tell of them, at every stage; SLURM's answers are given here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+
+from accelerando.checks import UsageError
+from accelerando.commands import main
+from accelerando.commands.logs import outputs
+from accelerando.launch import joined
+from accelerando.launch.queue import SlurmJob
+from accelerando.tracking.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder, State
+from accelerando.tracking.overview import UNREADABLE, runs_below
+from accelerando.tracking.submitted import Submitted, note_this_job, submitted
+
+STAGES = {
+    # what the run says, what squeue says, what sacct says: status and words
+    "submitted": (None, SlurmJob("PENDING", "Resources"), None, "pending", "Resources, job 7_1"),
+    "begun": (None, SlurmJob("RUNNING", "", "n2"), None, "starting", "on n2, job 7_1"),
+    "failed beside others": (FAILED, SlurmJob("RUNNING", "", "n2", 1.0), None, FAILED, "on n2"),
+    "begun again": (INTERRUPTED, SlurmJob("RUNNING", "", "n2", 9e9), None, "starting", "on n2"),
+    "ending": (FINISHED, SlurmJob("COMPLETING"), None, FINISHED, ""),
+    "put back": (INTERRUPTED, SlurmJob("PENDING", "BeginTime"), None, "requeued", "BeginTime"),
+    "killed": (RUNNING, None, SlurmJob("OUT_OF_MEMORY"), FAILED, "OUT_OF_MEMORY, job 7_1"),
+    "lost": (RUNNING, None, None, FAILED, "no longer in SLURM's queue, job 7_1"),
+    "cancelled": (INTERRUPTED, None, SlurmJob("CANCELLED"), INTERRUPTED, "CANCELLED, job 7_1"),
+    "cancelled early": (None, None, SlurmJob("CANCELLED"), FAILED, "CANCELLED, job 7_1"),
+    "finished": (FINISHED, None, SlurmJob("COMPLETED"), FINISHED, ""),
+}
+
+
+def run_of(path: Path, status: str | None) -> None:
+    Submitted("7_1", str(path / "job.out")).write(path)
+    if status is not None:
+        state = State(status, "id", "digits", "mlp", "decay", 0, epochs=10, steps=100, epoch=5)
+        RunFolder(path).write_state(state)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_its_word(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, queued, ended, status, words = STAGES[stage]
+    run_of(tmp_path / "run", state)
+
+    def queue(jobs: Collection[str]) -> dict[str, SlurmJob]:
+        assert jobs == {"7_1"}
+        return {} if queued is None else {"7_1": queued}
+
+    monkeypatch.setattr(joined, "in_queue", queue)
+    monkeypatch.setattr(joined, "accounted", lambda jobs: {"7_1": ended} if ended and jobs else {})
+    (run,) = joined.with_jobs(runs_below(tmp_path))
+    assert run.status == status
+    assert words in run.words
+
+
+def test_without_slurm_the_folders_tell_what_they_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_of(tmp_path / "waits", None)
+    run_of(tmp_path / "stopped", INTERRUPTED)
+    monkeypatch.setenv("PATH", "")
+    main(["status", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "SLURM does not answer" in printed
+    assert INTERRUPTED in printed
+    assert joined.with_jobs(runs_below(tmp_path))[1].status == joined.SUBMITTED
+
+
+def test_logs_shows_the_job_and_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_of(tmp_path, RUNNING)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageError, match=r"no output of .* was kept"):
+        outputs(tmp_path)
+    (tmp_path / "job.out").write_text("of the job\n")
+    main(["logs", str(tmp_path)])
+    assert capsys.readouterr().out == "of the job\n"
+    (tmp_path / "output.log").write_text("of the run\n")
+    main(["logs", str(tmp_path)])
+    assert "of the job\n==> " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["logs", str(tmp_path / "nowhere")])
+    assert "is not the folder of a run" in capsys.readouterr().err
+
+
+def test_a_run_in_a_plain_job_notes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note_this_job(tmp_path)
+    assert submitted(tmp_path) is None
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    note_this_job(tmp_path)
+    first = submitted(tmp_path)
+    assert first is not None
+    assert first.job == "12"
+    assert time.time() - first.submitted < 60
+    note_this_job(tmp_path)
+    assert submitted(tmp_path) == first
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "10")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    note_this_job(tmp_path)
+    second = submitted(tmp_path)
+    assert second is not None
+    assert second.job == "10_3"
+    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
+        monkeypatch.delenv(name)
+    note_this_job(tmp_path)  # it is no job's any more
+    assert submitted(tmp_path) is None
+
+
+def test_a_damaged_note_is_named(tmp_path: Path) -> None:
+    (tmp_path / "slurm.json").write_text("{")
+    with pytest.raises(UsageError, match=r"slurm\.json is damaged"):
+        submitted(tmp_path)
+    (run,) = joined.with_jobs(runs_below(tmp_path))
+    assert run.status == UNREADABLE
