@@ -60,3 +60,10 @@ def config(path: Path) -> dict[str, Any]:
         updates = [*record.run.config.update, *record.config.update]
         found |= {item.key: json.loads(item.value_json) for item in updates}
     return found
+
+
+def artifacts(path: Path) -> list[Any]:
+    """The artifacts that were logged."""
+    requests = [r.request.log_artifact for r in records(path) if r.HasField("request")]
+    found = [request.artifact for request in requests if request.artifact.name]
+    return found + [record.artifact for record in records(path) if record.HasField("artifact")]

@@ -16,7 +16,7 @@ import offline
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.tracking.folder import RunFolder
-from accelerando.tracking.wandb_mirror import resolve_mode
+from accelerando.tracking.wandb_client import resolve_mode
 from accelerando.training import loop
 from conftest import forkserver
 from test_run import SHORT, train
@@ -126,10 +126,10 @@ def test_what_goes_wrong_in_wandb_does_not_touch_the_run(
     config = settings(*SHORT, "tracking=offline")
     log, calls = Run.log, iter(range(100))
 
-    def breaks(self: Run, row: dict[str, Any]) -> None:
+    def breaks(self: Run, row: dict[str, Any], **more: Any) -> None:
         if next(calls) == 3:
             raise ConnectionResetError("wandb-core is gone")
-        log(self, row)
+        log(self, row, **more)
 
     with monkeypatch.context() as patched:
         patched.setattr(Run, "log", breaks)

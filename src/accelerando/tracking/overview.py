@@ -11,9 +11,12 @@ from pathlib import Path
 from accelerando.checks import UsageError
 from accelerando.tracking.claim import PATIENCE, current, dead
 from accelerando.tracking.folder import RUNNING, RunFolder, State
+from accelerando.tracking.submitted import NAME
 
 CLOCKS_APART = 60.0
 """Seconds that the clocks of this machine and of a file server may differ by."""
+STATE, RECORD = "state.json", "record.jsonl"
+"""Files that tell a run's folder from others."""
 LOST, UNREADABLE = "lost", "unreadable"
 """Said to be running, but its process is gone; and a state file that is damaged."""
 
@@ -26,6 +29,17 @@ class Seen:
     status: str
     """One of ``tracking.folder``'s, or one of the two above."""
     state: State | None
+    job: str = ""
+    """SLURM's id of the job that it was submitted as, where SLURM was asked."""
+    reason: str = ""
+    """Why it waits, or is gone, as SLURM says."""
+
+    @property
+    def words(self) -> str:
+        """A few words on what became of it."""
+        message = "" if self.state is None else self.state.message
+        of_job = f"job {self.job}" if self.job else ""
+        return ", ".join(filter(None, [message, self.reason, of_job]))
 
     @property
     def rate(self) -> float | None:
@@ -50,12 +64,13 @@ def runs_below(folder: Path) -> list[Seen]:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder: give one that holds runs, such as runs/")
-    return [seen(path) for path in sorted(_run_folders(folder))]
+    return [seen(path) for path in sorted(run_folders(folder, STATE, NAME))]
 
 
-def _run_folders(folder: Path) -> Iterator[Path]:
+def run_folders(folder: Path, *marks: str) -> Iterator[Path]:
+    """Folders at or below ``folder`` that hold a file of one of the names ``marks``."""
     for path, folders, files in os.walk(folder):
-        if "state.json" in files:
+        if not set(marks).isdisjoint(files):
             folders.clear()  # a run holds no other, but many files of W&B's
             yield Path(path)
 
@@ -67,7 +82,7 @@ def seen(path: Path) -> Seen:
     except UsageError:
         return Seen(path, UNREADABLE, None)
     if state is None:
-        return Seen(path, LOST, None)
+        return Seen(path, LOST, None)  # or submitted: SLURM knows
     alive = state.status != RUNNING or _alive(path)
     return Seen(path, state.status if alive else LOST, state)
 

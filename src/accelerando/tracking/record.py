@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,26 @@ class Lines:
 
     def close(self) -> None:
         self._file.close()
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a file; a last one that was not written whole is no row.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    *lines, _ = path.read_bytes().split(b"\n")
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged ({error}): look at it, or remove it") from error
+
+
+def in_order(steps: Sequence[Row], record: Sequence[Row]) -> list[Row]:
+    """Training rows and measurements in the order in which they were made."""
+    # an epoch's training row comes before its measurement
+    every = [(row["step"], 0, row) for row in steps] + [(row["step"], 1, row) for row in record]
+    return [row for _, _, row in sorted(every, key=lambda entry: entry[:2])]
 
 
 def _finite(value: Any) -> Any:

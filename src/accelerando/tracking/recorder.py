@@ -7,7 +7,7 @@ import time
 from typing import Protocol
 
 from accelerando.tracking.folder import RunFolder, State
-from accelerando.tracking.record import Lines, Row
+from accelerando.tracking.record import Lines, Row, in_order
 
 HEARTBEAT = 1.0
 """Seconds between two writes of the state while training."""
@@ -48,10 +48,7 @@ class Recorder:
         )
         self._written = 0.0
         if mirror is not None:
-            # an epoch's training row comes before its measurement
-            kept = [(row["step"], 0, row) for row in self._steps.rows()]
-            kept += [(row["step"], 1, row) for row in self._record.rows()]
-            for _, _, row in sorted(kept, key=lambda entry: entry[:2]):
+            for row in in_order(self._steps.rows(), self._record.rows()):
                 mirror.log(row)
 
     def measured(self, row: Row) -> None:

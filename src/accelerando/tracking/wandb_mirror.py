@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from accelerando.checks import UsageError
-from accelerando.tracking.folder import FAILED, State
+from accelerando.tracking import agent
+from accelerando.tracking.beside import Beside
+from accelerando.tracking.folder import DIVERGED, ENDED, INTERRUPTED, RunFolder, State
 from accelerando.tracking.record import Row
+from accelerando.tracking.summary import Summary
+from accelerando.tracking.wandb_client import LAST_UPLOAD, begin
 
-ATTEMPTS = 5
-"""Times to try, a second apart, to begin a run that W&B says is in use."""
 AXES = ("epoch", "step", "examples")
-
-
-def resolve_mode(mode: str) -> str:
-    """``auto`` becomes WANDB_MODE where that is set, online where logged in, else offline."""
-    if mode != "auto":
-        return mode
-    asked = os.environ.get("WANDB_MODE")
-    if asked in ("online", "offline", "disabled"):
-        return asked
-    import wandb
-
-    return "online" if wandb.login(prompt=False, verify=False) else "offline"
+KILLED, COMES_BACK = 255, 75
+"""Exit codes of interrupted runs: W&B shows the first as killed; a sweep hands back the second."""
 
 
 class WandbMirror:
@@ -35,17 +25,20 @@ class WandbMirror:
 
     Args:
         folder: the run's folder; W&B keeps its files inside it.
-        identity: the run's id; the same run continues under the same id.
-        name: what W&B calls the run; ``group`` brings the seeds of a scheduler together.
-        config: the resolved settings, logged under the key ``hydra``.
-        top: the handful of values people filter by.
+        identity: the run's id; the same run continues under the same id. Inside a sweep it is the
+            agent's.
+        look: what ``tracking.look`` says of it.
+        known: whether W&B's server has seen that before.
         mode: online or offline.
         rows: how many of the run's rows W&B has, where an earlier process of the run closed its
             file in order; None where that is not known. Online the server knows; offline the
             files of earlier processes, which may lack their ends, are then set aside, and all rows
             are written again.
-
+        thresholds: of the full gradient norm, for the summary.
+        artifacts: whether the record and the final checkpoint are sent, too.
         say: told where W&B cannot be reached: training goes on, and the record is complete.
+        afterwards: whether the run was made earlier: then W&B must be reached, and what this
+            machine does meanwhile is not measured.
 
     Raises:
         UsageError: W&B refuses the run.
@@ -53,34 +46,39 @@ class WandbMirror:
 
     def __init__(
         self,
-        folder: Path,
+        folder: RunFolder,
         *,
         identity: str,
-        name: str,
-        group: str,
+        look: dict[str, Any],
+        known: bool,
         project: str,
         entity: str | None,
-        config: dict[str, Any],
-        top: dict[str, Any],
         mode: str,
         rows: int | None,
+        thresholds: Sequence[float] = (),
+        artifacts: bool = False,
         say: Callable[[str], None],
+        afterwards: bool = False,
     ) -> None:
         if mode == "offline" and rows is None:
-            for path in folder.glob("wandb/offline-run-*"):
+            for path in folder.path.glob("wandb/offline-run-*"):
                 path.rename(path.with_name(f"incomplete-{path.name}"))
-        self._say, self._lost = say, False
-        self._run = _started(
+        self._folder, self._artifacts, self._say, self._lost = folder, artifacts, say, False
+        self._summary, self._stopped = Summary(thresholds), False
+        self._afterwards = afterwards
+        machine = {"x_disable_stats": True, "x_disable_meta": True} if afterwards else {}
+        self._run = begin(
             say,
-            dir=folder,
+            mode=mode,
+            must=afterwards,
+            known=known,
+            settings={"stop_fn": self._stop, **machine},
+            dir=folder.path,
             id=identity,
-            name=name,
-            group=group,
-            project=project,
-            entity=entity,
-            config={**top, "hydra": config},
-            mode="online" if mode == "online" else "offline",
+            # a sweep says itself where its runs are
+            **({} if agent.sweep() else {"project": project, "entity": entity}),
             resume="allow",
+            **look,
         )
         self.mode = "offline" if self._run.offline else "online"
         self._held = self._run.starting_step if self.mode == "online" else rows or 0
@@ -92,21 +90,44 @@ class WandbMirror:
             self._run.define_metric(metric, step_metric="step")
         for metric, summary in _MEASURED.items():
             self._run.define_metric(metric, step_metric="epoch", summary=summary)
+        self._beside = Beside(self._give)
 
     @property
-    def url(self) -> str | None:
-        """The run's page; None offline."""
-        return None if self._run.offline else self._run.url
+    def id(self) -> str:
+        """What W&B calls the run."""
+        return str(self._run.id)
+
+    def place(self) -> dict[str, str | None]:
+        """Where the run is in W&B, for ``state.json``; offline it has no page yet."""
+        place: dict[str, str | None] = {"id": self.id, "mode": self.mode}
+        place |= {"project": self._run.project, "entity": self._run.entity or None}
+        return place if self._run.offline else {**place, "url": self._run.url}
+
+    @property
+    def _remedy(self) -> str:
+        command = f"accelerando sync {self._folder.path}"
+        return f"the record is complete, and `{command}` sends what is missing"
 
     def log(self, row: Row) -> None:
         """Mirror the next row of the run, unless W&B has it already.
 
-        No ``step=`` is given, so that a resumed run adds rows and overlaps none.
+        Returns at once: W&B's client may be slow, or wait for its own process.
         """
         self.rows += 1
-        if self.rows > self._held and not self._lost:
-            with self._kept_away():
+        changed = self._summary.add(row)
+        if self.rows > self._held:
+            self._beside.put((row, changed))
+
+    def _give(self, rows: list[tuple[Row, dict[str, Any]]]) -> None:
+        """Give W&B rows; without ``step=``: a resumed run adds rows and overlaps none."""
+        if self._lost:
+            return
+        with self._kept_away():
+            for row, _ in rows:
                 self._run.log(row)
+            changed = {key: value for _, more in rows for key, value in more.items()}
+            if changed:
+                self._run.summary.update(changed)
 
     def finish(self, state: State) -> bool:
         """Close the run. The summary is that of the whole run, not of its rows since a resume.
@@ -114,12 +135,48 @@ class WandbMirror:
         Returns:
             Whether W&B has all rows.
         """
+        if not self._beside.close(LAST_UPLOAD):
+            self._lost = True
+            self._say(f"note: W&B's client hangs; {self._remedy}")
         if not self._lost:
             with self._kept_away():
-                self._run.summary["status"] = state.status
-                self._run.summary["minimum_full_gradient_norm"] = state.full_gradient_norm
-                self._run.finish(exit_code=1 if state.status == FAILED else 0)
+                self._run.summary.update({"status": state.status, **self._summary.values})
+                if state.status == DIVERGED:
+                    text = f"{state.message}, in epoch {state.epoch}. Files: {self._folder.path}"
+                    self._run.alert(f"{self._run.name or self.id} diverged", text, level="ERROR")
+                if self._artifacts and state.status in ENDED:
+                    self._send_files()
+                self._run.finish(exit_code=self._exit_code(state))
         return not self._lost
+
+    def _exit_code(self, state: State) -> int:
+        if state.status in ENDED:
+            return 0
+        if state.status != INTERRUPTED:
+            return 1
+        # one that was stopped on its page, or by early termination, is not wanted back
+        if self._stopped or self._afterwards or not agent.may_come_back():
+            return KILLED
+        self._run.mark_preempting()
+        return COMES_BACK
+
+    def _send_files(self) -> None:
+        import wandb
+
+        folder = self._folder
+        for kind, paths in {
+            "record": (folder.record, folder.steps, folder.config),
+            "checkpoint": (folder.checkpoint,),
+        }.items():
+            artifact = wandb.Artifact(f"{kind}-{self.id}", type=kind)
+            for path in paths:
+                artifact.add_file(str(path))
+            self._run.log_artifact(artifact)
+
+    def _stop(self) -> None:
+        """Asked for on the run's page, or by a sweep's early termination; in a thread of W&B's."""
+        self._stopped = True
+        os.kill(os.getpid(), signal.SIGTERM)
 
     @contextmanager
     def _kept_away(self) -> Iterator[None]:
@@ -128,30 +185,14 @@ class WandbMirror:
             yield
         except Exception as error:  # of many kinds, private ones among them
             self._lost = True
-            self._say(f"note: W&B failed ({error}); the record goes on without it")
+            self._say(f"note: W&B failed ({error or type(error).__name__}); {self._remedy}")
 
 
-def _started(say: Callable[[str], None], **arguments: Any) -> Any:
-    import wandb
-
-    refusals = (wandb.errors.AuthenticationError, wandb.errors.UsageError)
-    for _ in range(ATTEMPTS):
-        try:
-            return wandb.init(**arguments, settings=wandb.Settings(silent=True, console="off"))
-        except wandb.errors.Error as error:
-            if isinstance(error, refusals) or arguments["mode"] == "offline":
-                raise UsageError(
-                    f"W&B refuses the run: {error}. Log in with `wandb login`, or use "
-                    "tracking=offline"
-                ) from error
-            say(f"note: W&B cannot be reached ({error}): this start is mirrored offline")
-            arguments["mode"] = "offline"
-        except Exception as error:  # of a private kind
-            # W&B's own process takes a moment to see that the one it worked for was killed
-            if "is in use" not in str(error):
-                raise
-            time.sleep(1)
-    raise UsageError(f"W&B still works on the run {arguments['id']}, for another process: wait")
+def send_all(mirror: WandbMirror, rows: Sequence[Row], state: State) -> bool:
+    """Mirror a run that was made earlier; return whether W&B has all its rows."""
+    for row in rows:
+        mirror.log(row)
+    return mirror.finish(state)
 
 
 _MEASURED = {

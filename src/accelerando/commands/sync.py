@@ -1,0 +1,37 @@
+"""Send runs to W&B from their records: those made offline, interrupted, or cut off from it."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from accelerando.tracking.overview import runs_below
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("folder", type=Path, help="a run's folder, or one that holds runs")
+    parser.add_argument(
+        "--untracked", action="store_true", help="also runs made with tracking=disabled"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="ask W&B also about runs that were sent before"
+    )
+
+
+def act(options: argparse.Namespace) -> None:
+    """Send them one after the other, and say what there was to do."""
+    from accelerando.tracking.sync import Options, sync  # wandb is imported where it is needed
+
+    console = Console(soft_wrap=True, highlight=False)
+    counts: Counter[str] = Counter()
+    wanted = Options(untracked=options.untracked, again=options.again)
+    for run in runs_below(options.folder):
+        name = run.path.relative_to(options.folder) if run.path != options.folder else run.path.name
+        counts[sync(run, wanted, partial(console.print, name))] += 1
+    words = [f"{number} {outcome}" for outcome, number in counts.items()]
+    console.print(f"{counts.total()} runs: {', '.join(words) or 'none'}")

@@ -1,0 +1,122 @@
+"""Send runs to W&B from their records: each row once, in order, whatever became of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import yaml
+
+from accelerando.checks import UsageError
+from accelerando.tracking import agent
+from accelerando.tracking.folder import RUNNING, RunFolder, State
+from accelerando.tracking.look import look, place_of
+from accelerando.tracking.overview import UNREADABLE, Seen
+from accelerando.tracking.record import Row, in_order, read
+from accelerando.tracking.wandb_mirror import WandbMirror, send_all
+
+SENT, COMPLETE, UNDER_WAY, UNTRACKED, DAMAGED = (
+    "sent",
+    "already complete",
+    "still running",
+    "made with tracking=disabled",
+    "without readable files",
+)
+"""What there was to do with a run."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which runs to send.
+
+    Args:
+        untracked: also those made with tracking=disabled.
+        again: ask W&B how many rows it has also for those that were sent before.
+    """
+
+    untracked: bool = False
+    again: bool = False
+
+
+def sync(run: Seen, options: Options, say: Callable[[str], None]) -> str:
+    """Send what W&B does not have of a run yet; its folder remembers what was sent.
+
+    Returns:
+        What there was to do, one of the words above.
+
+    Raises:
+        UsageError: W&B cannot be reached or refuses; another process works on the run.
+    """
+    if run.status == UNREADABLE or run.state is None:
+        return DAMAGED
+    if run.status == RUNNING:
+        return UNDER_WAY
+    if "mode" not in run.state.wandb and not options.untracked:
+        return UNTRACKED
+    folder = RunFolder(run.path)
+    with folder.held(say):
+        state = folder.read_state()
+        assert state is not None
+        rows = rows_of(folder)
+        now = {"rows": len(rows), "status": run.status}
+        if state.wandb.get("synced") == now and not options.again:
+            return COMPLETE
+        mirror = _mirror(folder, state, state.wandb["id"], say)
+        # a run whose process died says that it is running
+        if not send_all(mirror, rows, replace(state, status=run.status)):
+            raise UsageError("not all rows were sent: the same command goes on from there")
+        state.wandb |= {**mirror.place(), "synced": now}
+        folder.write_state(state, sync=True)
+        for path in folder.path.glob("wandb/*offline-run-*/run-*.wandb"):
+            path.with_suffix(".wandb.synced").touch()  # as `wandb sync` does, which so leaves them
+    say(f"{len(rows)} rows  {state.wandb['url']}")
+    return SENT
+
+
+def show_to_sweep(folder: RunFolder, state: State, say: Callable[[str], None]) -> None:
+    """Give a sweep the rows of a run that ended earlier, under the id that it has for it.
+
+    Raises:
+        UsageError: W&B cannot be reached or refuses.
+    """
+    identity = agent.assigned()
+    if identity is not None and identity != state.wandb.get("id"):
+        send_all(_mirror(folder, state, identity, say), rows_of(folder), state)
+
+
+def rows_of(folder: RunFolder) -> list[Row]:
+    """All rows of a run, in the order in which they were made."""
+    steps, record = (read(path) if path.exists() else [] for path in (folder.steps, folder.record))
+    return in_order(steps, record)
+
+
+def _mirror(
+    folder: RunFolder, state: State, identity: str, say: Callable[[str], None]
+) -> WandbMirror:
+    config = _settings(folder)
+    tracking = config["tracking"]
+    return WandbMirror(
+        folder,
+        identity=identity,
+        look=look(state, config),
+        known=identity == state.wandb["id"] and state.wandb.get("url") is not None,
+        **place_of(state, tracking),
+        mode="online",
+        rows=None,
+        thresholds=tracking.get("thresholds", ()),
+        artifacts=tracking.get("artifacts", False),
+        say=say,
+        afterwards=True,
+    )
+
+
+def _settings(folder: RunFolder) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(folder.config.read_text())
+        config["tracking"]["project"]
+    except (FileNotFoundError, yaml.YAMLError, TypeError, KeyError) as error:
+        raise UsageError(
+            f"{folder.config} is damaged ({error}): the same train.py command as before mends it"
+        ) from error
+    return dict(config)

@@ -1,0 +1,133 @@
+"""W&B's client: where it sends rows, how a run is begun with it, what it refuses and why."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from accelerando.checks import UsageError
+from accelerando.interruption import Interruption
+from accelerando.tracking import agent
+from accelerando.tracking.look import EDITED
+
+ATTEMPTS = 5
+"""Times to try, a second apart, to begin a run that W&B says is in use."""
+OLDEST = (0, 31)
+"""Version of the client that this was written for."""
+LAST_UPLOAD = 120.0
+"""Seconds that the end of a run waits for W&B, unless WANDB_FINISH_TIMEOUT says otherwise; five
+times as many where nothing else waits."""
+MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline"}
+MODES["disabled"] = "disabled"
+"""What WANDB_MODE may say, and what it means."""
+
+
+def asked_for_mode() -> str:
+    """What WANDB_MODE says; "" where it is not set."""
+    return os.environ.get("WANDB_MODE", "")
+
+
+def resolve_mode(mode: str) -> str:
+    """``auto`` becomes WANDB_MODE where that is set, online where logged in, else offline.
+
+    Raises:
+        UsageError: WANDB_MODE says what no client knows.
+    """
+    if mode != "auto":
+        return mode
+    if asked := asked_for_mode():
+        if asked not in MODES:
+            raise UsageError(
+                f"WANDB_MODE={asked} is no mode: set it to online, offline or disabled, or unset it"
+            )
+        return MODES[asked]
+    import wandb
+
+    return "online" if wandb.login(prompt=False, verify=False) else "offline"
+
+
+def begin(
+    say: Callable[[str], None],
+    *,
+    mode: str,
+    must: bool,
+    known: bool,
+    settings: Mapping[str, Any],
+    **arguments: Any,
+) -> Any:
+    """Begin a run, or go on with it.
+
+    Args:
+        say: told where something else happens than was asked for.
+        mode: online or offline.
+        must: whether to refuse, rather than go offline, where W&B cannot be reached.
+        known: whether the server has the run, with what people may have changed there.
+        settings: of the client, besides those that are always the same.
+        arguments: of ``wandb.init``; a new ``id`` is drawn where a run of that id was deleted.
+
+    Raises:
+        UsageError: W&B refuses the run.
+    """
+    import wandb
+
+    _new_enough(wandb.__version__)
+    waits = {"finish_timeout": LAST_UPLOAD * (5 if must else 1)}
+    if "WANDB_FINISH_TIMEOUT" in os.environ:
+        waits = {}
+    options = {"silent": True, "console": "off", "finish_timeout_raises": True, **waits, **settings}
+    for _ in range(ATTEMPTS):
+        try:
+            given = {k: v for k, v in arguments.items() if not (known and k in EDITED)}
+            with _apart():
+                return wandb.init(**given, settings={**options, "mode": mode})
+        except wandb.errors.Error as error:
+            reason = " ".join(str(error).split("Consider increasing")[0].split()).rstrip(".")
+            if "previously created and deleted" in reason and agent.sweep() is None:
+                known, own = False, arguments["id"].partition("-")[0]
+                arguments["id"] = f"{own}-{secrets.token_hex(3)}"
+                say(f"note: the W&B run was deleted there: sent again as {arguments['id']}")
+                continue
+            # a server that answers is not asked again; one that does not is asked until it is late
+            late = isinstance(error, wandb.errors.CommError) and "timed out" in reason.lower()
+            if mode == "offline" or not late:
+                raise UsageError(
+                    f"W&B refuses the run: {reason}. Log in with `wandb login`, name a project and "
+                    "an entity that you may write to (tracking.project, tracking.entity), or use "
+                    "tracking=offline"
+                ) from error
+            if must:
+                raise UsageError(f"W&B cannot be reached: {reason}. Try again later") from error
+            say(f"note: W&B cannot be reached ({reason}): this start is mirrored offline")
+            mode = "offline"
+        except Exception as error:  # of a private kind
+            # W&B's own process takes a moment to see that the one it worked for was killed
+            if "is in use" not in str(error):
+                raise
+            time.sleep(1)
+    raise UsageError(f"W&B still works on the run {arguments['id']}, for another process: wait")
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Keep signals from the process that W&B starts for itself, which inherits that they wait.
+
+    SLURM signals every process of a job before its time limit, and the last rows are still to be
+    sent. (SIGTERM it listens to by itself.)
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _new_enough(version: str) -> None:
+    parts = version.split(".")[:2]
+    if all(part.isdigit() for part in parts) and tuple(map(int, parts)) < OLDEST:
+        wanted = ".".join(map(str, OLDEST))
+        raise UsageError(f"wandb {version} is too old: pip install --upgrade 'wandb>={wanted}'")

@@ -1,0 +1,159 @@
+"""``accelerando sync`` with the real client: every row of the record once, in order."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from accelerando.commands import main
+from accelerando.identity import run_folder
+from accelerando.interruption import Interrupted
+from accelerando.tracking.folder import RunFolder
+from accelerando.tracking.wandb_mirror import WandbMirror
+from conftest import forkserver
+from test_run import SHORT, train
+from test_wandb import killed, rows
+from test_wandb_online import at_epoch, interrupt
+from wandb_server import WandbServer
+
+Settings = Callable[..., DictConfig]
+OFFLINE = (*SHORT, "tracking=offline")
+
+
+def timeless(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
+
+
+def synced(folder: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    """What the command says last."""
+    capsys.readouterr()
+    main(["sync", str(folder), *options])
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_interrupted_and_continued_runs_are_sent_whole_and_once(
+    settings: Settings,
+    wandb_server: WandbServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = settings(*OFFLINE)
+    folder, root = RunFolder(run_folder(config)), Path(config.root)
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        at_epoch(1, interrupt, patched)
+        train(config)
+    assert synced(root, capsys) == "1 runs: 1 sent"
+    (shown,) = wandb_server.runs.values()
+    assert shown.rows == rows(folder)
+    assert (shown.summary["status"], shown.preempting) == ("interrupted", False)
+    shown.about["notes"] = "written by hand"
+
+    train(config)
+    assert wandb_server.runs[next(iter(wandb_server.runs))] is shown
+    assert len(shown.rows) < len(rows(folder))
+    assert synced(root, capsys) == "1 runs: 1 sent"
+    assert list(wandb_server.runs.values()) == [shown]
+    assert shown.rows == rows(folder)
+    assert shown.about["notes"] == "written by hand"
+    assert (shown.summary["status"], shown.exitcode) == ("finished", 0)
+    state = folder.read_state()
+    assert state is not None
+    assert state.wandb["url"].endswith(state.wandb["id"])
+    assert shown.summary["minimum_full_gradient_norm"] == state.full_gradient_norm
+
+    asked = len(wandb_server.asked)
+    assert synced(root, capsys) == "1 runs: 1 already complete"
+    assert len(wandb_server.asked) == asked
+    assert synced(folder.path, capsys, "--again") == "1 runs: 1 sent"
+    assert shown.rows == rows(folder)
+    files = list(folder.path.glob("wandb/*offline-run-*/*.wandb"))
+    assert len(files) == 2
+    assert all(file.with_suffix(".wandb.synced").exists() for file in files)
+
+
+def test_a_killed_run_is_sent_as_far_as_it_came(
+    settings: Settings, wandb_server: WandbServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = settings(*OFFLINE, "checkpoint.seconds=0")
+    process = forkserver().Process(target=killed, args=(config,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    folder = RunFolder(run_folder(config))
+    assert synced(folder.path, capsys) == "1 runs: 1 sent"
+    (shown,) = wandb_server.runs.values()
+    assert shown.rows == rows(folder)
+    assert (shown.summary["status"], shown.exitcode) == ("lost", 1)
+    train(config)
+    assert synced(folder.path, capsys) == "1 runs: 1 sent"
+    assert list(wandb_server.runs.values()) == [shown]
+    assert timeless(shown.rows) == timeless(rows(folder))  # some were made a second time
+
+
+def test_it_goes_on_where_the_server_went_away(
+    settings: Settings,
+    wandb_server: WandbServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "1")
+    config = settings(*OFFLINE)
+    train(config)
+    folder, log = RunFolder(run_folder(config)), WandbMirror.log
+
+    def breaks(self: WandbMirror, row: dict[str, object]) -> None:
+        log(self, row)
+        if self.rows == 5:
+            wandb_server.stop()
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(WandbMirror, "log", breaks)
+        main(["sync", config.root])
+    out, errors = capsys.readouterr()
+    last = errors.splitlines()[-1]
+    assert last == "error: not all rows were sent: the same command goes on from there"
+    assert "Traceback" not in out + errors
+    wandb_server.start()
+    monkeypatch.delenv("WANDB_FINISH_TIMEOUT")
+    assert synced(Path(config.root), capsys) == "1 runs: 1 sent"
+    (shown,) = wandb_server.runs.values()
+    assert shown.rows == rows(folder)
+
+
+def test_what_was_not_tracked_is_left_out_unless_asked_for(
+    settings: Settings, wandb_server: WandbServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = settings(*SHORT)
+    train(config)
+    root = Path(config.root)
+    assert synced(root, capsys) == "1 runs: 1 made with tracking=disabled"
+    assert wandb_server.runs == {}
+    assert synced(root, capsys, "--untracked") == "1 runs: 1 sent"
+    (shown,) = wandb_server.runs.values()
+    assert shown.rows == rows(RunFolder(run_folder(config)))
+    assert shown.about["displayName"] == "warmup_increase-seed0"
+
+
+def test_without_a_login_it_says_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import wandb
+
+    config = settings(*OFFLINE)
+    train(config)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", config.root)
+    monkeypatch.setenv("NETRC", f"{config.root}/none")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    wandb.teardown()
+    with pytest.raises(SystemExit):
+        main(["sync", config.root])
+    wandb.teardown()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: W&B refuses the run: ")
+    assert "wandb login" in line
