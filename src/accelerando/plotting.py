@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from accelerando.checks import UsageError
@@ -19,14 +22,52 @@ CASES = {
 
 # Okabe and Ito's palette, told apart by colour-blind readers and in print
 _COLOURS = ("#0072B2", "#009E73", "#E69F00", "#D55E00")
-_OTHERS = ("#CC79A7", "#56B4E9", "#000000", "#999933", "#882255", "#44AA99")
+_OTHERS = ("#CC79A7", "#56B4E9", "#000000", "#999933", "#882255", "#44AA99", "#6F4E37", "#7F7F7F")
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each scheduler; the paper's cases have theirs in every figure."""
+    """A colour for each scheduler, in every figure the same.
+
+    The paper's cases have theirs; another name has one by its letters, and the next free one
+    where two of a figure would share it.
+
+    >>> colours(["mine", "warmup_increase"])["mine"] == colours(["mine"])["mine"]
+    True
+    """
     fixed = dict(zip(CASES, _COLOURS, strict=True))
-    others = [name for name in names if name not in fixed]
-    return fixed | {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)}
+    spare = [colour for case, colour in fixed.items() if case not in names]
+    palette, found = [*_OTHERS, *spare], dict(fixed)
+    # sorted, so that a figure's colours do not depend on its order
+    for name in sorted(set(names) - set(CASES)):
+        first = int.from_bytes(sha256(name.encode()).digest()[:4]) % len(_OTHERS)
+        turns = palette[first : len(_OTHERS)] + palette[:first] + palette[len(_OTHERS) :]
+        taken = Counter(found[other] for other in set(names) if other in found)
+        found[name] = min(turns, key=taken.__getitem__)  # of those used least the first
+    return found
+
+
+def dashes(names: Sequence[str], palette: Mapping[str, str]) -> dict[str, str]:
+    """A style of line for each scheduler: solid, and others for those that share a colour.
+
+    >>> dashes(["a", "b"], {"a": "#000000", "b": "#000000"})
+    {'a': 'solid', 'b': 'dashed'}
+    """
+    seen: Counter[str] = Counter()
+    found = {}
+    for name in names:
+        found[name] = _DASHES[seen[palette[name]] % len(_DASHES)]
+        seen[palette[name]] += 1
+    return found
+
+
+_DASHES = ("solid", "dashed", "dotted", "dashdot")
+
+
+def check_format(form: str) -> None:
+    """Raise UsageError where figures cannot be written as ``form``: png, svg, pdf, ..."""
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if form not in formats:
+        raise UsageError(f"the ending must be one of {', '.join(formats)}, got {form!r}")
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -36,9 +77,10 @@ def save(figure: Figure, path: Path) -> None:
         UsageError: no such format.
     """
     form = path.suffix[1:]
-    formats = figure.canvas.get_supported_filetypes()
-    if form not in formats:
-        raise UsageError(f"{path}: the ending must be one of {', '.join(formats)}")
+    try:
+        check_format(form)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
     temporary = path.with_name(f".{path.name}")
     figure.savefig(temporary, dpi=160, format=form)
     temporary.replace(path)

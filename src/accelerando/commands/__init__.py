@@ -7,9 +7,18 @@ import sys
 from collections.abc import Sequence
 
 from accelerando.checks import UsageError
-from accelerando.commands import compare, plan, prune, status
+from accelerando.commands import (
+    compare,
+    expand,
+    logs,
+    plan,
+    prune,
+    status,
+    sync,
+    workspace,
+)
 
-COMMANDS = (plan, status, compare, prune)
+COMMANDS = (plan, expand, status, logs, compare, sync, workspace, prune)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,11 +16,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from accelerando.launch.joined import PENDING, REQUEUED, STARTING, SUBMITTED, with_jobs
 from accelerando.tracking.folder import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING
 from accelerando.tracking.overview import LOST, UNREADABLE, Seen, runs_below
 
 COLOURS = {
     RUNNING: "cyan",
+    STARTING: "cyan",
+    SUBMITTED: "blue",
+    PENDING: "blue",
+    REQUEUED: "blue",
     FINISHED: "green",
     INTERRUPTED: "yellow",
     DIVERGED: "magenta",
@@ -42,23 +47,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def act(options: argparse.Namespace) -> None:
     """Print the list, once or again and again."""
     if options.json:
-        for run in runs_below(options.folder):
+        for run in look(options.folder):
             print(_as_json(run))
         return
     console = Console()
     if not console.is_terminal:
         console.width = 500  # one line for each run, for grep
     if not options.watch:
-        console.print(listing(runs_below(options.folder), options.folder))
+        console.print(listing(look(options.folder), options.folder))
         return
-    first = listing(runs_below(options.folder), options.folder)
+    first = listing(look(options.folder), options.folder)
     with Live(first, console=console, auto_refresh=False, vertical_overflow="crop") as live:
         try:
             while True:
                 time.sleep(options.every)
-                live.update(listing(runs_below(options.folder), options.folder), refresh=True)
+                live.update(listing(look(options.folder), options.folder), refresh=True)
         except KeyboardInterrupt:
             return
+
+
+def look(folder: Path) -> list[Seen]:
+    """Every run below a folder, and what SLURM knows of those that were submitted to it."""
+    return with_jobs(runs_below(folder))
 
 
 def listing(runs: Sequence[Seen], folder: Path) -> Group:
@@ -81,7 +91,7 @@ def _row(run: Seen, folder: Path) -> list[Text]:
     name = Text(str(run.path.relative_to(folder)) if run.path != folder else run.path.name)
     state = run.state
     if state is None:
-        return [status, name]
+        return [status, name, *(Text() for _ in range(4)), Text(run.words)]
     norm = state.full_gradient_norm
     host = f"on {state.environment.get('host', '')}" if run.status in (RUNNING, LOST) else ""
     return [
@@ -91,7 +101,7 @@ def _row(run: Seen, folder: Path) -> list[Text]:
         Text("" if norm is None else f"{norm:.3g}"),
         Text(_duration(state.seconds)),
         Text(_duration(run.left)),
-        Text(state.message or host),
+        Text(", ".join(filter(None, [run.words, host]))),
     ]
 
 
@@ -101,5 +111,5 @@ def _duration(seconds: float | None) -> str:
 
 def _as_json(run: Seen) -> str:
     state = {} if run.state is None else asdict(run.state)
-    more = {"path": str(run.path), "status": run.status, "epochs_per_hour": run.rate}
-    return json.dumps(state | more | {"seconds_left": run.left})
+    more = {"path": str(run.path), "status": run.status, "job": run.job, "reason": run.reason}
+    return json.dumps(state | more | {"epochs_per_hour": run.rate, "seconds_left": run.left})

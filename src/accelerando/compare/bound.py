@@ -1,15 +1,22 @@
-"""The paper's bound for a run that was measured, to be drawn over its curve."""
+"""The paper's bound for a run that was measured, over its curve."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
+from accelerando.compare.align import NORM, column, so_far
+from accelerando.compare.figure import STYLE, plain_ticks
+from accelerando.compare.groups import Group
 from accelerando.compare.load import Run
 from accelerando.config import plan_of
+from accelerando.plotting import colours
 from accelerando.schedule import Problem, bound
 from accelerando.tracking.folder import RunFolder
 
@@ -28,14 +35,14 @@ def bound_curve(run: Run) -> npt.NDArray[np.float64] | None:
     if not {"sharpness", "gradient_variance"} <= set(record):
         return None
     problem = Problem(
-        smoothness=float(record["sharpness"].max()),
-        variance=float(record["gradient_variance"].max()),
-        gap=float(record["empirical_loss"].iloc[0]),
+        smoothness=float(np.nanmax(record["sharpness"])),
+        variance=float(np.nanmax(record["gradient_variance"])),
+        gap=float(record["empirical_loss"][0]),
     )
     config = OmegaConf.load(RunFolder(run.path).config)
     assert isinstance(config, DictConfig)
     plan = plan_of(config)
-    values = np.full(len(record), math.nan)
+    values = np.full(len(record["step"]), math.nan)
     for row, step in enumerate(record["step"]):
         if step > 0:
             try:
@@ -43,3 +50,42 @@ def bound_curve(run: Run) -> npt.NDArray[np.float64] | None:
             except ValueError:  # from here on the rate is too large
                 break
     return values
+
+
+def with_bound(groups: Sequence[Group]) -> list[Group]:
+    """The groups whose first run has a bound somewhere."""
+    found = []
+    for group in groups:
+        values = bound_curve(group.runs[0])
+        if values is not None and np.isfinite(values).any():
+            found.append(group)
+    return found
+
+
+def draw(groups: Sequence[Group], *, title: str, names: Sequence[str] | None = None) -> Figure:
+    """A panel per group: the norm of its first seed, minimum so far, under the bound's root."""
+    with matplotlib.rc_context(STYLE):
+        across = min(len(groups), 4)
+        down = math.ceil(len(groups) / across)
+        figure = Figure(figsize=(1.2 + 2.9 * across, 1 + 2.6 * down), layout="constrained")
+        panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flatten()
+        palette = colours(names or [group.name for group in groups])
+        for panel, group in zip(panels, groups, strict=False):
+            run = group.runs[0]
+            epochs, values = column(run, "epoch"), bound_curve(run)
+            assert values is not None
+            colour = palette[group.name]
+            panel.plot(epochs, so_far(column(run, NORM)), color=colour, lw=1.4, label="measured")
+            panel.plot(epochs, values, color=colour, lw=1.1, ls=":", label="bound, indicative")
+            panel.set_yscale("log")
+            panel.set_title(group.label, fontsize=8)
+            panel.grid(alpha=0.25)
+            panel.legend(frameon=False)
+        for panel in panels[len(groups) :]:
+            panel.set_visible(False)
+        for panel in panels[-across:]:
+            panel.set_xlabel("epochs")
+        plain_ticks(panels[0].yaxis)
+        panels[0].set_ylabel("full gradient norm, minimum so far")
+        figure.suptitle(title)
+    return figure

@@ -8,60 +8,95 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from accelerando.compare.align import AXES, NORM, curve
 from accelerando.compare.groups import Group
-from accelerando.plotting import colours
+from accelerando.plotting import colours, dashes
 
-AXES = {"epochs": "epoch", "steps": "step", "examples": "examples"}
-"""What can be on the x axis, and the record's name for it."""
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",
+}
+"""What the figures of a comparison share; text stays text in vector files."""
 
 
-def draw(groups: Sequence[Group], *, x: str, title: str) -> Figure:
-    """Schedule, minimum-so-far full gradient norm, empirical loss and test accuracy.
+class Looks:
+    """Colour and dash of each group, by the names of all groups of a comparison."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.colour = colours(names)
+        self.dash = dashes(names, self.colour)
+
+
+def draw(
+    groups: Sequence[Group],
+    *,
+    x: str,
+    title: str,
+    raw: bool = False,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """Schedule, full gradient norm, empirical loss and test accuracy.
 
     Args:
         groups: what to compare.
         x: one of ``AXES``.
         title: above the panels.
+        raw: the norm as it was measured, not its minimum so far.
+        names: of all groups that share colours with these; None: of these alone.
     """
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False}):
+    looks = Looks(names or [group.name for group in groups])
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 7), layout="constrained")
         panels = figure.subplots(2, 2).flatten()
-        palette = colours([group.name for group in groups])
-        _schedule(panels[0], groups, AXES[x], palette)
-        wanted = (
-            ("full_gradient_norm", "full gradient norm, minimum so far", True),
-            ("empirical_loss", "empirical loss", False),
-            ("test_accuracy", "test accuracy", False),
-        )
-        for panel, (column, label, so_far) in zip(panels[1:], wanted, strict=True):
-            _curves(panel, groups, column, AXES[x], palette, so_far=so_far)
+        _schedule(panels[0], groups, AXES[x], looks)
+        norm = "full gradient norm" + ("" if raw else ", minimum so far")
+        wanted = ((NORM, norm), ("empirical_loss", "empirical loss"))
+        for panel, (column, label) in zip(panels[1:], wanted, strict=False):
+            _curves(panel, groups, column, x, looks, minimum=column == NORM and not raw)
             panel.set_title(label)
-            if so_far:
-                _bounds(panel, groups, AXES[x], palette)
-            panel.spines["right"].set_visible(False)
-            if column == "test_accuracy":
-                _cut_first_climb(panel)
-            else:
-                panel.set_yscale("log")
+            panel.set_yscale("log")
+        _curves(panels[3], groups, "test_accuracy", x, looks, minimum=False)
+        panels[3].set_title("test accuracy")
+        _cut_first_climb(panels[3])
         for panel in panels:
             panel.set_xlabel(x)
             panel.grid(alpha=0.25)
-        handles, labels = panels[1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+        legend(figure, panels[1])
         figure.suptitle(title)
     return figure
 
 
-def _schedule(panel: Axes, groups: Sequence[Group], x: str, palette: dict[str, str]) -> None:
+def legend(figure: Figure, panel: Axes) -> None:
+    """One legend for all panels, below them."""
+    handles, labels = panel.get_legend_handles_labels()
+    columns = 1 if max(map(len, labels), default=0) > 60 else 2
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis of ratios as numbers, though it spans less than a decade."""
+    low, high = axis.get_view_interval()
+    digits = (1,) if high / low > 100 else (1, 2, 5)
+    axis.set_major_locator(LogLocator(subs=digits) if high / low > 4 else MaxNLocator(5))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
+
+
+def _schedule(panel: Axes, groups: Sequence[Group], x: str, looks: Looks) -> None:
     rates = panel.twinx()
+    rates.spines["right"].set_visible(True)
     for number, group in enumerate(groups):
         record = group.runs[0].record
         # each thinner than the one before it, so that equal schedules all show
         style: dict[str, Any] = {
-            "color": palette[group.name],
-            "lw": 1.2 + 0.8 * (len(groups) - 1 - number),
+            "color": looks.colour[group.name],
+            "lw": 1.2 + 3.2 * (len(groups) - 1 - number) / max(len(groups), 4),
         }
         panel.step(record[x], record["batch_size"], where="pre", **style)
         rates.step(record[x], record["learning_rate"], where="pre", ls="--", **style)
@@ -73,25 +108,14 @@ def _schedule(panel: Axes, groups: Sequence[Group], x: str, palette: dict[str, s
     rates.set_ylim(bottom=0)
 
 
-def _bounds(panel: Axes, groups: Sequence[Group], x: str, palette: dict[str, str]) -> None:
-    """The paper's bound where the runs measured what it needs, and only where it is defined."""
-    for group in groups:
-        record = group.runs[0].record
-        if "sharpness" in record:
-            from accelerando.compare.bound import bound_curve  # needs Hydra
-
-            values = bound_curve(group.runs[0])
-            if values is not None and np.isfinite(values).any():
-                style: dict[str, Any] = {"color": palette[group.name], "ls": ":", "lw": 1.1}
-                panel.plot(record[x], values, label=f"{group.label}: bound, indicative", **style)
-
-
 def _cut_first_climb(panel: Axes) -> None:
     """Leave out the climb of the first tenth, which would squeeze all that differs later."""
     lines = [np.asarray(line.get_ydata(), float) for line in panel.lines]
     values = np.concatenate([line[len(line) // 10 + 1 :] for line in lines])
-    margin = 0.1 * (values.max() - values.min()) + 0.002
-    panel.set_ylim(values.min() - margin, values.max() + margin)
+    values = values[np.isfinite(values)]
+    if len(values):
+        margin = 0.1 * (values.max() - values.min()) + 0.002
+        panel.set_ylim(values.min() - margin, values.max() + margin)
 
 
 def _curves(
@@ -99,12 +123,12 @@ def _curves(
     groups: Sequence[Group],
     column: str,
     x: str,
-    palette: dict[str, str],
+    looks: Looks,
     *,
-    so_far: bool,
+    minimum: bool,
 ) -> None:
     for group in groups:
-        curve = group.curve(column, x, so_far=so_far)
-        colour = palette[group.name]
-        panel.plot(curve.x, curve.mean, color=colour, label=group.label, lw=1.4)
-        panel.fill_between(curve.x, curve.lowest, curve.highest, color=colour, alpha=0.2, lw=0)
+        found = curve(group, column, x, minimum=minimum)
+        colour, dash = looks.colour[group.name], looks.dash[group.name]
+        panel.plot(found.x, found.mean, color=colour, ls=dash, label=group.label, lw=1.4)
+        panel.fill_between(found.x, found.lowest, found.highest, color=colour, alpha=0.2, lw=0)

@@ -1,39 +1,109 @@
-"""The comparison as a table for the terminal."""
+"""The comparison as tables for the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
+import numpy as np
 from rich import box
 from rich.table import Table
 
-from accelerando.compare.groups import Group, Spread
+from accelerando.compare.align import column
+from accelerando.compare.answer import amount, number, speed
+from accelerando.compare.comparison import Comparison, OnAxis, Standing
+from accelerando.compare.groups import Group
+from accelerando.compare.statistics import Paired, Summary, summaries
+from accelerando.compare.thresholds import Reach
 
-_CAPTION = (
-    "mean over seeds, and its range; the norm is the minimum over the run, loss and accuracy are "
-    "those at its end"
-)
 
-
-def table(groups: Sequence[Group], title: str) -> Table:
-    """One row per scheduler: mean over the seeds, and beneath it the range."""
-    result = Table(title=title, caption=_CAPTION, box=box.SIMPLE, padding=0)
-    result.add_column("scheduler", overflow="fold")
-    names = ("seeds", "full gradient\nnorm", "empirical\nloss", "test\naccuracy %")
-    for name in (*names, "steps,\nexamples"):
+def table(comparison: Comparison, on: OnAxis) -> Table:
+    """One row per group: the norm at equal cost, and loss and accuracy at the end."""
+    result = Table(
+        title=f"{comparison.title}: at equal {on.axis} ({amount(on)})",
+        caption="mean over seeds, beneath it its 95 % interval; the norm is the minimum so far at "
+        "the common budget, loss and accuracy are those at the end of the runs; of the best, "
+        "'times the best' is 1",
+        box=box.SIMPLE,
+        padding=0,
+    )
+    result.add_column("group", overflow="fold")
+    names = ("seeds", "full gradient\nnorm", "times the\nbest", "empirical\nloss",
+             "test\naccuracy %", "steps")  # fmt: skip
+    for name in names:
         result.add_column(name, justify="right", vertical="top")
-    for group in groups:
+    for place in on.order:
+        standing = on.standings[place]
+        group = standing.group
         result.add_row(
-            group.short,
-            str(len(group.runs)),
-            _cell(group.lowest("full_gradient_norm"), ".2g"),
-            _cell(group.last("empirical_loss"), ".2g"),
-            _cell(Spread(*(100 * v for v in group.last("test_accuracy"))), ".1f"),
-            f"{group.last('step').mean:,.0f}\n{group.last('examples').mean:,.0f}",
+            group.label,
+            str(standing.norm.count),
+            cell(standing.norm),
+            ratio(standing.against_best, best=standing is on.best),
+            cell(at_end(group, "empirical_loss")),
+            cell(at_end(group, "test_accuracy"), scale=100),
+            number(at_end(group, "step").mean),
         )
     return result
 
 
-def _cell(spread: Spread, form: str) -> str:
-    mean, lowest, highest = (format(value, form) for value in spread)
-    return mean if lowest == highest else f"{mean}\n{lowest}-{highest}"
+def reach_table(comparison: Comparison, on: OnAxis) -> Table:
+    """One row per group, one column per level: median cost, and beneath it the speed-up."""
+    result = Table(
+        title=f"{on.axis} to bring the norm to a level",
+        caption="median over runs, and how many reached it where not all did; beneath it how many "
+        f"times fewer than {comparison.reference.label}",
+        box=box.SIMPLE,
+        padding=0,
+    )
+    result.add_column("group", overflow="fold")
+    for threshold in comparison.thresholds:
+        result.add_column(f"{threshold:g}", justify="right", vertical="top")
+    for place in on.order:
+        standing = on.standings[place]
+        result.add_row(standing.group.label, *costs(standing))
+    return result
+
+
+def costs(standing: Standing) -> list[str]:
+    """What each level costs a group, and beneath it the speed-up where there is one."""
+    cells = [reached(reach) for reach in standing.reach]
+    if not standing.speed_up:
+        return cells
+    factors = map(speed, standing.speed_up)
+    return [f"{cost}\n{factor}" for cost, factor in zip(cells, factors, strict=True)]
+
+
+def at_end(group: Group, name: str) -> Summary:
+    """The last value of a column, over a group's runs."""
+    values = [[column(run, name)[-1] for run in group.runs]]
+    return summaries(np.array(values))[0]
+
+
+def cell(found: Summary, scale: float = 1) -> str:
+    """Mean, and beneath it the interval where there is one."""
+    mean = number(scale * found.mean)
+    if math.isnan(found.low) or found.low == found.high:
+        return mean
+    return f"{mean}\n{number(scale * found.low)}-{number(scale * found.high)}"
+
+
+def ratio(found: Paired | None, *, best: bool) -> str:
+    """How many times the best group's norm, with its interval."""
+    if best:
+        return "1"
+    if found is None:
+        return "–"
+    text = number(found.ratio)
+    return (
+        text
+        if found.count < 2
+        else (f"{text}\n{number(found.ratio_low)}-{number(found.ratio_high)}")
+    )
+
+
+def reached(reach: Reach) -> str:
+    """Median cost; how many of the runs reached the level where not all did."""
+    if reach.reached == reach.runs:
+        return number(reach.median)
+    median = f"> {number(reach.ended)}" if math.isinf(reach.median) else number(reach.median)
+    return f"{median} ({reach.reached}/{reach.runs})"

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from accelerando.compare.figure import STYLE
 from accelerando.compare.groups import Group
 from accelerando.plotting import colours
 
@@ -21,18 +22,18 @@ def with_both(groups: Sequence[Group]) -> list[Group]:
     ]
 
 
-def draw(groups: Sequence[Group], *, title: str) -> Figure:
+def draw(groups: Sequence[Group], *, title: str, names: Sequence[str] | None = None) -> Figure:
     """A panel per scheduler: both norms of its first seed by epoch, and their ratio below.
 
     Vertical lines are where the batch size changes: a step of the ratio there is the published
     yardstick changing, not the model.
     """
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False}):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.6 * len(groups), 5), layout="constrained")
         panels = figure.subplots(
             2, len(groups), sharex=True, sharey="row", squeeze=False, height_ratios=[2, 1]
         )
-        palette = colours([group.name for group in groups])
+        palette = colours(names or [group.name for group in groups])
         for (above, below), group in zip(panels.T, groups, strict=True):
             record = group.runs[0].record
             x, colour = record["epoch"], palette[group.name]
@@ -43,7 +44,7 @@ def draw(groups: Sequence[Group], *, title: str) -> Figure:
             below.axhline(1, color="black", lw=0.6)
             changes = np.flatnonzero(np.diff(record["batch_size"])[1:]) + 1
             for panel in (above, below):
-                for epoch in x.iloc[changes]:
+                for epoch in x[changes]:
                     panel.axvline(epoch, color="0.8", lw=0.6, zorder=0)
             above.set_yscale("log")
             above.set_title(group.label, fontsize=8)

@@ -1,0 +1,109 @@
+"""What a large comparison costs: time and peak memory of ``accelerando compare``.
+
+The records are made up (norms that fall with noise), as many and as long as asked for; what reads
+them is the real command, in a process of its own.
+
+    python benchmarks/compare.py [--runs 1000] [--epochs 300] [--seeds 25]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from accelerando.composition import runs_of
+from accelerando.config import plan_of
+from accelerando.identity import run_folder, run_id
+from accelerando.tracking.folder import FINISHED, State
+
+CASES = "scheduler=decay_constant,decay_increase,increase_increase,warmup_increase"
+
+
+def write_run(config: DictConfig, generator: np.random.Generator) -> None:
+    """A run's folder as the product writes it, with made up measurements."""
+    plan, folder = plan_of(config), run_folder(config)
+    folder.mkdir(parents=True)
+    epochs = np.arange(plan.epochs + 1)
+    speed = 0.01 + config.scheduler.learning_rate.initial / 20
+    norms = np.exp(-speed * epochs + generator.normal(0, 0.1, len(epochs)))
+    rows = [
+        {
+            "epoch": int(epoch),
+            "step": int(plan.first_steps[epoch]),
+            "examples": int(epoch * plan.examples),
+            "batch_size": int(plan.batch_sizes[max(epoch - 1, 0)]),
+            "learning_rate": 0.1,
+            "full_gradient_norm": float(norms[epoch]),
+            "empirical_loss": float(2 * norms[epoch]),
+            "train_accuracy": float(1 - 0.9 * min(1, norms[epoch])),
+            "test_loss": float(2 * norms[epoch] + 0.1),
+            "test_accuracy": float(0.95 - 0.85 * min(1, norms[epoch])),
+            "seconds": float(epoch + 1 + generator.uniform(0, 0.1)),
+        }
+        for epoch in epochs
+    ]
+    (folder / "record.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    state = State(
+        status=FINISHED,
+        run=run_id(config),
+        dataset=config.dataset.name,
+        model=config.model.name,
+        scheduler=config.scheduler.name,
+        seed=config.seed,
+        epochs=plan.epochs,
+        steps=plan.total_steps,
+        epoch=plan.epochs,
+        seconds=rows[-1]["seconds"],
+    )
+    (folder / "state.json").write_text(json.dumps(asdict(state)))
+    tree = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+def write_runs(root: Path, *, runs: int, epochs: int, seeds: int) -> None:
+    """The four cases, each with as many first rates as it takes."""
+    cases = runs_of([CASES, f"epochs={epochs}", "model=mlp", f"root={root}"])
+    generator = np.random.default_rng(0)
+    for number in range(runs):
+        which, seed = divmod(number, seeds)
+        rate, case = divmod(which, len(cases))
+        config = cases[case].copy()
+        config.seed, config.scheduler.learning_rate.initial = seed, round(0.1 + 0.002 * rate, 4)
+        write_run(config, generator)
+
+
+def main() -> None:
+    """Print time and memory of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=25, help="of each group")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "runs"
+        write_runs(root, runs=options.runs, epochs=options.epochs, seeds=options.seeds)
+        for more in ([], ["--json"]):
+            command = [sys.executable, "-m", "accelerando.commands", "compare", str(root), *more]
+            begin = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            seconds = time.perf_counter() - begin
+            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+            groups = -(-options.runs // options.seeds)
+            what = f"{options.runs} runs of {options.epochs} epochs in {groups} groups"
+            print(" ".join(["compare", *more, what]), f"{seconds:.1f} s, peak {peak / 1e9:.2f} GB")
+        print(f"report.html: {(root / 'report.html').stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

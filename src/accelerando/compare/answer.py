@@ -1,0 +1,165 @@
+"""What a comparison says, in words: the question, the answer with its interval, the cautions."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+from accelerando.compare.comparison import Comparison, OnAxis
+from accelerando.compare.statistics import ENOUGH, Paired, Summary
+from accelerando.compare.thresholds import AT_LEAST, AT_MOST, EXACT, SpeedUp
+from accelerando.tracking.folder import DIVERGED
+
+_BOUNDS = {EXACT: "", AT_LEAST: "at least ", AT_MOST: "at most "}
+
+
+def question(comparison: Comparison) -> str:
+    """What was asked of the runs."""
+    what = " and ".join(key.rpartition(".")[2].replace("_", " ") for key in comparison.by)
+    return f"Which {what} brings the full gradient norm lowest at equal cost, and by how much?"
+
+
+def answer(on: OnAxis) -> str:
+    """One sentence: who is ahead at equal cost, by how much, and how sure that is."""
+    best, second, duel = on.best, on.second, on.duel
+    where = f"At equal {on.axis} ({amount(on)})"
+    reached = f"{best.group.label} reaches a full gradient norm of {number(best.norm.mean)}"
+    if second is None:
+        return f"{where} {reached}{within(best.norm)}; there is nothing to compare it with."
+    if duel is None:
+        return (
+            f"{where} {reached}{within(best.norm)}, {second.group.label} one of "
+            f"{number(second.norm.mean)}{within(second.norm)}; they have no seed in common, so how "
+            "they differ cannot be said."
+        )
+    times = f"{number(1 / duel.ratio)} times smaller than that of {second.group.label}"
+    seeds = f"in {duel.wins} of {duel.count} common seeds"
+    if duel.count < 2:
+        return f"{where} {reached}, {times}; with one common seed nobody can say how sure that is."
+    interval = f"95 % interval {number(1 / duel.ratio_high)} to {number(1 / duel.ratio_low)}"
+    if not clear(duel):
+        return (
+            f"{where} the two smallest norms cannot be told apart: {best.group.label} "
+            f"({number(best.norm.mean)}) and {second.group.label} ({number(second.norm.mean)}), "
+            f"whose ratio is {number(1 / duel.ratio)} ({interval}; the first is smaller {seeds})."
+        )
+    return f"{where} {reached}, {times} ({interval}; smaller {seeds})."
+
+
+def haste(comparison: Comparison, on: OnAxis) -> str:
+    """A second sentence: how much less the best needs than the reference for the lowest level."""
+    best = on.best
+    if best.group is comparison.reference:
+        return ""
+    for reach, found in reversed(list(zip(best.reach, best.speed_up, strict=True))):
+        if reach.reached == reach.runs and found.bound in _BOUNDS:
+            if found.factor < 1 and found.bound == EXACT:
+                found = _inverse(found)
+                times = f"{number(found.factor)} times more"
+            else:
+                times = f"{_BOUNDS[found.bound]}{number(found.factor)} times fewer"
+            return (
+                f"{best.group.label} comes below {reach.threshold:g} with {times} {on.axis} than "
+                f"{comparison.reference.label}{_open_interval(found)}."
+            )
+    return ""
+
+
+def _inverse(found: SpeedUp) -> SpeedUp:
+    return replace(found, factor=1 / found.factor, low=1 / found.high, high=1 / found.low)
+
+
+def _open_interval(found: SpeedUp) -> str:
+    if math.isnan(found.low) or math.isnan(found.high):
+        if found.bound not in (AT_LEAST, AT_MOST):
+            return ""
+        who = "which" if found.bound == AT_LEAST else "as it"
+        return f", {who} never gets there in {found.censored} of {found.pairs} common seeds"
+    return f" (95 % interval {number(found.low)} to {number(found.high)})"
+
+
+def clear(duel: Paired) -> bool:
+    """Whether the interval of the ratio leaves out 1."""
+    return duel.ratio_high < 1 or duel.ratio_low > 1
+
+
+def amount(on: OnAxis) -> str:
+    """The common budget of an axis."""
+    if on.axis == "seconds":
+        return f"{number(on.budget)} s"
+    return f"{on.budget:,.0f}"
+
+
+def within(summary: Summary) -> str:
+    """The interval of a mean, where there is one."""
+    if math.isnan(summary.low):
+        return ""
+    return f" (95 % interval {number(summary.low)} to {number(summary.high)})"
+
+
+def speed(found: SpeedUp) -> str:
+    """A factor with its interval, and what is known of it where runs were censored."""
+    if found.bound not in _BOUNDS:
+        return "–"
+    sign = {"at least ": "≥ ", "at most ": "≤ "}.get(_BOUNDS[found.bound], "")
+    text = f"{sign}{number(found.factor)}×"
+    if found.bound == EXACT and not math.isnan(found.low):
+        text += f" ({number(found.low)}-{number(found.high)})"
+    return text
+
+
+def number(value: float) -> str:
+    """Three significant digits, as a reader would write them.
+
+    >>> [number(v) for v in (0.0012345, 2.0, 12345.6, math.inf, math.nan)]
+    ['0.00123', '2', '12,346', 'never', '–']
+    """
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "never"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def cautions(comparison: Comparison) -> list[str]:
+    """What a reader must know before believing the answer."""
+    found = []
+    on = next(iter(comparison.axes.values()))
+    others = [standing.against_best for standing in on.standings if standing is not on.best]
+    pairs = [0 if duel is None else duel.count for duel in others]
+    if len(comparison.groups) > 1 and (fewest := min(pairs, default=0)) < ENOUGH:
+        found.append(
+            f"Too few seeds to say: groups have as few as {fewest} seeds in common. Even if all of "
+            f"them agree, an exact test gives p = {2 / 2**fewest if fewest else 1:.2g}; below 0.05 "
+            f"needs {ENOUGH}. Intervals from so few seeds are too narrow."
+        )
+    if len(comparison.groups) > 2:
+        found.append(
+            f"Intervals and p-values are each for one comparison; picking the best of "
+            f"{len(comparison.groups)} groups makes it look better than it is. Choose on some "
+            "seeds, report on others."
+        )
+    diverged = Counter(out.run.state.scheduler for out in comparison.left_out if
+                       out.run.status == DIVERGED)  # fmt: skip
+    if diverged:
+        words = ", ".join(f"{count} of {name}" for name, count in diverged.items())
+        found.append(f"Diverged runs are left out: {words}. What is compared is what survived.")
+    found += [
+        f"{group.label} brings together runs that differ in {', '.join(group.mixed)}; they are "
+        "averaged within a seed, and paired with their like."
+        for group in comparison.groups
+        if group.mixed
+    ]
+    if comparison.mixed:
+        found.append(f"Runs that differ in {', '.join(comparison.mixed)} were mixed as asked for.")
+    machines = {(r.state.environment.get("machine"), r.state.environment.get("cpu"),
+                 r.state.environment.get("device")) for r in comparison.runs}  # fmt: skip
+    commits = {run.state.environment.get("commit") for run in comparison.runs}
+    if len(commits) > 1:
+        found.append(f"The runs were made by {len(commits)} versions of the code.")
+    if len(machines) > 1:
+        found.append(f"Seconds are from {len(machines)} kinds of machine and compare badly.")
+    return found

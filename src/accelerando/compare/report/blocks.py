@@ -1,0 +1,242 @@
+"""The report's words and tables as HTML; everything that comes from files is escaped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from accelerando.compare.align import NORM, column
+from accelerando.compare.answer import amount, answer, haste, number
+from accelerando.compare.comparison import Comparison, OnAxis, Standing
+from accelerando.compare.load import Run, under
+from accelerando.compare.table import at_end, cell, costs, ratio
+from accelerando.plotting import colours
+
+T = TypeVar("T")
+
+
+def switch(comparison: Comparison) -> str:
+    """Which axis costs are counted on."""
+    return "".join(
+        f'<label><input type="radio" name="axis" value="{axis}"{_if(first, " checked")}>'
+        f"<span>{axis}</span></label>"
+        for first, axis in _marked(comparison.axes)
+    )
+
+
+def answers(comparison: Comparison) -> str:
+    """The answer on each axis; the script shows the one that is asked for."""
+    return "".join(
+        f'<p class="answer" data-axis="{axis}"{_if(not first, " hidden")}>'
+        f"{escape(answer(on))} {escape(haste(comparison, on))}</p>"
+        for first, (axis, on) in _marked(comparison.axes.items())
+    )
+
+
+def cautions(words: Sequence[str]) -> str:
+    """What to know before believing it."""
+    if not words:
+        return ""
+    items = "".join(f"<li>{escape(text)}</li>" for text in words)
+    return f'<ul class="cautions">{items}</ul>'
+
+
+def tables(comparison: Comparison) -> str:
+    """Norms, and costs of the levels, on each axis."""
+    palette = colours(comparison.names)
+    found = []
+    for first, (axis, on) in _marked(comparison.axes.items()):
+        rows = [_row(on, on.standings[place], palette) for place in on.order]
+        caption = (
+            f"At equal {axis} ({amount(on)}): minimum so far, mean over seeds with its 95 % "
+            "interval; in how many seeds it beats the best, with the exact interval of that "
+            "probability. Loss and accuracy are those at the end of the runs."
+        )
+        tables = _table(caption, _HEAD, rows)
+        if comparison.thresholds:
+            tables += _reach(comparison, on, palette)
+        found.append(f'<div data-axis="{axis}"{_if(not first, " hidden")}>{tables}</div>')
+    return "".join(found)
+
+
+_HEAD = (
+    "group", "seeds", "full gradient norm", "median", "min to max", "times the best",
+    "beats the best in", "p", "empirical loss", "test accuracy %",
+)  # fmt: skip
+
+
+def _row(on: OnAxis, standing: Standing, palette: dict[str, str]) -> list[str]:
+    norm, duel = standing.norm, standing.against_best
+    beats = ""
+    if duel:
+        chance = f"{number(duel.probability_low)}-{number(duel.probability_high)}"
+        beats = f"{duel.wins} of {duel.count}\n{chance}"
+    return [
+        _group(standing, palette),
+        str(norm.count),
+        _lines(cell(norm)),
+        number(norm.median),
+        f"{number(norm.lowest)}\u00a0to\u00a0{number(norm.highest)}",
+        _lines(ratio(duel, best=standing is on.best)),
+        _lines(beats),
+        f"{duel.p_value:.2g}" if duel else "",
+        _lines(cell(at_end(standing.group, "empirical_loss"))),
+        _lines(cell(at_end(standing.group, "test_accuracy"), scale=100)),
+    ]
+
+
+def _reach(comparison: Comparison, on: OnAxis, palette: dict[str, str]) -> str:
+    rows = []
+    for place in on.order:
+        standing = on.standings[place]
+        rows.append([_group(standing, palette), *map(_lines, costs(standing))])
+    reference = escape(comparison.reference.label)
+    caption = (
+        f"{on.axis.capitalize()} to bring the norm to a level: median over runs, and how many "
+        f"reached it where not all did; beneath it how many times fewer than {reference}."
+    )
+    return _table(caption, ("group", *(f"{level:g}" for level in comparison.thresholds)), rows)
+
+
+def compared(comparison: Comparison) -> str:
+    """What the runs share, and what each group is."""
+    every = comparison.runs
+    shared = {
+        "model": ("model.name",),
+        "data": ("dataset.name", "dataset.examples"),
+        "budget in epochs": ("epochs",),
+        "yardstick": ("measure.chunk", "measure.batch_norm", "measure.dtype"),
+        "optimizer": ("optimizer.momentum", "optimizer.weight_decay"),
+    }
+    words = [
+        (name, ", ".join(f"{_key(key)}{_values(every, key)}" for key in keys))
+        for name, keys in shared.items()
+    ]
+    commits = dict.fromkeys(str(run.state.environment.get("commit")) for run in every)
+    words.append(("code", ", ".join(commits)))
+    words.append(("grouped by", ", ".join(comparison.by)))
+    items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in words)
+    palette = colours(comparison.names)
+    rows = [
+        [
+            _chip(palette[group.name]) + escape(group.label),
+            str(len(group.runs)),
+            escape(", ".join(map(str, group.seeds))),
+            *(escape(_shape(group.runs, f"scheduler.{part}")) for part in _SHAPES),
+        ]
+        for group in comparison.groups
+    ]
+    return f"<dl>{items}</dl>" + _table(
+        "", ("group", "runs", "seeds", *_SHAPES.values()), rows, words=True
+    )
+
+
+_SHAPES = {"batch_size": "batch size", "learning_rate": "learning rate"}
+
+
+def _shape(every: Sequence[Run], section: str) -> str:
+    """A shape with its settings: ``Exponential, initial 0.1, final 0.2``."""
+    words = []
+    for name in dict.fromkeys(key for run in every for key in run.config if under(key, [section])):
+        values = [run.config.get(name) for run in every]
+        if name.endswith("_target_"):
+            words += ["/".join(dict.fromkeys(str(v).rpartition(".")[2] for v in values))]
+        elif any(value is not None for value in values):
+            words += [f"{name.rpartition('.')[2].replace('_', ' ')} {_values(every, name)}"]
+    return ", ".join(words)
+
+
+def _key(key: str) -> str:
+    last = key.rpartition(".")[2].replace("_", " ")
+    return "" if last in ("name", "epochs") else f"{last} "
+
+
+def _values(runs: Iterable[Run], key: str) -> str:
+    values = dict.fromkeys(str(run.config.get(key)) for run in runs)
+    return " or ".join(value if value != "None" else "default" for value in values)
+
+
+def runs(comparison: Comparison, folder: Path) -> str:
+    """Every run that was compared, with where to find it."""
+    palette = colours(comparison.names)
+    rows = [
+        [
+            f"{_chip(palette[group.name])}{escape(group.label)}",
+            str(run.state.seed),
+            number(float(column(run, NORM).min())),
+            number(run.state.seconds),
+            _link(run.path / "config.yaml", folder, "settings"),
+            _link(run.path / "record.jsonl", folder, "record"),
+            _wandb(run),
+            f"<code>{escape(' '.join(run.state.overrides))}</code>",
+        ]
+        for group in comparison.groups
+        for run in group.runs
+    ]
+    head = ("group", "seed", "minimum norm", "seconds", "", "", "W&amp;B", "train.py")
+    return _table("", head, rows, words=True)
+
+
+def left_out(comparison: Comparison, folder: Path) -> str:
+    """Runs that were found and are not in the comparison, with the reason."""
+    rows = [
+        [_link(out.run.path, folder, str(out.run.path)), escape(out.reason)]
+        for out in comparison.left_out
+    ]
+    rows += [
+        [_link(broken.path, folder, str(broken.path)), escape(f"damaged: {broken.reason}")]
+        for broken in comparison.broken
+    ]
+    if not rows:
+        return "<p>Nothing: every run that was found is compared.</p>"
+    return _table("", ("run", "reason"), rows, words=True)
+
+
+def _link(target: Path, folder: Path, text: str) -> str:
+    path = os.path.relpath(target.resolve(), folder.resolve())
+    return f'<a href="{escape(quote(path))}">{escape(text)}</a>'
+
+
+def _wandb(run: Run) -> str:
+    url = str(run.state.wandb.get("url") or "")
+    if url.startswith(("https://", "http://")):
+        return f'<a href="{escape(url)}" rel="noreferrer">{escape(url.rpartition("/")[2])}</a>'
+    return escape(str(run.state.wandb.get("mode") or "not tracked"))
+
+
+def _group(standing: Standing, palette: dict[str, str]) -> str:
+    return _chip(palette[standing.group.name]) + escape(standing.group.label)
+
+
+def _chip(colour: str) -> str:
+    return f'<i class="chip" style="background:{colour}"></i>'
+
+
+def _table(
+    caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, words: bool = False
+) -> str:
+    top = "".join(f"<th>{name}</th>" for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    title = f'<p class="caption">{caption}</p>' if caption else ""
+    kind = ' class="words"' if words else ""
+    return (
+        f'{title}<div class="wide"><table{kind}><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _lines(text: str) -> str:
+    first, _, second = text.partition("\n")
+    return f"{escape(first)}<br><small>{escape(second)}</small>" if second else escape(first)
+
+
+def _marked(items: Iterable[T]) -> Iterable[tuple[bool, T]]:
+    return ((number == 0, item) for number, item in enumerate(items))
+
+
+def _if(condition: bool, text: str) -> str:
+    return text if condition else ""

@@ -1,0 +1,145 @@
+"""Every set of runs in ``conf/experiment`` expands by itself to the runs that it names."""
+
+from __future__ import annotations
+
+import pytest
+
+from accelerando.composition import expand, runs_of
+from accelerando.config import plan_of
+from accelerando.identity import run_id
+from conftest import ROOT
+from test_plan import rows
+
+FOUR = ["decay_constant", "decay_increase", "increase_increase", "warmup_increase"]
+SHAPES = ["Constant", "Diminishing", "Cosine", "Linear", "Polynomial"]
+CONTROLS = ["small_decay", "small_increase", "small_warmup", "increase_constant"]
+EVERY_SHAPE = [
+    *((case, s, 0.1) for case in FOUR[:2]
+      for s in ("Cosine", "Constant", "Diminishing", "Linear", "Polynomial")),
+    *(("increase_increase", "Exponential", top) for top in (0.2, 0.5, 1.0)),
+    *(("warmup_increase", s, top) for s in ("WarmupConstant", "WarmupCosine")
+      for top in (0.2, 0.5, 1.0)),
+]  # fmt: skip
+EXPECTED = {
+    # name: model, data, epochs, (scheduler, shape of the rate, its top), seeds
+    "figure_1": ("resnet18", "cifar100", 300, [("decay_constant", s, 0.1) for s in SHAPES], 3),
+    "figure_2": ("resnet18", "cifar100", 300, [("decay_increase", s, 0.1) for s in SHAPES], 3),
+    "figure_3": ("resnet18", "cifar100", 300,
+                 [("increase_increase", "Exponential", top) for top in (0.2, 0.5, 1.0)], 3),
+    "figure_4": ("resnet18", "cifar100", 300,
+                 [("warmup_increase", s, top) for s in ("WarmupConstant", "WarmupCosine")
+                  for top in (0.2, 0.5, 1.0)], 3),
+    "figure_5": ("resnet18", "cifar100", 300, [("increase_increase", "Exponential", 0.2)] * 3, 3),
+    "figure_6": ("resnet18", "cifar100", 300, FOUR, 3),
+    "wide_resnet": ("wide_resnet_28_10", "cifar100", 300, FOUR, 3),
+    "cifar10": ("resnet18", "cifar10", 300, FOUR, 3),
+    "tiny_imagenet": ("resnet18", "tiny_imagenet", 300, FOUR, 3),
+    "imagenet": ("resnet34_imagenet", "imagenet", 90,
+                 [("warmup_increase", s, 1.0) for s in ("WarmupConstant", "WarmupCosine")], 3),
+    "shapes_digits": ("mlp", "digits", 100, EVERY_SHAPE, [100, 101]),
+    "shapes_fashion_mnist": (("cnn", "cnn_bn"), "fashion_mnist", 20, EVERY_SHAPE, [100, 101]),
+    "cases_digits": ("mlp", "digits", 100, [*FOUR, *CONTROLS], 5),
+    "cases_fashion_mnist": (("cnn", "cnn_bn"), "fashion_mnist", 20, [*FOUR, *CONTROLS], 5),
+}  # fmt: skip
+
+
+def test_none_is_forgotten() -> None:
+    assert {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_it_expands_to_its_runs_and_seeds(name: str) -> None:
+    models, data, epochs, schedulers, seeds = EXPECTED[name]
+    models = (models,) if isinstance(models, str) else models
+    seeds = range(seeds) if isinstance(seeds, int) else seeds
+    found = runs_of([f"+experiment={name}"])
+    assert len(found) == len(models) * len(schedulers) * len(seeds)
+    assert len({run_id(config) for config in found}) == len(found)
+    assert {config.model.name for config in found} == set(models)
+    assert {(config.dataset.name, config.epochs) for config in found} == {(data, epochs)}
+    assert {config.seed for config in found} == set(seeds)
+    first = [c for c in found if c.seed == seeds[0] and c.model.name == models[0]]
+    for config, wanted in zip(first, schedulers, strict=True):
+        plan = plan_of(config)
+        if isinstance(wanted, str):
+            assert config.scheduler.name == wanted
+        else:
+            shape = config.scheduler.learning_rate._target_.rpartition(".")[2]
+            top = max(float(plan.rates(epoch).max()) for epoch in range(plan.epochs))
+            assert (config.scheduler.name, shape) == wanted[:2]
+            assert top == pytest.approx(wanted[2])
+
+
+PUBLISHED = [
+    ("figure_1", 0, "i_constant"), ("figure_1", 1, "i_diminishing"),
+    ("figure_1", 4, "i_polynomial2"), ("figure_2", 2, "ii_cosine"), ("figure_2", 3, "ii_linear"),
+    ("figure_3", 2, "iii_double_max1.0"), ("figure_4", 1, "iv_constant_max0.5"),
+    ("figure_4", 5, "iv_cosine_max1.0"), ("figure_5", 2, "iii_quadruple_max0.2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "number", "reference"), PUBLISHED)
+def test_it_is_what_was_published(name: str, number: int, reference: str) -> None:
+    plan = plan_of([c for c in runs_of([f"+experiment={name}"]) if c.seed == 0][number])
+    (expected,) = [row for row in rows("summary") if row["schedule"] == reference]
+    assert plan.total_steps == int(expected["total_steps"])
+    assert pytest.approx(float(expected["B_T"])) == plan.B_T
+    assert pytest.approx(float(expected["V_T"])) == plan.V_T
+
+
+def test_the_command_line_has_the_last_word() -> None:
+    words = ["+experiment=figure_1", "seed=100,101", "dataset=digits", "model=mlp", "epochs=30"]
+    found = runs_of(words)
+    assert len(found) == len(expand(words)) == 10
+    assert {(c.model.name, c.dataset.name, c.epochs) for c in found} == {("mlp", "digits", 30)}
+    assert {c.seed for c in found} == {100, 101}
+
+
+@pytest.mark.parametrize("name", ["cases_digits", "cases_fashion_mnist"])
+def test_the_controls_change_one_thing(name: str) -> None:
+    """A control has the rates of its case and another batch, or its batches and another rate."""
+    found = {c.scheduler.name: plan_of(c) for c in runs_of([f"+experiment={name}"]) if c.seed == 0}
+    epochs = found["decay_constant"].epochs
+    for control, case in zip(CONTROLS, [*FOUR[1:], FOUR[1]], strict=True):
+        rates = [
+            [float(found[n].rates(epoch)[0]) for epoch in range(epochs)] for n in (control, case)
+        ]
+        batches = [found[n].batch_sizes.tolist() for n in (control, case)]
+        if control == "increase_constant":
+            assert batches[0] == batches[1]
+            assert set(rates[0]) == {rates[1][0]}
+        else:
+            assert rates[0] == rates[1]
+            assert set(batches[0]) == {batches[1][0]}
+
+
+@pytest.mark.parametrize("name", ["cases_digits", "cases_fashion_mnist"])
+def test_what_is_chosen_on_some_seeds_is_judged_on_others(name: str) -> None:
+    """And at the same budget, on the same data and models."""
+    judged, chosen = (
+        runs_of([f"+experiment={n}"]) for n in (name, name.replace("cases", "shapes"))
+    )
+    assert not {c.seed for c in judged} & {c.seed for c in chosen}
+    shared = [{(c.epochs, c.dataset.name, c.model.name) for c in set_} for set_ in (judged, chosen)]
+    assert shared[0] == shared[1]
+
+
+def test_published_schedulers_stay_open_to_the_command_line() -> None:
+    (config,) = runs_of(["scheduler=published/i_linear", "scheduler.learning_rate.initial=0.3"])
+    assert (config.scheduler.name, config.scheduler.learning_rate.initial) == (
+        "decay_constant",
+        0.3,
+    )
+    (config,) = runs_of(["scheduler=published/iv_cosine_0.5", "scheduler/batch_size=constant"])
+    assert config.scheduler.batch_size._target_.endswith("ConstantBatch")
+
+
+@pytest.mark.parametrize("name", ["cases_digits", "cases_fashion_mnist"])
+def test_the_shortened_stages_keep_their_proportion(name: str) -> None:
+    """A stage and the warm-up are a tenth of the run, as of the published 300 epochs."""
+    for config in runs_of([f"+experiment={name}"]):
+        shapes = config.scheduler.batch_size, config.scheduler.learning_rate
+        for shape in shapes:
+            for length in ("interval", "warmup_epochs"):
+                if shape.get(length) is not None:
+                    assert shape[length] * 10 == config.epochs
