@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from accelerando.composition import runs_of
 from accelerando.config import plan_of
@@ -19,7 +20,7 @@ from accelerando.team import ALONE
 from accelerando.tracking.folder import RUNNING, RunFolder, State
 from accelerando.tracking.recorder import Recorder
 from accelerando.training.measurement import Measurement
-from accelerando.training.task import Task, prepare
+from accelerando.training.task import Task, data_of, prepare, seeded_model
 
 RATE = 0.01
 
@@ -83,6 +84,14 @@ def task_of(case: Case, *words: str, measured: type[Measurement] = AfterEpochs) 
     config.dataset.examples = len(data[0])
     plan = plan_of(config)
     return replace(task, plan=plan, data=data, measurement=measured(config.measure, plan, data, 0))
+
+
+def model_and_data(case: Case) -> tuple[nn.Module, tuple[Images, Images]]:
+    """The same for another loop, in a process that is left as torch makes it."""
+    (config,) = runs_of([*case.words])
+    data = data_of(config, torch.device("cpu"))
+    train, test = _first(data[0], case.examples), _first(data[1], case.examples // 6)
+    return seeded_model(config), (train, test)
 
 
 def _first(data: Images, count: int) -> Images:

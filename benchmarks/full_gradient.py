@@ -1,6 +1,7 @@
 """The full-gradient pass against the bare passes it is made of, curvlinops, and the usual loop.
 
-All on the same model and data, timed in turn in one run, with torch's default threads or --threads:
+All on the same model and data, timed in turn in one run, with torch's default threads or --threads;
+the usual loop in a process of its own, the others in one that is set up as that of a run:
 
 - bare: forward and backward over the same chunks, nothing else, at the best of several chunk sizes
 - curvlinops: its gradient over the same chunks
@@ -16,10 +17,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
 import statistics
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +34,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from accelerando.measure import full_gradient
 from accelerando.models import Cnn, Mlp, ResNet
+from accelerando.training.device import prepare_device
 
 CHUNKS = (64, 128, 256, 512)
 
@@ -52,10 +56,19 @@ def bare(model: nn.Module, images: Tensor, labels: Tensor, chunk: int) -> None:
         torch.autograd.grad(cross_entropy(model(x), y), parameters)
 
 
-def usual(model: nn.Module, images: Tensor, labels: Tensor) -> None:
-    """The loop of research code at the schedule's first batch size."""
+def usual(name: str, threads: int) -> float:
+    """Seconds that the loop of research code takes at the schedule's first batch size."""
+    torch.set_num_threads(threads)
+    return seconds(partial(usual_pass, *made(name)))
+
+
+def usual_pass(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """Through a DataLoader, every batch's gradient added up."""
     model.zero_grad()
-    loader = DataLoader(TensorDataset(images, labels), batch_size=8, num_workers=2)
+    # its workers as torch starts them by itself: a process that was spawned would spawn them
+    loader = DataLoader(
+        TensorDataset(images, labels), 8, num_workers=2, multiprocessing_context="fork"
+    )
     for x, y in loader:
         (cross_entropy(model(x), y) / len(loader)).backward()
     torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm().item()
@@ -95,11 +108,16 @@ def spread(ratios: list[float]) -> str:
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def measure(name: str, rounds: int) -> None:
-    """Time one model and print its ratios."""
+def made(name: str) -> tuple[nn.Module, Tensor, Tensor]:
+    """Model and data."""
     make, shape, examples = MODELS[name]
-    model = make().train()
-    images, labels = torch.randn(examples, *shape), torch.randint(0, 10, (examples,))
+    return make().train(), torch.randn(examples, *shape), torch.randint(0, 10, (examples,))
+
+
+def measure(name: str, rounds: int, elsewhere: Executor) -> None:
+    """Time one model and print its ratios."""
+    model, images, labels = made(name)
+    examples = len(labels)
     chunks = [chunk for chunk in CHUNKS if chunk <= examples] * 3
     quickest, best = min((seconds(partial(bare, model, images, labels, c)), c) for c in chunks)
 
@@ -110,14 +128,15 @@ def measure(name: str, rounds: int) -> None:
         "ours": ours,
         "bare": partial(bare, model, images, labels, best),
         "curvlinops": partial(curvlinops, model, images, labels, best),
-        "usual": partial(usual, model, images, labels),
     }
     often = math.ceil(SHORTEST / quickest)
-    times: dict[str, list[float]] = {key: [] for key in calls}
+    times: dict[str, list[float]] = {key: [] for key in (*calls, "usual")}
     for _ in range(rounds):
         for key, call in calls.items():
-            time.sleep(0.5)  # the usual loop's workers take a moment to leave
-            times[key].append(seconds(call, 1 if key == "usual" else often))
+            times[key].append(seconds(call, often))
+        there = elsewhere.submit(usual, name, torch.get_num_threads())
+        times["usual"].append(there.result())
+        time.sleep(0.5)  # its workers take a moment to leave
     ratio = {
         key: [other / own for other, own in zip(values, times["ours"], strict=True)]
         for key, values in times.items()
@@ -142,10 +161,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    for name in options.model:
-        measure(name, options.rounds)
+    prepare_device("cpu", options.threads or torch.get_num_threads())
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as elsewhere:
+        for name in options.model:
+            measure(name, options.rounds, elsewhere)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ checkpoint are.
 
 Prints steps per second, measurements included, and how many times as fast, by the clock and by
 processor time (that of workers included), as the usual loop in the first precision: the median over
-the rounds, and their range.
+the rounds, and their range. Each loop lives in a process of its own, so that none profits from what
+another sets for its process.
 
     python benchmarks/research_loop.py [--case mlp cnn resnet18-8 resnet18-128 resnet18-1024]
         [--rounds 5] [--threads 1] [--precision fp32 bf16] [--order contiguous channels_last]
@@ -21,19 +22,22 @@ the rounds, and their range.
 from __future__ import annotations
 
 import argparse
+import itertools
+import multiprocessing
 import os
 import statistics
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from cases import CIFAR, RATE, Case, machine, task_of, train
+from cases import CIFAR, RATE, Case, machine, model_and_data, task_of, train
 from PIL import Image
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -42,7 +46,6 @@ from torchvision import transforms
 
 from accelerando.data.images import Images
 from accelerando.measure.chunks import CHUNK
-from accelerando.training.task import Task
 
 RESNET = ("model=resnet18", *CIFAR)
 CASES = {
@@ -94,7 +97,8 @@ class Usual:
     def __init__(self, model: nn.Module, data: tuple[Images, Images], workers: int) -> None:
         self.model = model
         self.train_set, self.test_set = datasets(data)
-        self.loader = partial(DataLoader, num_workers=workers)
+        # as torch starts them by itself: a process that was spawned would spawn its workers
+        self.loader = partial(DataLoader, num_workers=workers, multiprocessing_context="fork")
 
     def train(self, batch: int, epochs: int, precision: str) -> None:
         optimizer = torch.optim.SGD(self.model.parameters(), lr=RATE)
@@ -153,45 +157,64 @@ def cost(call: Callable[[], object]) -> Cost:
     return Cost(clock, sum(after[:4]) - sum(before[:4]))
 
 
-def contenders(case: Case, options: argparse.Namespace) -> dict[str, Callable[[], Cost]]:
-    """A round of each loop in each form, by name; the others are held to the first."""
+@dataclass(frozen=True)
+class Contender:
+    """One of the two loops, in one of its forms.
 
-    def task(precision: str, order: str = "contiguous") -> Task:
-        return task_of(
-            case,
-            f"precision={precision}",
-            f"hardware.channels_last={order == 'channels_last'}",
-            f"hardware.threads={options.threads}",
-        )
+    Args:
+        ours: Accelerando's; else the usual one.
+        case: what is trained.
+        threads: of the loop's own process.
+        workers: of the usual loop's loaders.
+        precision: of the steps.
+        order: of images in memory; the usual loop's are contiguous.
+    """
 
-    def usual(precision: str) -> Cost:
-        made = task(precision)
-        loop = Usual(made.model, made.data, options.workers)
-        return cost(lambda: loop.train(case.batch, case.epochs, precision))
+    ours: bool
+    case: Case
+    threads: int
+    workers: int
+    precision: str
+    order: str = "contiguous"
 
-    def ours(precision: str, order: str) -> Cost:
-        made = task(precision, order)
-        return cost(lambda: train(made))
+    def __str__(self) -> str:
+        name = f"accelerando, {self.order}" if self.ours else "usual loop"
+        return f"{name}, {self.precision}"
 
-    calls: dict[str, Callable[[], Cost]] = {}
-    for precision in options.precision:
-        calls[f"usual loop, {precision}"] = partial(usual, precision)
-    for precision in options.precision:
-        for order in options.order:
-            calls[f"accelerando, {precision}, {order}"] = partial(ours, precision, order)
-    return calls
+    def round(self) -> Cost:
+        """Train once, from the initial weights."""
+        warnings.simplefilter("ignore")
+        torch.set_num_threads(self.threads)
+        precision, order = f"precision={self.precision}", self.order == "channels_last"
+        words = (precision, f"hardware.channels_last={order}", f"hardware.threads={self.threads}")
+        if self.ours:
+            task = task_of(self.case, *words)
+            return cost(lambda: train(task))
+        model, data = model_and_data(self.case)
+        loop = Usual(model, data, self.workers)
+        return cost(lambda: loop.train(self.case.batch, self.case.epochs, self.precision))
+
+
+def contenders(case: Case, options: argparse.Namespace) -> list[Contender]:
+    """All that are timed; the others are held to the first."""
+    made = partial(Contender, case=case, threads=options.threads, workers=options.workers)
+    usual = [made(ours=False, precision=precision) for precision in options.precision]
+    forms = itertools.product(options.precision, options.order)
+    return usual + [made(ours=True, precision=name, order=order) for name, order in forms]
 
 
 def compare(name: str, case: Case, options: argparse.Namespace) -> None:
     """Time all contenders in turn and print the ratios."""
-    calls = contenders(case, options)
-    costs: dict[str, list[Cost]] = {key: [] for key in calls}
-    for _ in range(options.rounds):
-        for key, call in calls.items():
-            costs[key].append(call())
+    costs: dict[Contender, list[Cost]] = {key: [] for key in contenders(case, options)}
+    with ExitStack() as stack:
+        context = multiprocessing.get_context("spawn")
+        homes = {key: stack.enter_context(ProcessPoolExecutor(1, context)) for key in costs}
+        for _ in range(options.rounds):
+            for key, home in homes.items():
+                costs[key].append(home.submit(key.round).result())
     steps = task_of(case).plan.total_steps
     print(f"{name}: b={case.batch}, n={case.examples}, {steps} steps, {case.epochs} epochs")
-    first = costs[next(iter(calls))]
+    first = costs[next(iter(costs))]
     for key, found in costs.items():
         speed = steps / statistics.median(c.clock for c in found)
         by_clock, by_processor = (

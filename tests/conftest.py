@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from accelerando.config import register
+from wandb_server import WandbServer
+
+pytest_plugins = ["cluster"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,17 +45,34 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+def compose_settings(*overrides: str) -> DictConfig:
+    """Settings as the command line composes them."""
+    register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[..., DictConfig]:
     """Compose settings as the command line does: ``settings("epochs=2", "model=mlp")``."""
-    register()
+    return partial(compose_settings, f"root={tmp_path}/runs", "tracking=disabled")
 
-    def make(*overrides: str) -> DictConfig:
-        base = [f"root={tmp_path}/runs", "tracking=disabled"]
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return compose("config", [*base, *overrides])
 
-    return make
+@pytest.fixture
+def wandb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """A server that W&B's client, here and in processes started from here, takes for W&B's."""
+    import wandb
+
+    server = WandbServer()
+    server.start()
+    wandb.teardown()  # it reads the environment once, and keeps the address of its process there
+    for name in [name for name in os.environ if name.startswith(("WANDB", "SLURM"))]:
+        monkeypatch.delenv(name)
+    for name, value in {**server.environment, "HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    yield server
+    wandb.teardown()
+    server.stop()
 
 
 @pytest.fixture

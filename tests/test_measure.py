@@ -400,6 +400,8 @@ def test_a_sweep_is_refused_before_its_first_run(settings: Settings) -> None:
     from accelerando.launch.tryout import try_out
 
     fine, coupled = settings(), settings("measure.variance=true", "model=cnn_bn")
-    assert try_out([fine]) is None
-    assert "BatchNorm couples the examples" in str(try_out([fine, coupled]))
-    assert "tf32 is arithmetic of NVIDIA GPUs" in str(try_out([settings("precision=tf32")]))
+    assert try_out([fine], devices=True) is None
+    assert "BatchNorm couples the examples" in str(try_out([fine, coupled], devices=True))
+    assert "tf32 is arithmetic of NVIDIA GPUs" in str(
+        try_out([settings("precision=tf32")], devices=True)
+    )

@@ -158,8 +158,8 @@ def test_srun_starts_the_processes(tmp_path: Path) -> None:
     tasks = [
         subprocess.Popen(
             arguments,
-            env={**os.environ, "SLURM_NTASKS": "2", "SLURM_PROCID": str(rank), "SLURM_NNODES": "1",
-                 "SLURM_LOCALID": str(rank), "SLURM_JOB_ID": str(os.getpid())},
+            env={**os.environ, "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": str(rank),
+                 "SLURM_NNODES": "1", "SLURM_LOCALID": str(rank), "SLURM_JOB_ID": str(os.getpid())},
         )
         for rank in range(2)
     ]  # fmt: skip

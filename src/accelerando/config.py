@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from accelerando.checks import UsageError, at_least, whole
+from accelerando.checks import UsageError, at_least, positive, whole
 
 if TYPE_CHECKING:  # built by their _target_, so that nothing is imported that a run does not use
     from accelerando.data.source import Arrays, Source
@@ -94,12 +94,16 @@ class Measure:
 
 @dataclass
 class Tracking:
-    """W&B, and how often a training row is made."""
+    """W&B, and how often a training row is made; thresholds are of the full gradient norm."""
 
     mode: Mode = Mode.auto
     project: str = "accelerando"
     entity: str | None = None
     every: int = 50
+    thresholds: list[float] = field(default_factory=lambda: [1.0, 0.1, 0.01])
+    tags: list[str] = field(default_factory=list)
+    notes: str | None = None
+    artifacts: bool = False
 
 
 @dataclass
@@ -223,6 +227,8 @@ def check(config: DictConfig) -> Plan:
         whole("measure.chunk", config.measure.chunk, 1)
         _check_cadence(config.measure)
         whole("tracking.every", config.tracking.every, 1)
+        for threshold in config.tracking.thresholds:
+            positive("tracking.thresholds", threshold)
         _check_hardware(config.hardware)
         at_least("checkpoint.seconds", config.checkpoint.seconds, 0)
         if config.checkpoint.epochs is not None:

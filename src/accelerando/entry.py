@@ -20,6 +20,7 @@ from accelerando.checks import UsageError
 from accelerando.config import register
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
+from accelerando.tracking import agent
 from accelerando.tracking.folder import State
 
 FAILURE, INTERRUPTED = 1, 75
@@ -59,10 +60,11 @@ def flags_first(arguments: list[str]) -> list[str]:
 @contextmanager
 def command_line() -> Iterator[None]:
     """Put the arguments in order, and tell mistakes in one line with a non-zero exit code."""
-    sys.argv[1:] = flags_first(sys.argv[1:])
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits by itself
     try:
+        given = sys.argv[1:]
+        sys.argv[1:] = flags_first(agent.words_of_agent(given) if agent.sweep() else given)
         yield
     except KeyboardInterrupt:
         stop("interrupted", INTERRUPTED)
@@ -116,7 +118,8 @@ def train(config: DictConfig) -> float | None:
     try:
         state = run(config, list(hydra.overrides.task), console)
     except Interrupted as signal:
-        stop(f"interrupted by {signal}, saved: the same command goes on from here", INTERRUPTED)
+        print(f"interrupted by {signal}, saved: the same command goes on", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from signal  # a launcher asks which signal it was
     except MISTAKES as error:  # not left to Hydra, which would add a line of its own
         stop(f"error: {explain(error)}", FAILURE)
     if state is None:
@@ -140,6 +143,6 @@ def _conclude(config: DictConfig, state: State, console: Console) -> None:
     console.print(f"files    {run_folder(config)}")
     console.print(f"compare  accelerando compare {run_folder(config).parents[1]}")
     if state.wandb.get("mode") == "offline":
-        console.print(f"W&B      wandb sync {run_folder(config)}/wandb/offline-run-*")
+        console.print(f"W&B      accelerando sync {run_folder(config)}")
     elif state.wandb.get("url"):
         console.print(f"W&B      {state.wandb['url']}")

@@ -43,7 +43,7 @@ def launched_team(processes: int) -> Iterator[Team]:
     Raises:
         UsageError: as many processes were started as the settings do not say.
     """
-    _from_slurm(processes)
+    _from_slurm()
     ranks = int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else 1
     if ranks == 1:
         yield ALONE
@@ -59,28 +59,38 @@ def launched_team(processes: int) -> Iterator[Team]:
         dist.destroy_process_group()
 
 
-def _from_slurm(processes: int) -> None:
+def _from_slurm() -> None:
     """Where srun has started a task for each process, say so as torchrun does."""
     here = os.environ
-    tasks = int(here.get("SLURM_NTASKS", 1))
-    if "RANK" in here or "SLURM_PROCID" not in here or tasks == 1 or processes == 1:
+    # of this step: a job's own script is told the number of tasks of the job, and is alone
+    tasks = int(here.get("SLURM_STEP_NUM_TASKS", 1))
+    if "RANK" in here or "SLURM_PROCID" not in here or tasks == 1:
         return
-    nodes = here.get("SLURM_STEP_NODELIST", here.get("SLURM_NODELIST", ""))
-    if int(here.get("SLURM_STEP_NUM_NODES", here.get("SLURM_NNODES", 1))) == 1:
+    if int(here.get("SLURM_STEP_NUM_NODES", 1)) == 1:
         first = "127.0.0.1"
     else:
-        command = ["scontrol", "show", "hostnames", nodes]
-        first = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[
-            0
-        ]
+        first = _first_address(here["SLURM_STEP_NODELIST"])
     here |= {
         "RANK": here["SLURM_PROCID"],
         "WORLD_SIZE": str(tasks),
         "LOCAL_RANK": here.get("SLURM_LOCALID", "0"),
         "MASTER_ADDR": first,
         # the same for all tasks, and another for each job of a node
-        "MASTER_PORT": str(20000 + int(here["SLURM_JOB_ID"]) % 20000),
+        "MASTER_PORT": str(20000 + int(here["SLURM_JOB_ID"]) % 10000),
     }
+
+
+def _first_address(nodes: str) -> str:
+    """Where SLURM itself reaches the first of ``nodes``, as it writes them: n[1-4]."""
+    names = _scontrol("show", "hostnames", nodes).split()
+    node = dict(
+        w.split("=", 1) for w in _scontrol("-o", "show", "node", names[0]).split() if "=" in w
+    )
+    return node.get("NodeAddr", names[0])
+
+
+def _scontrol(*words: str) -> str:
+    return subprocess.run(["scontrol", *words], check=True, capture_output=True, text=True).stdout
 
 
 def local_rank() -> int:

@@ -18,6 +18,7 @@ from accelerando.identity import run_folder, run_id
 from accelerando.interruption import Interrupted, Interruption
 from accelerando.provenance import commit
 from accelerando.team import Team
+from accelerando.tracking import agent
 from accelerando.tracking.folder import (
     DIVERGED,
     ENDED,
@@ -29,9 +30,13 @@ from accelerando.tracking.folder import (
     State,
     write_whole,
 )
+from accelerando.tracking.look import look, place_of
 from accelerando.tracking.progress import ProgressView
 from accelerando.tracking.recorder import Recorder
-from accelerando.tracking.wandb_mirror import WandbMirror, resolve_mode
+from accelerando.tracking.submitted import note_this_job
+from accelerando.tracking.sync import show_to_sweep
+from accelerando.tracking.wandb_client import asked_for_mode, resolve_mode
+from accelerando.tracking.wandb_mirror import WandbMirror
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.device import ROUNDING, environment
 from accelerando.training.loop import Diverged
@@ -69,6 +74,8 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
         plan, folder = check(config), RunFolder(run_folder(config))
         if (ended := _ended(folder, console)) is not None:
             team.tell(LEAVE)
+            if agent.sweep() and resolve_mode(config.tracking.mode.value) == "online":
+                show_to_sweep(folder, ended, console.print)
             return ended
         task = prepare(config, plan, local_rank())
         stop.pause()
@@ -77,6 +84,7 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
             if (ended := _ended(folder, console)) is not None:
                 team.tell(LEAVE)
                 return ended
+            note_this_job(folder.path)
             task.check_memory()  # not before: the device may be that of a run under way
             with with_followers(config, team) as team:
                 return _train(Setting(task, folder, overrides, console, team, stop))
@@ -119,7 +127,7 @@ def _train(around: Setting) -> State:
     mirror = None
     try:
         lead(around.team, start)
-        mirror = _mirror(around, state)
+        mirror = _begin_mirror(around, state)
         _loop(around, state, start, mirror)
         state.status = FINISHED
     except Diverged as error:
@@ -135,9 +143,13 @@ def _train(around: Setting) -> State:
         state.traceback = traceback.format_exc()
         raise
     finally:
+        if state.status == INTERRUPTED:  # whoever sent the signal may not wait for W&B
+            _write_last(folder, state, around.console)
         # W&B before the state: a run that is killed in between is not done, and does it again
         if mirror is not None and mirror.finish(state):
             state.wandb["rows"] = mirror.rows
+            if mirror.mode == "online":
+                state.wandb["synced"] = {"rows": mirror.rows, "status": state.status}
         _write_last(folder, state, around.console)
     return state
 
@@ -174,25 +186,34 @@ def _loop(
             around.task.loop(around.team, folder, recorder, start, around.stop).run()
 
 
+def _begin_mirror(around: Setting, state: State) -> WandbMirror | None:
+    try:
+        return _mirror(around, state)
+    except Exception:
+        around.stop.pause()  # a signal may have ended W&B's own process: then that is the reason
+        raise
+
+
 def _mirror(around: Setting, state: State) -> WandbMirror | None:
-    config, folder = around.task.config, around.folder
+    config, folder, console = around.task.config, around.folder, around.console
     mode = resolve_mode(config.tracking.mode.value)
     if mode == "disabled":
         return None
+    if mode == "offline" and config.tracking.mode.value == "auto" and not asked_for_mode():
+        console.print("note: no login to W&B, so tracked offline: `wandb login` for live curves")
     mirror = WandbMirror(
-        folder.path,
+        folder,
         identity=state.wandb["id"],
-        name=f"{state.scheduler}-seed{state.seed}",
-        group=state.scheduler,
-        project=config.tracking.project,
-        entity=config.tracking.entity,
-        config=_container(config),
-        top={key: getattr(state, key) for key in ("dataset", "model", "scheduler", "seed")},
+        look=look(state, _container(config)),
+        known=state.wandb.get("url") is not None,
+        **place_of(state, config.tracking),
         mode=mode,
         rows=state.wandb.pop("rows", None),
-        say=around.console.print,
+        thresholds=config.tracking.thresholds,
+        artifacts=config.tracking.artifacts,
+        say=console.print,
     )
-    state.wandb |= {"mode": mirror.mode, "url": mirror.url}
+    state.wandb |= mirror.place()
     folder.write_state(state)  # from now on, until it is closed, nobody knows what W&B has
     return mirror
 
@@ -227,6 +248,9 @@ def _state(around: Setting, start: Checkpoint | None) -> State:
             before, now = earlier.environment.get(key), state.environment[key]
             if before != now:
                 console.print(f"note: {key} was {before}, is {now}: results may differ")
+    identity_there = agent.assigned()
+    if identity_there is not None and identity_there != state.wandb["id"]:
+        state.wandb = {"id": identity_there, "sweep": agent.sweep()}  # nothing is known of that one
     return state
 
 
