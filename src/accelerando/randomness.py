@@ -35,7 +35,7 @@ def permutation(seed: int, epoch: int, examples: int) -> npt.NDArray[np.int64]:
 
 def torch_seed(seed: int, purpose: Purpose, epoch: int = 0, *more: int) -> int:
     """Seed of a torch generator for one purpose in one epoch, or for one example of it."""
-    return int(_sequence(seed, purpose, epoch, *more).generate_state(1, np.uint64)[0] >> 1)
+    return int(_sequence(seed, purpose, epoch, *more).generate_state(1, np.uint64)[0]) >> 1
 
 
 def _sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:
