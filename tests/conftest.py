@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,25 @@ def forkserver() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["accelerando.training.run", "sklearn.datasets"])
     return context
+
+
+BEGUN: list[subprocess.Popen[Any]] = []
+
+
+def begin(command: Sequence[str], **how: Any) -> subprocess.Popen[Any]:
+    """Start a process in a group of its own; the test's end is its end too."""
+    BEGUN.append(subprocess.Popen(command, start_new_session=True, **how))
+    return BEGUN[-1]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running() -> Iterator[None]:
+    """A process that outlives its test would disturb those after it."""
+    yield
+    while BEGUN:
+        with BEGUN.pop() as process:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -16,7 +16,7 @@ import pytest
 from accelerando.checks import UsageError
 from accelerando.tracking import claim
 from accelerando.tracking.claim import Owner, claimed, current
-from conftest import forkserver
+from conftest import begin, forkserver
 
 DEAD_PID = 2**22 + 1
 
@@ -81,9 +81,7 @@ def test_a_killed_process_on_this_machine_is_known_at_once(tmp_path: Path) -> No
         "from accelerando.tracking.claim import claimed\n"
         "with claimed(Path(sys.argv[1]), print): print('has it', flush=True); time.sleep(60)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
+    process = begin([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process:
         assert process.stdout.readline() == "has it\n"

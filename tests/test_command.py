@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from accelerando.entry import flags_first
 from accelerando.identity import run_folder
 from accelerando.tracking.folder import RunFolder
-from conftest import ROOT
+from conftest import ROOT, begin
 from test_run import same, train
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -132,13 +132,12 @@ def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
 
 def start(tmp_path: Path, *line: str) -> subprocess.Popen[str]:
     """Start ``train.py`` in a process group of its own."""
-    return subprocess.Popen(
+    return begin(
         [sys.executable, str(ROOT / "train.py"), *line, f"root={tmp_path}/runs"],
         cwd=tmp_path,
         env={**os.environ, "WANDB_MODE": "disabled"},
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
     )
 
 

@@ -12,7 +12,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from accelerando.interruption import Interruption
+from accelerando.launch import todo
 from accelerando.launch.pool import Ended, Job, run_jobs
 from accelerando.launch.view import outcome
 
@@ -50,6 +53,10 @@ def wait_for_the_end(folder: Path) -> None:
     time.sleep(60)
 
 
+def signal_to(process: int, *_: object) -> None:
+    os.kill(process, signal.SIGINT)
+
+
 def test_each_job_has_its_own_process_and_result(tmp_path: Path) -> None:
     calls = {
         "value": partial(pow, 2, 5),
@@ -61,7 +68,9 @@ def test_each_job_has_its_own_process_and_result(tmp_path: Path) -> None:
     }
     jobs = [Job(name, tmp_path / name, call) for name, call in calls.items()]
     watched = Watched()
-    value, failure, exited, killed, output, process = run_jobs(jobs, workers=2, watch=watched)
+    value, failure, exited, killed, output, process = run_jobs(
+        jobs, workers=2, watch=watched, stop=Interruption()
+    )
     assert value == Ended(0, 32)
     assert failure == Ended(1)
     assert "invalid literal" in (tmp_path / "failure" / "output.log").read_text()
@@ -90,11 +99,21 @@ def test_an_interrupted_pool_asks_its_jobs_to_stop_and_starts_no_other(tmp_path:
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    first, second = run_jobs(jobs, workers=1, watch=Watched())
+    with Interruption() as stop:
+        first, second = run_jobs(jobs, workers=1, watch=Watched(), stop=stop)
     thread.join()
     assert first == Ended(75)
     assert second is None
     assert not (tmp_path / "two").exists()
+
+
+def test_a_signal_while_runs_are_tried_out_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where it comes as the trial ends, which then needs not be asked to."""
+    monkeypatch.setattr(todo, "_in_process", partial(signal_to, os.getpid()))
+    with pytest.raises(KeyboardInterrupt):
+        todo.try_out([OmegaConf.create({"root": str(tmp_path)})], devices=False)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from accelerando.checks import UsageError
 from accelerando.config import check
 from accelerando.identity import run_folder, run_id
 from accelerando.tracking.folder import RunFolder
-from conftest import ROOT
+from conftest import ROOT, begin
 from test_run import SHORT, lines, same, train
 
 Settings = Callable[..., DictConfig]
@@ -87,11 +87,10 @@ LONG = (
 
 def start(root: Path, *more: str) -> subprocess.Popen[bytes]:
     with (root.parent / f"{root.name}.log").open("ab") as log:
-        return subprocess.Popen(
+        return begin(
             [sys.executable, str(ROOT / "train.py"), *LONG, f"root={root}", *more],
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
 
 
@@ -156,7 +155,7 @@ def test_srun_starts_the_processes(tmp_path: Path) -> None:
     """One task for each process, told apart by what SLURM puts into their environment."""
     arguments = [sys.executable, str(ROOT / "train.py"), *LONG, "epochs=1", f"root={tmp_path}/runs"]
     tasks = [
-        subprocess.Popen(
+        begin(
             arguments,
             env={**os.environ, "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": str(rank),
                  "SLURM_NNODES": "1", "SLURM_LOCALID": str(rank), "SLURM_JOB_ID": str(os.getpid())},

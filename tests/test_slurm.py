@@ -22,7 +22,7 @@ from accelerando.launch.pool import Job
 from accelerando.tracking.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from accelerando.tracking.overview import Seen, runs_below
 from cluster import Cluster
-from conftest import ROOT
+from conftest import ROOT, begin
 from test_run import lines, same, train
 from test_wandb import mirrored, rows
 
@@ -248,7 +248,7 @@ def test_waiting_for_a_sweep_notices_a_job_that_was_killed(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     command = [*ON_SLURM, *LONG, "hydra.launcher.wait=true", f"root={tmp_path}"]
-    process = subprocess.Popen(
+    process = begin(
         [sys.executable, str(ROOT / "train.py"), *command], stderr=subprocess.PIPE, text=True
     )
     folder = folder_of(tmp_path, *LONG)

@@ -19,6 +19,7 @@ from accelerando.identity import run_folder
 from accelerando.tracking.claim import Owner
 from accelerando.tracking.folder import RunFolder, State
 from accelerando.tracking.overview import runs_below
+from conftest import begin
 from test_claim import DEAD_PID, ELSEWHERE, plant
 from test_run import SHORT, train
 
@@ -93,7 +94,7 @@ def test_a_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_the_list_is_kept_alive(runs: Path) -> None:
-    process = subprocess.Popen(
+    process = begin(
         [sys.executable, "-m", "accelerando.commands", "status", str(runs), "--watch",
          "--every", "0.1"],
         stdout=subprocess.PIPE, text=True,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +28,7 @@ from accelerando.schedule import Constant, ExponentialBatch, Plan, Scheduler
 from accelerando.schedule.plan import START
 from accelerando.team import ALONE, Team
 from accelerando.tracking.folder import RunFolder
-from conftest import ROOT
+from conftest import ROOT, begin
 from test_run import lines, same, train
 
 Settings = Callable[..., DictConfig]
@@ -161,26 +164,34 @@ def test_a_run_is_resumed_exactly(small: Callable[..., DictConfig], tmp_path: Pa
 
 
 def test_a_signal_to_the_whole_group_saves_the_run(folder: Path, tmp_path: Path) -> None:
-    import subprocess
-    import sys
-    import time
-
-    process = subprocess.Popen(
+    process = begin(
         [
             sys.executable, str(ROOT / "train.py"), "dataset=imagenet", f"dataset.folder={folder}",
             f"dataset.examples={N}", f"dataset.shape=[3,{SIDE},{SIDE}]", "dataset.classes=2",
             "epochs=2000", "model=cnn", "scheduler=decay_constant", "hardware.workers=2",
             "scheduler.batch_size.initial=4", "tracking=disabled", f"root={tmp_path}/group",
         ],
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not any((tmp_path / "group").glob("*/*/*/steps.jsonl")) and time.monotonic() < deadline:
+    while not any((tmp_path / "group").glob("*/*/*/steps.jsonl")):
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     time.sleep(2)
     os.killpg(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("content", [b"nonsense", b""])
+def test_a_damaged_image_is_named(
+    workers: int, content: bytes, small: Callable[..., DictConfig], folder: Path
+) -> None:
+    damaged = next(iter(sorted((folder / "train").glob("*/*"))))
+    damaged.write_bytes(content)
+    with pytest.raises(UsageError, match=rf"^{damaged} cannot be read as an image: get it anew$"):
+        train(small(f"hardware.workers={workers}"))
 
 
 def test_what_is_missing_or_different_is_said(

@@ -23,7 +23,7 @@ from accelerando.composition import runs_of
 from accelerando.config import plan_of
 from accelerando.tracking.agent import words_of_agent
 from accelerando.tracking.folder import RunFolder
-from conftest import ROOT
+from conftest import ROOT, begin
 from test_wandb import rows
 from wandb_server import KEY, WandbServer
 
@@ -95,7 +95,7 @@ def agent(name: str) -> subprocess.Popen[str]:
     line = [*WANDB, "agent", "--forward-signals", "--term-timeout", "60", name]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "WANDB_DIR": os.environ["HOME"]}
-    return subprocess.Popen(
+    return begin(
         line, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 

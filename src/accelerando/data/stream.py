@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from accelerando.checks import UsageError
 from accelerando.interruption import Interruption
 from accelerando.randomness import Purpose, torch_seed
 from accelerando.schedule import BatchSampler, Plan, Progress
@@ -65,8 +69,12 @@ class Decoder(Dataset[tuple[Tensor, int]]):
         from PIL import Image
 
         epoch, index = key
-        with Image.open(self._files.paths[index]) as file:
-            image = file.convert("RGB")
+        path = self._files.paths[index]
+        try:
+            with Image.open(path) as file:
+                image = file.convert("RGB")
+        except (OSError, SyntaxError) as error:  # what Pillow raises of a damaged file
+            raise UsageError(f"{path} cannot be read as an image: get it anew") from error
         if epoch < 0 or self._augment is None:
             image = self._view(image)
         else:
@@ -116,14 +124,24 @@ class Stream:
             num_workers=self._workers,
             collate_fn=self._decoder.collate,
             pin_memory=self.labels.is_cuda,
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=_leave_signals_to_the_run,
             generator=torch.Generator(),  # the global one is part of what a checkpoint holds
         )
         order = torch.channels_last if self._channels_last else torch.contiguous_format
-        for images, labels in loader:
-            pixels = images.to(self.labels.device, non_blocking=True)
-            pixels = pixels.to(torch.float32, memory_format=order).sub_(self._mean).div_(self._std)
-            yield pixels, labels.to(self.labels.device, non_blocking=True)
+        # workers inherit that signals wait: SLURM and terminals signal every process there is
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
+        try:
+            batches = iter(loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            for images, labels in batches:
+                pixels = images.to(self.labels.device, non_blocking=True)
+                pixels = pixels.to(torch.float32, memory_format=order)
+                pixels = pixels.sub_(self._mean).div_(self._std)
+                yield pixels, labels.to(self.labels.device, non_blocking=True)
+        except UsageError as error:  # a worker's comes with its traceback before it
+            raise UsageError(str(error).strip().rpartition("UsageError: ")[2]) from error
 
     def read(
         self, parts: Sequence[Tensor | slice], epoch: int = -1
@@ -146,10 +164,19 @@ class Stream:
         return StreamBatches(self, plan, seed, team)
 
 
-def _ignore_signals(_: int) -> None:
-    """In a worker: the run decides when to stop, and ends its workers itself."""
-    for number in Interruption.SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+def _leave_signals_to_the_run(_: int) -> None:
+    """In a worker, where signals wait: only the run that it reads for may end it."""
+    if sys.platform != "linux":  # nowhere else can be told who sent one
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        return
+    run = os.getppid()
+
+    def leave() -> None:
+        while signal.sigwaitinfo([signal.SIGTERM]).si_pid != run:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=leave, daemon=True).start()
 
 
 class StreamView:

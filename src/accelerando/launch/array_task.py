@@ -54,8 +54,9 @@ class ArrayTask:
             raise
 
     def _together(self) -> None:
-        stop, watch = Interruption(), _Log(len(self.jobs))
-        run_jobs(self.jobs, workers=len(self.jobs), watch=watch, preload=PRELOAD, stop=stop)
+        watch = _Log(len(self.jobs))
+        with Interruption() as stop:
+            run_jobs(self.jobs, workers=len(self.jobs), watch=watch, stop=stop, preload=PRELOAD)
         if stop.received is not None and watch.unended:
             _back_into_the_queue(stop.received)
         if watch.unended:

@@ -61,35 +61,33 @@ def run_jobs(
     *,
     workers: int,
     watch: Watch,
+    stop: Interruption,
     preload: Sequence[str] = (),
-    stop: Interruption | None = None,
 ) -> list[Ended | None]:
     """Run every job in a process of its own and return how each ended, in order.
 
     Processes are forked from a server that has imported ``preload`` once. A job that fails or is
-    killed does not touch the others. SIGINT or SIGTERM asks the running jobs to stop, starts no
-    other, and waits; a second SIGINT ends at once. Jobs that were not started give None.
-    ``stop`` tells afterwards which signal came.
+    killed does not touch the others. A signal that ``stop`` receives, now or before, asks the
+    running jobs to stop; no other is started, those not started give None.
     """
     context = _server(preload)
     waiting = list(enumerate(jobs))[::-1]
     running: dict[int, Running] = {}
     results: list[Ended | None] = [None] * len(jobs)
     try:
-        with stop or Interruption() as stop:
-            while running or (waiting and not stop.received):
-                while waiting and len(running) < workers and not stop.received:
-                    started = _start(context, *waiting.pop())
-                    running[started.process.sentinel] = started
-                if stop.received:
-                    for job in running.values():
-                        job.ask_to_stop()
-                for sentinel in wait(list(running), timeout=POLL):
-                    assert isinstance(sentinel, int)
-                    job = running.pop(sentinel)
-                    results[job.number] = ended = job.collect()
-                    watch.ended(jobs[job.number], ended)
-                watch.poll([jobs[job.number] for job in running.values()])
+        while running or (waiting and not stop.received):
+            while waiting and len(running) < workers and not stop.received:
+                started = _start(context, *waiting.pop())
+                running[started.process.sentinel] = started
+            if stop.received:
+                for job in running.values():
+                    job.ask_to_stop()
+            for sentinel in wait(list(running), timeout=POLL):
+                assert isinstance(sentinel, int)
+                job = running.pop(sentinel)
+                results[job.number] = ended = job.collect()
+                watch.ended(jobs[job.number], ended)
+            watch.poll([jobs[job.number] for job in running.values()])
     finally:
         for job in running.values():
             job.process.kill()
@@ -135,9 +133,7 @@ def _server(preload: Sequence[str]) -> Any:
     if threading.current_thread() is threading.main_thread():
         resource_tracker.ensure_running()  # which unblocks signals when it starts
         before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # jobs inherit it until they begin
         ensure_running()
-        signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
@@ -153,6 +149,7 @@ def _start(context: Any, number: int, job: Job) -> Running:
 
 def _work(content: bytes, sender: Connection) -> None:
     """In the job's process: everything it prints goes to the run's folder."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's: until the run listens to it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, Interruption.SIGNALS)  # which the server blocks
     job: Job = cloudpickle.loads(content)
     job.folder.mkdir(parents=True, exist_ok=True)

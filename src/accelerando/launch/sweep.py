@@ -10,6 +10,7 @@ import joblib
 from rich.console import Console
 
 from accelerando.checks import UsageError, whole
+from accelerando.interruption import Interruption
 from accelerando.launch.pool import Job, run_jobs
 from accelerando.launch.todo import PRELOAD, Planned, jobs_of, notes_of, try_out, unfinished
 from accelerando.launch.view import SweepView, outcome
@@ -45,11 +46,12 @@ def run_sweep(runs: Sequence[Planned], workers: int | None) -> list[float | None
     for note in notes:
         console.print(f"note: {note}")
     cores = max(r.config.hardware.threads * r.config.hardware.processes for r in runs)
-    with SweepView(console, len(todo)) as view:
+    with SweepView(console, len(todo)) as view, Interruption() as stop:
         ended = run_jobs(
             todo,
             workers=workers or max(1, joblib.cpu_count() // cores),
             watch=view,
+            stop=stop,
             preload=PRELOAD,
         )
     how = {job.folder: end for job, end in zip(todo, ended, strict=True)}

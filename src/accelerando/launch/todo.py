@@ -15,6 +15,7 @@ from rich.console import Console
 from accelerando.checks import UsageError
 from accelerando.config import check, register
 from accelerando.identity import run_folder
+from accelerando.interruption import Interruption
 from accelerando.launch.pool import Ended, Job, run_jobs
 from accelerando.provenance import commit
 from accelerando.tracking.folder import ENDED, RunFolder
@@ -85,11 +86,13 @@ def try_out(configs: Sequence[DictConfig], *, devices: bool) -> None:
 
     Raises:
         UsageError: one of them cannot be had.
+        KeyboardInterrupt: a signal came meanwhile.
     """
     folder = Path(configs[0].root) / ".hydra"
     job = Job("try out", folder, partial(_in_process, configs, devices))
-    (how,) = run_jobs([job], workers=1, watch=_Silent(), preload=PRELOAD)
-    if how is None or how.asked:
+    with Interruption() as stop:
+        (how,) = run_jobs([job], workers=1, watch=_Silent(), stop=stop, preload=PRELOAD)
+    if how is None or stop.received:  # it may have ended before it could be asked to
         raise KeyboardInterrupt
     if how.code:
         raise UsageError(f"trying out the runs failed: see {RunFolder(folder).output}")
