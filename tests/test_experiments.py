@@ -55,7 +55,8 @@ EXPECTED = {
     "cases_digits": ("mlp", "digits", 100,
                      [*BEST["digits"], "small_constant", "small_increase", "small_warmup"], 5),
     "cases_fashion_mnist": (("cnn", "cnn_bn"), "fashion_mnist", 20,
-                            [*FOUR, "small_decay", "small_increase", "small_warmup", "increase_constant"], 5),
+                            [*FOUR, "small_decay", "small_increase", "small_warmup",
+                             "increase_constant"], 5),
 }  # fmt: skip
 
 
