@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -242,6 +243,22 @@ def test_squeue_that_is_silent_lets_nothing_be_submitted_twice(
     assert result.returncode == 1
     assert "squeue does not answer whether they still wait" in result.stderr
     assert len(cluster.call("squeue", "-h").splitlines()) == 1
+
+
+def test_a_sweep_interrupted_as_it_is_submitted_is_not_submitted_twice(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    words = (*ON_SLURM, *LONG, f"root={tmp_path}/runs")
+    sbatch = shutil.which("sbatch")
+    (tmp_path / "sbatch").write_text(f'#!/bin/sh\n{sbatch} "$@" && kill -INT $PPID\n')
+    (tmp_path / "sbatch").chmod(0o755)
+    result = python(ROOT / "train.py", *words, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert result.returncode == 75, result.stderr
+    (job,) = re.findall(r"^submitted job (\d+)", result.stdout)
+    again = python(ROOT / "train.py", *words)
+    assert again.returncode == 0, again.stderr
+    assert "1 of 1 are in SLURM's queue already" in again.stderr
+    cluster.call("scancel", job)
 
 
 def test_waiting_for_a_sweep_notices_a_job_that_was_killed(

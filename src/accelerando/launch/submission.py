@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from accelerando.checks import UsageError
+from accelerando.interruption import Interruption
 from accelerando.launch.array_task import ArrayTask
 from accelerando.launch.cluster import check_cluster, layout
 from accelerando.launch.joined import (
@@ -114,7 +115,9 @@ def _submit(todo: Sequence[Job], planned: dict[Path, Planned], settings: dict[st
         threads = max(hardware[job.folder].threads for job in jobs)
         for array in _parts(tasks, largest):
             try:
-                job = _submit_array(array, _parameters(settings, processes, threads), settings)
+                # a job that was submitted without leaving word would be submitted again
+                with Interruption() as stop:
+                    job = _submit_array(array, _parameters(settings, processes, threads), settings)
             except UsageError as error:
                 if not before:
                     raise
@@ -125,6 +128,8 @@ def _submit(todo: Sequence[Job], planned: dict[Path, Planned], settings: dict[st
                 f" in {len(array)} task{'s' * (len(array) > 1)}" if len(array) < count else ""
             )
             print(f"submitted job {job}: {count} run{'s' * (count > 1)}{in_tasks}", flush=True)
+            if stop.received:
+                raise KeyboardInterrupt
 
 
 def _submit_array(
