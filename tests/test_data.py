@@ -216,6 +216,26 @@ def test_digits_are_all_there_and_split_by_class() -> None:
     assert (arrays.train_labels == again.train_labels).all()
 
 
+def test_a_part_of_the_data_is_the_same_for_everyone_and_has_every_class() -> None:
+    whole = Digits(examples=1437, shape=(1, 8, 8), classes=10).load()
+    part, again = (Digits(examples=300, shape=(1, 8, 8), classes=10).load() for _ in range(2))
+    assert (part.train_images == again.train_images).all()
+    shares = [np.bincount(data.train_labels) / len(data.train_labels) for data in (part, whole)]
+    assert np.abs(shares[0] - shares[1]).max() < 1 / 300
+    images = {
+        image.tobytes(): label
+        for image, label in zip(whole.train_images, whole.train_labels, strict=True)
+    }
+    assert len(images) > 1400
+    assert all(
+        images[i.tobytes()] == label
+        for i, label in zip(part.train_images, part.train_labels, strict=True)
+    )
+    assert len({image.tobytes() for image in part.train_images}) > 290
+    assert (part.test_images == whole.test_images).all()
+    assert part.mean == whole.mean
+
+
 def test_images_are_normalised() -> None:
     train, test = on_device(
         Digits(examples=1437, shape=(1, 8, 8), classes=10).load(), torch.device("cpu")

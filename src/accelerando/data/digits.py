@@ -17,7 +17,7 @@ class Digits:
     """1,797 real digits (UCI, Alpaydin and Kaynak), of which a stratified fifth is the test set.
 
     Args:
-        examples: training examples, stated for planning; ``load`` checks it.
+        examples: training examples; fewer than there are take a part of them.
         shape: channels, height, width.
         classes: number of labels.
     """

@@ -19,7 +19,7 @@ class FileSource(ABC):
     """A data set in files, which a subclass names, fetches and decodes.
 
     Args:
-        examples: training examples, stated for planning; ``load`` checks it.
+        examples: training examples; fewer than there are take a part of them.
         shape: channels, height, width.
         classes: number of labels.
         mean: of each channel of the training images, in units of the largest pixel value, 255.

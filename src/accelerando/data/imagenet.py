@@ -19,7 +19,7 @@ class ImageNet:
     """1.28 million photographs in 1,000 classes, a folder for each class.
 
     Args:
-        examples: training examples, stated for planning; ``load`` checks it.
+        examples: training examples, stated for planning; ``load`` checks that they are all.
         shape: channels, height, width of what the model is given: the middle of the image, whose
             shorter side was made 8/7 of that.
         classes: number of labels.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from accelerando.data.part import part_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Source(Protocol):
     """A data set as its YAML file describes it; ``load`` holds it to that description."""
 
     examples: int
-    """Training examples, n."""
+    """Training examples, n; fewer than there are take a part of them."""
 
     def prepare(self) -> None:
         """Make sure the files are there, fetching them where that is possible.
@@ -69,21 +71,35 @@ def normalised(decoded: Decoded, *, mean: Sequence[float], std: Sequence[float])
 
 
 def described(arrays: Arrays, *, examples: int, shape: Any, classes: int) -> Arrays:
-    """Return ``arrays`` where they are what the YAML file says, else raise ValueError."""
-    found = (len(arrays.train_images), list(arrays.train_images.shape[1:]))
-    if found != (examples, list(shape)):
-        raise ValueError(
-            f"the data hold {found[0]} training images of shape {found[1]}, the dataset's settings "
-            f"say examples={examples} shape={list(shape)}: make them agree"
-        )
-    if list(arrays.test_images.shape[1:]) != list(shape):
-        raise ValueError(
-            f"the data hold test images of shape {list(arrays.test_images.shape[1:])}, the "
-            f"dataset's settings say shape={list(shape)}: make them agree"
-        )
+    """Return ``arrays`` where they are what the YAML file says, or hold more training examples.
+
+    Of more the same part is taken in every run, each class in its proportion.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    shapes = [list(images.shape[1:]) for images in (arrays.train_images, arrays.test_images)]
+    for part, found in zip(("training", "test"), shapes, strict=True):
+        if found != list(shape):
+            raise ValueError(
+                f"the data hold {part} images of shape {found}, the dataset's settings say "
+                f"shape={list(shape)}: make them agree"
+            )
     _check_labels(arrays, classes)
     _check_normalisation(arrays)
-    return arrays
+    there = len(arrays.train_images)
+    if not 1 <= examples <= there:
+        raise ValueError(
+            f"the data hold {there} training images, the dataset's settings say {examples=}: "
+            "give that number, or a smaller one for a part of them"
+        )
+    if examples == there:
+        return arrays
+    # not by the run's seed: all seeds are to minimise the same loss
+    chosen = np.sort(part_of(arrays.train_labels, examples, np.random.default_rng(0)))
+    return replace(
+        arrays, train_images=arrays.train_images[chosen], train_labels=arrays.train_labels[chosen]
+    )
 
 
 def _check_labels(arrays: Arrays, classes: int) -> None:

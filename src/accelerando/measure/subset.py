@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from accelerando.data.part import part_of
 from accelerando.measure.accumulate import MeanGradient
 from accelerando.measure.chunks import Chunks
 from accelerando.measure.untouched import has_batch_norm, untouched
@@ -36,22 +36,9 @@ def stratified(labels: Tensor, size: int, random: np.random.Generator) -> Tensor
     Raises:
         ValueError: ``size`` is below 2 or above the number of examples.
     """
-    classes = labels.cpu().numpy()
-    if not 2 <= size <= len(classes):
-        raise ValueError(f"subset must be from 2 to {len(classes)} examples, got {size}")
-    order = random.permutation(len(classes))
-    names, counts = np.unique(classes, return_counts=True)
-    exact = counts * size / len(classes)
-    quota = np.floor(exact).astype(int)
-    # the largest remainders get what is left
-    quota[np.argsort(quota - exact, kind="stable")[: size - quota.sum()]] += 1
-    chosen: list[npt.NDArray[np.int64]] = [
-        order[classes[order] == name][:count] for name, count in zip(names, quota, strict=True)
-    ]
-    evenly = np.concatenate(
-        [(np.arange(len(part)) + random.random()) / max(len(part), 1) for part in chosen]
-    )
-    return torch.from_numpy(np.concatenate(chosen)[np.argsort(evenly)]).to(labels.device)
+    if not 2 <= size <= len(labels):
+        raise ValueError(f"subset must be from 2 to {len(labels)} examples, got {size}")
+    return torch.from_numpy(part_of(labels.cpu().numpy(), size, random)).to(labels.device)
 
 
 def parts_of(subset: Tensor, chunk: int) -> tuple[Tensor, ...]:
