@@ -174,6 +174,7 @@ def test_a_server_that_stays_away_does_not_hold_the_run(
     assert state is not None
     assert state.status == "finished"
     assert "synced" not in state.wandb
+    assert "W&B failed (Timed out finishing run.)" in said.getvalue()
     assert "accelerando sync" in said.getvalue()
 
 

@@ -72,7 +72,8 @@ class WandbMirror:
             mode=mode,
             must=afterwards,
             known=known,
-            settings={"stop_fn": self._stop, **machine},
+            # no method: the client copies its settings deeply, and all that a method belongs to
+            settings={"stop_fn": lambda: self._stop(), **machine},
             dir=folder.path,
             id=identity,
             # a sweep says itself where its runs are
