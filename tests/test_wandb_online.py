@@ -80,8 +80,11 @@ def test_a_run_looks_made_by_hand(settings: Settings, wandb_server: WandbServer)
 
 
 def test_divergence_is_alerted(settings: Settings, wandb_server: WandbServer) -> None:
-    state = train(settings(*ONLINE, "scheduler.learning_rate.initial=1e20"))
+    config = settings(*ONLINE, "scheduler.learning_rate.initial=1e20")
+    state = train(config)
     shown = wandb_server.runs[state.wandb["id"]]
+    assert shown.rows == rows(RunFolder(run_folder(config)))
+    assert shown.rows[-1]["train_loss"] is None
     assert state.status == "diverged"
     (alert,) = shown.alerts
     assert alert["severity"] == "ERROR"

@@ -41,10 +41,15 @@ class Lines:
         self._file.seek(0)
         return [json.loads(line) for line in self._file.read().splitlines()]
 
-    def append(self, row: Row) -> None:
-        """Write one row; it is in the file, for every reader, when this returns."""
+    def append(self, row: Row) -> Row:
+        """Write one row; it is in the file, for every reader, when this returns.
+
+        Returns:
+            The row as readers find it.
+        """
         finite = {key: _finite(value) for key, value in row.items()}
         self._write(json.dumps(finite).encode() + b"\n")
+        return finite
 
     def _write(self, line: bytes) -> None:
         """Write it whole: a disk without room for all of it keeps none of it."""

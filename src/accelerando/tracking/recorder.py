@@ -67,12 +67,12 @@ class Recorder:
         due = time.monotonic() - self._written > HEARTBEAT
         if due:  # also before rows are written: another process may have taken over
             self._folder.still_mine()
-        lines.append(row)
+        written = lines.append(row)
         self.state.epoch, self.state.step = int(row["epoch"]), row["step"]
         self.state.progress = row["epoch"]
         self.state.seconds = row["seconds"]
         if self._mirror is not None:
-            self._mirror.log(row)
+            self._mirror.log(written)  # what a sync would send: null where a value is not finite
         if self._view is not None:
             self._view.log(row)
         if due:
