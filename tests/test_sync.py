@@ -14,6 +14,7 @@ from accelerando.commands import main
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.tracking.folder import RunFolder
+from accelerando.tracking.submitted import Submitted
 from accelerando.tracking.wandb_mirror import WandbMirror
 from conftest import forkserver
 from test_run import SHORT, train
@@ -123,6 +124,42 @@ def test_it_goes_on_where_the_server_went_away(
     assert synced(Path(config.root), capsys) == "1 runs: 1 sent"
     (shown,) = wandb_server.runs.values()
     assert shown.rows == rows(folder)
+
+
+def test_a_damaged_run_does_not_hold_up_the_others(
+    settings: Settings, wandb_server: WandbServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = []
+    for seed in range(4):
+        config = settings(*OFFLINE, f"seed={seed}")
+        train(config)
+        folders.append(RunFolder(run_folder(config)))
+    first, second, third, last = sorted(folders, key=lambda folder: folder.path)
+    first.record.write_text("{\n")
+    second.config.unlink()
+    third.state.write_text("{")
+    Submitted(job="7", output="").write(Path(config.root) / "one" / "that" / "waits")
+    with pytest.raises(SystemExit) as left:
+        main(["sync", config.root])
+    assert left.value.code == 1
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == "5 runs: 3 without readable files, 1 sent, 1 not begun"
+    assert f"{first.record} is damaged" in out
+    assert f"{second.config} is damaged" in out
+    assert f"{third.path} has a damaged state.json" in out
+    (shown,) = wandb_server.runs.values()
+    assert shown.rows == rows(last)
+
+
+def test_divergence_is_told_once(
+    settings: Settings, wandb_server: WandbServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = settings(*OFFLINE, "scheduler.learning_rate.initial=1e20")
+    train(config)
+    for _ in range(2):
+        assert synced(Path(config.root), capsys, "--again") == "1 runs: 1 sent"
+    (shown,) = wandb_server.runs.values()
+    assert len(shown.alerts) == 1
 
 
 def test_what_was_not_tracked_is_left_out_unless_asked_for(

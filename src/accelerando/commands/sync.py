@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -24,8 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> None:
-    """Send them one after the other, and say what there was to do."""
-    from accelerando.tracking.sync import Options, sync  # wandb is imported where it is needed
+    """Send them one after the other, and say what there was to do.
+
+    Raises:
+        SystemExit: a run has damaged files; the others were sent.
+    """
+    # wandb is imported where it is needed
+    from accelerando.tracking.sync import DAMAGED, Options, sync
 
     console = Console(soft_wrap=True, highlight=False)
     counts: Counter[str] = Counter()
@@ -35,3 +41,5 @@ def act(options: argparse.Namespace) -> None:
         counts[sync(run, wanted, partial(console.print, name))] += 1
     words = [f"{number} {outcome}" for outcome, number in counts.items()]
     console.print(f"{counts.total()} runs: {', '.join(words) or 'none'}")
+    if counts[DAMAGED]:
+        sys.exit(1)

@@ -16,9 +16,10 @@ from accelerando.tracking.overview import UNREADABLE, Seen
 from accelerando.tracking.record import Row, in_order, read
 from accelerando.tracking.wandb_mirror import WandbMirror, send_all
 
-SENT, COMPLETE, UNDER_WAY, UNTRACKED, DAMAGED = (
+SENT, COMPLETE, NOT_BEGUN, UNDER_WAY, UNTRACKED, DAMAGED = (
     "sent",
     "already complete",
+    "not begun",
     "still running",
     "made with tracking=disabled",
     "without readable files",
@@ -48,8 +49,11 @@ def sync(run: Seen, options: Options, say: Callable[[str], None]) -> str:
     Raises:
         UsageError: W&B cannot be reached or refuses; another process works on the run.
     """
-    if run.status == UNREADABLE or run.state is None:
+    if run.status == UNREADABLE:
+        say(f"{run.path} has a damaged state.json: look at it, or remove it")
         return DAMAGED
+    if run.state is None:  # it waits in SLURM
+        return NOT_BEGUN
     if run.status == RUNNING:
         return UNDER_WAY
     if "mode" not in run.state.wandb and not options.untracked:
@@ -58,11 +62,15 @@ def sync(run: Seen, options: Options, say: Callable[[str], None]) -> str:
     with folder.held(say):
         state = folder.read_state()
         assert state is not None
-        rows = rows_of(folder)
+        try:
+            rows, config = rows_of(folder), _settings(folder)
+        except UsageError as error:  # of this run: those after it are sent all the same
+            say(str(error))
+            return DAMAGED
         now = {"rows": len(rows), "status": run.status}
         if state.wandb.get("synced") == now and not options.again:
             return COMPLETE
-        mirror = _mirror(folder, state, state.wandb["id"], say)
+        mirror = _mirror(folder, state, config, identity=state.wandb["id"], say=say)
         # a run whose process died says that it is running
         if not send_all(mirror, rows, replace(state, status=run.status)):
             raise UsageError("not all rows were sent: the same command goes on from there")
@@ -82,7 +90,8 @@ def show_to_sweep(folder: RunFolder, state: State, say: Callable[[str], None]) -
     """
     identity = agent.assigned()
     if identity is not None and identity != state.wandb.get("id"):
-        send_all(_mirror(folder, state, identity, say), rows_of(folder), state)
+        mirror = _mirror(folder, state, _settings(folder), identity=identity, say=say)
+        send_all(mirror, rows_of(folder), state)
 
 
 def rows_of(folder: RunFolder) -> list[Row]:
@@ -92,9 +101,13 @@ def rows_of(folder: RunFolder) -> list[Row]:
 
 
 def _mirror(
-    folder: RunFolder, state: State, identity: str, say: Callable[[str], None]
+    folder: RunFolder,
+    state: State,
+    config: dict[str, Any],
+    *,
+    identity: str,
+    say: Callable[[str], None],
 ) -> WandbMirror:
-    config = _settings(folder)
     tracking = config["tracking"]
     return WandbMirror(
         folder,

@@ -142,7 +142,7 @@ class WandbMirror:
         if not self._lost:
             with self._kept_away():
                 self._run.summary.update({"status": state.status, **self._summary.values})
-                if state.status == DIVERGED:
+                if state.status == DIVERGED and self.rows > self._held:  # else it was told before
                     text = f"{state.message}, in epoch {state.epoch}. Files: {self._folder.path}"
                     self._run.alert(f"{self._run.name or self.id} diverged", text, level="ERROR")
                 if self._artifacts and state.status in ENDED:
