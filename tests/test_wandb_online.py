@@ -16,9 +16,10 @@ from rich.console import Console
 from wandb.sdk.lib.run_stopping import RunStopChecker
 
 from accelerando.checks import UsageError
+from accelerando.commands import main
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
-from accelerando.tracking import wandb_client
+from accelerando.tracking import wandb_client, wandb_mirror
 from accelerando.tracking.folder import RunFolder
 from accelerando.training import loop
 from accelerando.training.run import run
@@ -179,6 +180,29 @@ def test_a_server_that_stays_away_does_not_hold_the_run(
     assert "synced" not in state.wandb
     assert "W&B failed (Timed out finishing run.)" in said.getvalue()
     assert "accelerando sync" in said.getvalue()
+
+
+def test_rows_that_the_server_refused_are_sent_later(
+    settings: Settings, wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client warns in the terminal, goes on, and closes the run as if all was well."""
+    config, said = settings(*ONLINE), io.StringIO()
+    monkeypatch.setattr(wandb_mirror, "ARRIVAL", 0)
+    at_epoch(1, lambda: setattr(wandb_server, "refusing", True), monkeypatch)
+    state = run(config, [], Console(file=said, width=500))
+    assert state is not None
+    assert state.status == "finished"
+    shown, made = wandb_server.runs[state.wandb["id"]], rows(RunFolder(run_folder(config)))
+    assert len(shown.rows) < len(made)
+    assert f"it has {len(shown.rows)} of {len(made)} rows); the record is complete" in (
+        said.getvalue()
+    )
+    with pytest.raises(SystemExit):
+        main(["sync", config.root])
+    wandb_server.refusing = False
+    main(["sync", config.root])
+    assert shown.rows == made
+    assert (shown.summary["status"], shown.exitcode) == ("finished", 0)
 
 
 def test_a_run_deleted_on_the_server_is_sent_again(

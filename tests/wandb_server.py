@@ -65,6 +65,7 @@ class WandbServer:
         self.deleted: set[str] = set()
         self.asked: list[str] = []
         self.stopped = False
+        self.refusing = False
         self.delay = 0.0
         self.port = 0
         self._lock = threading.RLock()
@@ -174,6 +175,11 @@ class WandbServer:
     def run_state(self, given: dict[str, Any]) -> dict[str, Any]:
         return {"project": {"run": {"id": given["run"], "state": "running"}}}
 
+    def one_run(self, given: dict[str, Any]) -> dict[str, Any]:
+        run = self.runs[given["name"]]
+        found = {"id": "r", "name": given["name"], "projectId": "1", "state": "finished"}
+        return {"project": {"run": {**found, "historyLineCount": len(run.content(HISTORY))}}}
+
     def notify_scriptable_run_alert(self, given: dict[str, Any]) -> dict[str, Any]:
         self.runs[given["runName"]].alerts.append(given)
         return {"notifyScriptableRunAlert": {"success": True}}
@@ -199,6 +205,7 @@ ANSWERS: dict[str, Callable[[WandbServer, dict[str, Any]], dict[str, Any]]] = {
     "RunResumeStatus": WandbServer.run_resume_status,
     "UpsertBucket": WandbServer.upsert_bucket,
     "CreateRunFiles": WandbServer.create_run_files,
+    "Run": WandbServer.one_run,
     "RunState": WandbServer.run_state,
     "NotifyScriptableRunAlert": WandbServer.notify_scriptable_run_alert,
     **wandb_sweeps.ANSWERS,
@@ -247,6 +254,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self._body())
         time.sleep(self.w.delay)
         if self.path != "/graphql":
+            if self.w.refusing:
+                return self._reply(403, {"error": "permission denied"})
             self.w.stream(self.path.split("/")[-2], body)
             return self._reply(200, {"limits": {}, "stopped": self.w.stopped})
         try:

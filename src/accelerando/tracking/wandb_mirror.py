@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from accelerando.tracking.wandb_client import LAST_UPLOAD, begin
 AXES = ("epoch", "step", "examples")
 KILLED, COMES_BACK = 255, 75
 """Exit codes of interrupted runs: W&B shows the first as killed; a sweep hands back the second."""
+ARRIVAL = 5.0
+"""Seconds within which a server knows of the rows that it has taken."""
 
 
 class WandbMirror:
@@ -148,7 +151,24 @@ class WandbMirror:
                 if self._artifacts and state.status in ENDED:
                     self._send_files()
                 self._run.finish(exit_code=self._exit_code(state))
+                self._see_that_all_arrived()
         return not self._lost
+
+    def _see_that_all_arrived(self) -> None:
+        """Ask the server: where it refused rows, the client warns in the terminal, and no more.
+
+        Raises:
+            ConnectionError: rows are missing there.
+        """
+        if self.mode == "offline":
+            return
+        import wandb
+
+        late = time.monotonic() + ARRIVAL
+        while (there := wandb.Api().run(self._run.path).historyLineCount) < self.rows:
+            if time.monotonic() > late:
+                raise ConnectionError(f"it has {there} of {self.rows} rows")
+            time.sleep(0.5)
 
     def _exit_code(self, state: State) -> int:
         if state.status in ENDED:
