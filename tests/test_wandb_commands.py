@@ -51,6 +51,17 @@ def test_a_workspace_needs_a_place_and_a_login(
     assert "log in with `wandb login`" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.usefixtures("wandb_server")
+def test_a_workspace_that_is_refused_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["workspace", "me/theirs"])  # which the test double does not answer
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: W&B refuses me/theirs: ")
+
+
 def sent_artifacts(root: str, path: Path) -> None:
     """In a process of its own, as a run is: what W&B is sent, without and with artifacts."""
     sent = {}

@@ -34,7 +34,7 @@ def act(options: argparse.Namespace) -> None:
         raise UsageError("no login to W&B: log in with `wandb login`, or look with --dry-run")
     try:
         made.save()
-    except (wandb.errors.Error, ValueError) as error:
+    except Exception as error:  # of many kinds, private ones among them
         raise UsageError(
             f"W&B refuses {options.project}: {' '.join(str(error).split())}"
         ) from error
