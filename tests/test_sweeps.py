@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from accelerando.checks import UsageError
 from accelerando.composition import runs_of
-from accelerando.config import plan_of
+from accelerando.config import Tracking, plan_of
 from accelerando.tracking.agent import words_of_agent
 from accelerando.tracking.folder import RunFolder
 from conftest import ROOT, begin
@@ -45,6 +45,7 @@ def test_wandb_accepts_the_file(path: Path) -> None:
 def test_every_run_composes_and_has_a_plan(path: Path) -> None:
     config = yaml.safe_load(path.read_text())
     assert config["command"] == COMMAND
+    assert config["project"] == Tracking().project
     assert config["metric"] == {"name": "full_gradient_norm", "goal": "minimize"}
     for end in (min, max):
         words = [
