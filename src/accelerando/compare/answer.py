@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 
-from accelerando.compare.comparison import Comparison, OnAxis
+from accelerando.compare.comparison import Comparison, OnAxis, Standing
 from accelerando.compare.statistics import ENOUGH, Paired, Summary
 from accelerando.compare.thresholds import AT_LEAST, AT_MOST, EXACT, SpeedUp
 from accelerando.tracking.folder import DIVERGED
@@ -35,6 +35,10 @@ def answer(on: OnAxis) -> str:
         )
     times = f"{number(1 / duel.ratio)} times smaller than that of {second.group.label}"
     seeds = f"in {duel.wins} of {duel.count} common seeds"
+    if duel.count < ENOUGH:
+        seeds += ", too few to be sure"
+    if duel.ratio > 1:
+        return f"{where} {_behind(best, second, duel)}; the first is smaller {seeds})."
     if duel.count < 2:
         return f"{where} {reached}, {times}; with one common seed nobody can say how sure that is."
     interval = f"95 % interval {number(1 / duel.ratio_high)} to {number(1 / duel.ratio_low)}"
@@ -47,23 +51,41 @@ def answer(on: OnAxis) -> str:
     return f"{where} {reached}, {times} ({interval}; smaller {seeds})."
 
 
+def _behind(best: Standing, second: Standing, duel: Paired) -> str:
+    """Seeds that they do not share, or one that stands out, decided the order of the means."""
+    return (
+        f"{best.group.label} has the smallest mean ({number(best.norm.mean)}), but seed by seed "
+        f"{second.group.label} is smaller, so neither can be said to be ahead "
+        f"({number(duel.ratio)} times; 95 % interval {number(duel.ratio_low)} to "
+        f"{number(duel.ratio_high)}"
+    )
+
+
 def haste(comparison: Comparison, on: OnAxis) -> str:
     """A second sentence: how much less the best needs than the reference for the lowest level."""
     best = on.best
     if best.group is comparison.reference:
         return ""
     for reach, found in reversed(list(zip(best.reach, best.speed_up, strict=True))):
-        if reach.reached == reach.runs and found.bound in _BOUNDS:
-            if found.factor < 1 and found.bound == EXACT:
-                found = _inverse(found)
-                times = f"{number(found.factor)} times more"
-            else:
-                times = f"{_BOUNDS[found.bound]}{number(found.factor)} times fewer"
+        # that a factor is at least 0.4 says nothing of who is quicker
+        nothing = found.bound == AT_LEAST and found.factor <= 1
+        if reach.reached == reach.runs and found.bound in _BOUNDS and not nothing:
+            times, found = _times(found, on.axis)
             return (
-                f"{best.group.label} comes below {reach.threshold:g} with {times} {on.axis} than "
+                f"{best.group.label} comes below {reach.threshold:g} with {times} "
                 f"{comparison.reference.label}{_open_interval(found)}."
             )
     return ""
+
+
+def _times(found: SpeedUp, axis: str) -> tuple[str, SpeedUp]:
+    """The factor in words, and the speed-up that they speak of: itself or its inverse."""
+    if found.bound == EXACT and number(found.factor) == "1":
+        return f"as many {axis} as", found
+    if found.bound == EXACT and found.factor < 1:
+        found = _inverse(found)
+        return f"{number(found.factor)} times more {axis} than", found
+    return f"{_BOUNDS[found.bound]}{number(found.factor)} times fewer {axis} than", found
 
 
 def _inverse(found: SpeedUp) -> SpeedUp:
@@ -80,8 +102,8 @@ def _open_interval(found: SpeedUp) -> str:
 
 
 def clear(duel: Paired) -> bool:
-    """Whether the interval of the ratio leaves out 1."""
-    return duel.ratio_high < 1 or duel.ratio_low > 1
+    """Whether the first is smaller over the whole interval of the ratio."""
+    return duel.ratio_high < 1
 
 
 def amount(on: OnAxis) -> str:
