@@ -50,7 +50,7 @@ class Run:
         """What was measured, a column of numbers for each thing, a place for each measurement.
 
         Raises:
-            Damaged: a row is no JSON, misses its position, or is out of order.
+            Damaged: a row is no JSON, misses its position, is out of order, or has a norm below 0.
         """
         path = RunFolder(self.path).record
         try:
@@ -62,8 +62,9 @@ class Run:
         missing = [name for name in _NEEDED if np.isnan(record.get(name, np.nan)).any()]
         if missing:
             raise Damaged(f"{path.name}: {' and '.join(missing)} missing")
-        if not (np.diff(record["step"]) > 0).all():
-            raise Damaged(f"{path.name}: its rows are out of order")
+        wrong = _impossible(record)
+        if wrong:
+            raise Damaged(f"{path.name}: {wrong}")
         return record
 
 
@@ -135,6 +136,18 @@ def _columns(rows: Sequence[dict[str, Any]]) -> Record:
         # per-layer norms are trees of numbers, and not compared
         if dict not in set(map(type, values))
     }
+
+
+def _impossible(record: Record) -> str:
+    """What no run measures; one such row would move the common budget of all runs."""
+    # time is rounded, so that two rows may have the same
+    if not (np.diff(record["step"]) > 0).all() or any(
+        (np.diff(record[name]) < 0).any() for name in _NEEDED
+    ):
+        return "its rows are out of order"
+    if (record.get("full_gradient_norm", np.zeros(1)) < 0).any():
+        return "a norm is below 0"
+    return ""
 
 
 def _reason(error: Exception) -> str:
