@@ -11,10 +11,18 @@ from accelerando.checks import UsageError
 from accelerando.compare.align import common_budget, curve, norm_at
 from accelerando.compare.choose import chosen, comparable, ended_well
 from accelerando.compare.groups import group, split
-from accelerando.plotting import CASES, colours
+from accelerando.composition import runs_of
+from accelerando.plotting import _COLOURS, _OTHERS, CASES, colours
+from conftest import ROOT
 from made_runs import compared, runs, write
 
 NORMS = [1.0, 0.5, 0.2]
+SHIPPED = ",".join(
+    path.relative_to(ROOT / "conf" / "scheduler").with_suffix("").as_posix()
+    for folder in (".", "control", "extra")
+    for path in sorted((ROOT / "conf" / "scheduler" / folder).glob("*.yaml"))
+)
+"""Every scheduler with a name of its own."""
 
 
 def test_the_papers_cases_come_first_and_have_their_names(tmp_path: Path) -> None:
@@ -192,16 +200,36 @@ def test_a_scheduler_has_its_colour_in_every_figure() -> None:
     assert set(many) <= set(colours(many))
 
 
+def test_every_scheduler_of_ours_has_one_colour_whatever_it_is_drawn_with() -> None:
+    ours = {str(config.scheduler.name) for config in runs_of([f"scheduler={SHIPPED}"])}
+    together = colours(sorted(ours))
+    assert len({together[name] for name in ours}) == len(ours)
+    for name in ours:
+        assert colours([name])[name] == colours([name, "mine", "yours"])[name] == together[name]
+
+
 def test_colours_are_told_apart_by_colour_blind_readers() -> None:
-    """The four cases as a reader without red or green receptors sees them (Viénot 1999)."""
+    """As a reader without red or green receptors sees them (Viénot 1999), in CIELAB."""
     from matplotlib.colors import to_rgb
 
     lms = np.array([[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714],
                     [0.0299566, 0.184309, 1.46709]])  # fmt: skip
     without_red = np.array([[0, 2.02344, -2.52581], [0, 1, 0], [0, 0, 1]])
     without_green = np.array([[1, 0, 0], [0.494207, 0, 1.24827], [0, 0, 1]])
-    cases = np.array([to_rgb(colours([])[name]) for name in CASES])
-    for lacking in (without_red, without_green):
-        seen = (np.linalg.inv(lms) @ lacking @ lms @ cases.T).T
+    every = np.array([to_rgb(colour) for colour in (*_COLOURS, *_OTHERS)])
+    linear = np.where(every <= 0.04045, every / 12.92, ((every + 0.055) / 1.055) ** 2.4)
+    for lacking in (np.eye(3), without_red, without_green):
+        seen = lab(np.clip(np.linalg.inv(lms) @ lacking @ lms @ linear.T, 0, 1))
         apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
-        assert apart[~np.eye(len(cases), dtype=bool)].min() > 0.15
+        assert apart[~np.eye(len(every), dtype=bool)].min() > 12
+
+
+def lab(linear: np.ndarray) -> np.ndarray:
+    """CIELAB of linear sRGB, shape (3, colours): a distance of 2 is just seen."""
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722],
+                    [0.0193, 0.1192, 0.9505]]) @ linear  # fmt: skip
+    x, y, z = xyz / np.array([[0.9505], [1], [1.089]])
+    root = [np.where(v > 0.008856, np.cbrt(v), 7.787 * v + 16 / 116) for v in (x, y, z)]
+    return np.stack(
+        [116 * root[1] - 16, 500 * (root[0] - root[1]), 200 * (root[1] - root[2])], axis=1
+    )

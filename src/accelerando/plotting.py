@@ -20,25 +20,30 @@ CASES = {
 }
 """The paper's four cases."""
 
-# Okabe and Ito's palette, told apart by colour-blind readers and in print
+_BESIDES = (
+    "increase_constant", "small_decay", "small_increase", "small_warmup", "small_constant", "seesaw"
+)  # fmt: skip
+"""The controls and extra schedulers that are drawn beside them."""
+
+# Okabe and Ito's for the cases; all are told apart by colour-blind readers
 _COLOURS = ("#0072B2", "#009E73", "#E69F00", "#D55E00")
-_OTHERS = ("#CC79A7", "#56B4E9", "#000000", "#999933", "#882255", "#44AA99", "#6F4E37", "#7F7F7F")
+_OTHERS = ("#000000", "#56B4E9", "#785EF0", "#8B0000", "#F0A3D0", "#332288", "#4800F0", "#B2DF8A")
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
     """A colour for each scheduler, in every figure the same.
 
-    The paper's cases have theirs; another name has one by its letters, and the next free one
-    where two of a figure would share it.
+    The paper's cases and the controls have theirs; another name has one by its letters, and the
+    next free one where two of a figure would share it.
 
     >>> colours(["mine", "warmup_increase"])["mine"] == colours(["mine"])["mine"]
     True
     """
-    fixed = dict(zip(CASES, _COLOURS, strict=True))
-    spare = [colour for case, colour in fixed.items() if case not in names]
+    fixed = dict(zip((*CASES, *_BESIDES), (*_COLOURS, *_OTHERS), strict=False))
+    spare = [fixed[case] for case in CASES if case not in names]
     palette, found = [*_OTHERS, *spare], dict(fixed)
     # sorted, so that a figure's colours do not depend on its order
-    for name in sorted(set(names) - set(CASES)):
+    for name in sorted(set(names) - set(fixed)):
         first = int.from_bytes(sha256(name.encode()).digest()[:4]) % len(_OTHERS)
         turns = palette[first : len(_OTHERS)] + palette[:first] + palette[len(_OTHERS) :]
         taken = Counter(found[other] for other in set(names) if other in found)
