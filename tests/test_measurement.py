@@ -1,0 +1,167 @@
+"""What a run measures and when: cadence, names in the record, what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from accelerando.checks import UsageError
+from accelerando.config import check, plan_of
+from accelerando.identity import run_folder
+from accelerando.measure import full_gradient
+from accelerando.schedule import Progress
+from accelerando.tracking.folder import RunFolder
+from accelerando.training.measurement import Measurement
+from test_measure import data, tiny
+from test_run import SHORT, lines, train
+
+Settings = Callable[..., DictConfig]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ((), [0, 1, 2, 3]),
+        (("measure.every_epochs=2",), [0, 2, 3]),
+        (("measure.epochs=[1]",), [0, 1, 3]),
+        (("measure.every_steps=20",), [0, 0.890745, 2.890745, 3]),
+    ],
+)
+def test_cadence(override: tuple[str, ...], expected: list[float], settings: Settings) -> None:
+    config = settings(*SHORT, *override)
+    train(config)
+    record = lines(RunFolder(run_folder(config)).record)
+    assert [row["epoch"] for row in record] == pytest.approx(expected, abs=1e-5)
+    plan = plan_of(config)
+    assert record[-1]["step"] == plan.total_steps
+    if "every_steps" in str(override):
+        assert [row["step"] for row in record] == [0, 20, 40, plan.total_steps]
+
+
+def test_everything_at_once_in_a_run(settings: Settings) -> None:
+    config = settings(
+        *SHORT, "measure.per_layer=true", "measure.variance=true", "measure.published=true",
+        "measure.sharpness_epochs=[0,3]", "measure.check=true", "measure.chunk=100",
+    )  # fmt: skip
+    plain = settings(*SHORT, "measure.chunk=100")
+    for each in (config, plain):
+        train(each)
+    record, other = (lines(RunFolder(run_folder(each)).record) for each in (config, plain))
+    for row, bare in zip(record, other, strict=True):
+        assert {key: row[key] for key in bare} == bare  # measuring more changes nothing
+        assert math.hypot(*row["layer_norms"].values()) == pytest.approx(row["full_gradient_norm"])
+        assert row["noise_scale"] == pytest.approx(
+            row["gradient_variance"] / row["full_gradient_norm"] ** 2
+        )
+        # without BatchNorm the published way is wrong only by the weight of the last batch
+        assert row["published_gradient_norm"] == pytest.approx(row["full_gradient_norm"], rel=0.3)
+    assert ["sharpness" in row for row in record] == [True, False, False, True]
+
+
+def test_sharpness_has_epochs_of_its_own(settings: Settings) -> None:
+    config = settings(*SHORT, "measure.every_epochs=3", "measure.sharpness_epochs=[1]")
+    train(config)
+    record = lines(RunFolder(run_folder(config)).record)
+    assert [(row["epoch"], "sharpness" in row) for row in record] == [
+        (0, False),
+        (1, True),
+        (3, False),
+    ]
+
+
+def test_a_diverging_run_is_that_whatever_is_measured(settings: Settings) -> None:
+    config = settings(
+        "model=mlp", "epochs=2", "scheduler=decay_constant", "measure.check=true",
+        "measure.sharpness_epochs=[1]", "scheduler.batch_size.initial=1437",
+        "scheduler.learning_rate.initial=1e30",
+    )  # fmt: skip
+    assert train(config).status == "diverged"
+
+
+def test_a_subset_goes_by_a_name_of_its_own(settings: Settings) -> None:
+    config = settings(*SHORT, "measure.subset=300")
+    state = train(config)
+    record = lines(RunFolder(run_folder(config)).record)
+    assert all("full_gradient_norm" not in row for row in record)
+    assert all(row["subset_gradient_norm_error"] > 0 for row in record)
+    assert state.full_gradient_norm is None
+
+
+def test_the_same_chunks_under_every_schedule(settings: Settings) -> None:
+    """At the same weights the yardstick says the same, whatever the schedule's batch size."""
+    found = []
+    for scheduler in ("decay_constant", "warmup_increase"):
+        config = settings(*SHORT, f"scheduler={scheduler}", "model=cnn_bn", "measure.chunk=100")
+        train(config)
+        found.append(lines(RunFolder(run_folder(config)).record)[0]["full_gradient_norm"])
+    assert found[0] == found[1]
+
+
+def test_passes_that_disagree_stop_the_run(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(*SHORT, "measure.check=true")
+    results = iter(range(100))
+
+    def drifting(*_: Any, **__: Any) -> Any:
+        return full_gradient(tiny(), *data(5 + next(results)))
+
+    monkeypatch.setattr("accelerando.training.measurement.full_gradient_over", drifting)
+    with pytest.raises(RuntimeError, match="two passes over the same weights differ"):
+        train(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("measure.variance=true", "model=cnn_bn"), "BatchNorm couples the examples"),
+        (("measure.variance=true", "measure.chunk=1437"), "needs at least two chunks"),
+        (("measure.subset=1438",), "measure.subset must be from 2 to 1437 examples, got 1438"),
+    ],
+)
+def test_refused_before_a_folder_is_made(
+    overrides: tuple[str, ...], message: str, settings: Settings
+) -> None:
+    config = settings(*SHORT, *overrides)
+    with pytest.raises(UsageError, match=message):
+        train(config)
+    assert not run_folder(config).exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("measure.epochs=[1]", "measure.every_epochs=2"), "got every_epochs, epochs"),
+        (("measure.every_steps=0",), "measure.every_steps must be at least 1, got 0"),
+        (("measure.subset=100", "measure.variance=true"), "leave out variance"),
+        (("measure.subset=100", "measure.dtype=float64"), "leave out dtype"),
+    ],
+)
+def test_refused(overrides: tuple[str, ...], message: str, settings: Settings) -> None:
+    with pytest.raises(UsageError, match=message):
+        check(settings(*overrides))
+
+
+def test_first_and_last_are_always_measured(settings: Settings) -> None:
+    config = settings(*SHORT, "measure.epochs=[]")
+    plan = plan_of(config)
+    measurement = Measurement.__new__(Measurement)
+    measurement._settings, measurement._plan = config.measure, plan
+    due = [position for position in plan.positions() if measurement.due(position)]
+    assert due == [Progress()]
+    assert measurement.due(plan.at(3, 0))
+
+
+def test_a_sweep_is_refused_before_its_first_run(settings: Settings) -> None:
+    from accelerando.launch.tryout import try_out
+
+    fine, coupled = settings(), settings("measure.variance=true", "model=cnn_bn")
+    assert try_out([fine], devices=True) is None
+    assert "BatchNorm couples the examples" in str(try_out([fine, coupled], devices=True))
+    assert "tf32 is arithmetic of NVIDIA GPUs" in str(
+        try_out([settings("precision=tf32")], devices=True)
+    )
