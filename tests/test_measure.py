@@ -93,6 +93,22 @@ def test_the_variance_is_unbiased_and_its_error_honest() -> None:
     assert math.sqrt(float((errors**2).mean())) == pytest.approx(values.std(), rel=0.25)
 
 
+def test_the_variance_does_not_depend_on_how_the_data_are_sorted() -> None:
+    """In the order of their classes, as a folder of images has them."""
+    model, (images, labels) = tiny(), data(1200)
+    images = images + 2 * labels.view(-1, 1, 1, 1)
+    by_class = labels.argsort()
+    images, labels = images[by_class], labels[by_class]
+    exact = full_gradient(model, images, labels, chunk=1, variance=True).variance
+    found = full_gradient(model, images, labels, chunk=60, variance=True)
+    assert exact is not None
+    assert found.variance is not None
+    assert found.variance_error is not None
+    assert abs(found.variance - exact) < 4 * found.variance_error
+    assert found.variance_error < 0.3 * exact
+    assert found == full_gradient(model, images, labels, chunk=60, variance=True)
+
+
 def test_the_variance_is_refused_where_it_cannot_be_had() -> None:
     images, labels = data()
     model = Cnn((1, 4, 4), 3, [4], "batch")
