@@ -73,6 +73,35 @@ def test_sharpness_has_epochs_of_its_own(settings: Settings) -> None:
     ]
 
 
+def test_sharpness_is_measured_where_the_variance_has_no_error(settings: Settings) -> None:
+    """Two chunks give the variance, and do not say how well."""
+    config = settings(
+        *SHORT, "measure.variance=true", "measure.chunk=719", "measure.sharpness_epochs=[0]"
+    )
+    train(config)
+    row = lines(RunFolder(run_folder(config)).record)[0]
+    assert row["gradient_variance"] > 0
+    assert row["gradient_variance_error"] is None
+    assert row["sharpness"] > 0
+
+
+def test_nothing_rough_goes_by_the_name_of_the_exact(settings: Settings) -> None:
+    more = (
+        "measure.per_layer=true", "measure.variance=true", "measure.sharpness_epochs=[0]",
+        "epochs=1", "scheduler=decay_constant",
+    )  # fmt: skip
+    config, exact = (settings(*SHORT, *more, *dtype) for dtype in [["measure.dtype=bfloat16"], []])
+    for each in (config, exact):
+        train(each)
+    rough, fine = (lines(RunFolder(run_folder(each)).record)[0] for each in (config, exact))
+    same = {name for name in rough if name in fine}
+    assert {name for name in rough if name not in same} == {
+        "approximate_gradient_norm", "approximate_loss", "approximate_accuracy",
+        "approximate_layer_norms", "approximate_gradient_variance",
+        "approximate_gradient_variance_error", "approximate_noise_scale", "approximate_sharpness",
+    }  # fmt: skip
+
+
 def test_a_diverging_run_is_that_whatever_is_measured(settings: Settings) -> None:
     config = settings(
         "model=mlp", "epochs=2", "scheduler=decay_constant", "measure.check=true",

@@ -26,6 +26,17 @@ from accelerando.team import ALONE, Team
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
+APPROXIMATE = {
+    "full_gradient_norm": "approximate_gradient_norm",
+    "empirical_loss": "approximate_loss",
+    "train_accuracy": "approximate_accuracy",
+    "layer_norms": "approximate_layer_norms",
+    "gradient_variance": "approximate_gradient_variance",
+    "gradient_variance_error": "approximate_gradient_variance_error",
+    "noise_scale": "approximate_noise_scale",
+}
+"""What in low precision goes by another name, so that it is not taken for the exact one."""
+
 
 class TrainingSet(Examples, Protocol):
     """A training set, which is also seen augmented."""
@@ -113,9 +124,11 @@ class Measurement:
         if settings.published:
             chunks = self._published_batches(position, way)
             row["published_gradient_norm"] = published_gradient_norm(model, chunks)
-        finite = all(math.isfinite(value) for value in row.values() if isinstance(value, float))
+        # the error of a variance may well be unknown
+        finite = all(math.isfinite(row[name]) for name in row if name.endswith(("_norm", "_loss")))
         if finite and self._sharpness_due(position):
-            row["sharpness"] = sharpness_over(model, self._chunks(way), **self._exactly())
+            value = sharpness_over(model, self._chunks(way), **self._exactly())
+            row["approximate_sharpness" if self._rough else "sharpness"] = value
         test = in_chunks(self._test, CHUNK, **vars(way))
         found = evaluate(model, test)
         return row | {"test_loss": found.loss, "test_accuracy": found.accuracy}
@@ -123,6 +136,10 @@ class Measurement:
     def _chunks(self, way: Way) -> Chunks:
         """The fixed chunks of the whole training set."""
         return in_chunks(self._train, self._settings.chunk, order=self._order, **vars(way))
+
+    @property
+    def _rough(self) -> bool:
+        return bool(self._settings.dtype == Precision.bfloat16)
 
     def _exactly(self) -> dict[str, Any]:
         name = self._settings.dtype
@@ -139,10 +156,9 @@ class Measurement:
         found = measure()
         if settings.check and repr(again := measure()) != repr(found):  # NaN is NaN here
             raise RuntimeError(f"two passes over the same weights differ: {found}, then {again}")
-        rough = settings.dtype == Precision.bfloat16
         row: dict[str, Any] = {
-            "approximate_gradient_norm" if rough else "full_gradient_norm": found.norm,
-            "approximate_loss" if rough else "empirical_loss": found.loss,
+            "full_gradient_norm": found.norm,
+            "empirical_loss": found.loss,
             "train_accuracy": found.accuracy,
         }
         if settings.per_layer:
@@ -151,7 +167,7 @@ class Measurement:
             row["gradient_variance"] = found.variance
             row["gradient_variance_error"] = found.variance_error
             row["noise_scale"] = found.noise_scale
-        return row
+        return {APPROXIMATE[name]: value for name, value in row.items()} if self._rough else row
 
     def _subset_row(self, model: nn.Module, way: Way) -> dict[str, Any]:
         parts = parts_of(self._subset, self._settings.chunk)
