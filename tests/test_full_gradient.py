@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.measure import Tensors, full_gradient, in_chunks
+from accelerando.measure import Tensors, full_gradient, in_chunks, sharpness
 from accelerando.measure.full_gradient import full_gradient_over
 from accelerando.models import Cnn, Mlp
 
@@ -119,3 +122,61 @@ def test_refuses_what_it_cannot_measure() -> None:
         full_gradient(make("none"), images, labels, batch_norm="eval")
     with pytest.raises(ValueError, match="as many, at least 1: 41, 3"):
         full_gradient(make("none"), images, labels[:3])
+
+
+class Odd(nn.Module):
+    """What models may have: tied, frozen and unused weights, buffers that move, randomness."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second, self.unused = (nn.Linear(64, 64) for _ in range(3))
+        self.second.weight = self.first.weight
+        self.frozen = nn.Linear(64, 10).requires_grad_(False)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.calls: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        scale = 1 + random.random() + np.random.rand() + float(torch.rand(()))
+        return self.frozen(self.second(torch.tanh(self.first(images.flatten(1) * scale))))
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float64])
+def test_a_model_of_any_kind_is_left_as_it_was(dtype: torch.dtype | None) -> None:
+    images, labels = data()
+    model = Odd().train()
+    torch.manual_seed(2)
+    before = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
+    with pytest.MonkeyPatch.context() as patch:  # the GPUs of a model that is not on one
+        patch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("seeded the GPUs"))
+        first, again = (full_gradient(model, images, labels, dtype=dtype) for _ in range(2))
+    assert first == again
+    assert model.calls == 0
+    assert torch.equal(before[0], torch.get_rng_state())
+    np.testing.assert_array_equal(before[1], np.random.get_state()[1])
+    assert before[2] == random.getstate()
+    assert [p.requires_grad for p in model.frozen.parameters()] == [False, False]
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float64])
+def test_tied_frozen_and_unused_weights(
+    dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = data()
+    model = Odd()
+    for module in (random, np.random, torch):
+        name = "random" if module is random else "rand"
+        monkeypatch.setattr(module, name, lambda *_: torch.zeros(()))
+    exact = copy.deepcopy(model).double()
+    used = [exact.first.weight, exact.first.bias, exact.second.bias]
+    parts = torch.autograd.grad(cross_entropy(exact(images.double()), labels), used)
+    norms = [float(part.norm()) for part in parts]
+    found = full_gradient(model, images, labels, chunk=7, dtype=dtype, per_layer=True)
+    assert found.norm == pytest.approx(math.hypot(*norms), rel=1e-5)
+    assert found.per_layer == pytest.approx(
+        {"first": math.hypot(*norms[:2]), "second": norms[2], "unused": 0}, rel=1e-5
+    )
+    assert sharpness(model, images, labels) > 0
+    with pytest.raises(ValueError, match="no parameter of the model requires a gradient"):
+        full_gradient(model.requires_grad_(False), images, labels)

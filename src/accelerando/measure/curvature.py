@@ -60,9 +60,15 @@ def sharpness_over(
             total = [torch.zeros_like(p) for p in parameters]
             for inputs, targets in chunks:
                 loss = cross_entropy(forward(inputs), targets, reduction="sum") / examples
-                first = torch.autograd.grad(loss, parameters, create_graph=True)
-                # the Hessian times v is the gradient of ⟨∇f, v⟩
-                second = torch.autograd.grad(first, parameters, direction, materialize_grads=True)
+                first = torch.autograd.grad(
+                    loss, parameters, create_graph=True, materialize_grads=True
+                )
+                # the Hessian times v is the gradient of ⟨∇f, v⟩; an unused parameter has no part
+                along, used = zip(
+                    *((v, g) for v, g in zip(direction, first, strict=True) if g.requires_grad),
+                    strict=True,
+                )
+                second = torch.autograd.grad(used, parameters, along, materialize_grads=True)
                 torch._foreach_add_(total, second)
             chunks.team.total(total)
             return torch.cat([t.flatten() for t in total]).double().cpu().numpy()

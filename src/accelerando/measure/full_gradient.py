@@ -116,6 +116,8 @@ def full_gradient_over(
     loss = torch.zeros((), dtype=torch.float64, device=chunks.device)
     right = torch.zeros((), dtype=torch.int64, device=chunks.device)
     with untouched(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters):
+        if not parameters:
+            raise ValueError("no parameter of the model requires a gradient")
         mean = MeanGradient(parameters, scatter=variance)
         for inputs, targets in chunks:
             gradients, part_loss, part_right = _chunk(forward, parameters, inputs, targets)
@@ -144,7 +146,7 @@ def _chunk(
     """Gradient of the chunk's mean loss, that loss, and the number of right answers."""
     scores = forward(inputs)
     loss = cross_entropy(scores, targets)
-    gradients = torch.autograd.grad(loss, parameters)
+    gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
     return gradients, loss.detach(), (scores.detach().argmax(1) == targets).sum()
 
 

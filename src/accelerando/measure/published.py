@@ -25,7 +25,9 @@ def published_gradient_norm(model: nn.Module, batches: Chunks) -> float:
         total = [torch.zeros_like(p) for p in parameters]
         for images, labels in batches:
             loss = cross_entropy(forward(images), labels)
-            torch._foreach_add_(total, torch.autograd.grad(loss, parameters))
+            torch._foreach_add_(
+                total, torch.autograd.grad(loss, parameters, materialize_grads=True)
+            )
         batches.team.total(total)
     squares = [torch.linalg.vector_norm(g, dtype=torch.float64).square() for g in total]
     return float(torch.stack(squares).sum().sqrt()) / len(batches.parts)

@@ -70,7 +70,8 @@ def subset_gradient(
 
         def gradient(inputs: Tensor, targets: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
             value = cross_entropy(forward(inputs), targets)
-            return torch.autograd.grad(value, parameters), value.detach().double()
+            found = torch.autograd.grad(value, parameters, materialize_grads=True)
+            return found, value.detach().double()
 
         mean = MeanGradient(parameters, scatter=True)
         for inputs, targets in chunks:

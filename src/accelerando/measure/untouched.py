@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -25,7 +27,7 @@ def untouched(
     """A forward pass of ``model`` in evaluation mode that leaves everything as it was.
 
     Buffers, training mode and random states are bitwise the same afterwards, whatever happens
-    within: BatchNorm in training mode moves its running statistics, so the pass moves copies.
+    within: a pass may move buffers, as BatchNorm in training mode does, so it moves copies.
 
     Args:
         model: the model.
@@ -43,14 +45,12 @@ def untouched(
     if batch_norm not in ("batch", "running"):
         raise ValueError(f"batch_norm must be batch or running, got {batch_norm!r}")
     modes = [(module, module.training) for module in model.modules()]
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     rough = dtype if dtype in (torch.bfloat16, torch.float16) else None
     copied = None if rough is not None else dtype
-    with torch.random.fork_rng(devices=list(devices)), torch.enable_grad():
-        torch.manual_seed(0)
-        for module, _ in modes:
-            module.training = isinstance(module, _BatchNorm) and batch_norm == "batch"
+    with _fixed_random_states(model), torch.enable_grad():
         try:
+            for module, _ in modes:
+                module.training = isinstance(module, _BatchNorm) and batch_norm == "batch"
             forward, parameters = _forward(model, copied)
             yield forward if rough is None else _in_autocast(forward, rough), parameters
         finally:
@@ -58,14 +58,37 @@ def untouched(
                 module.training = training
 
 
+@contextmanager
+def _fixed_random_states(model: nn.Module) -> Iterator[None]:
+    """Within it what a model draws is the same at every call; afterwards nothing was drawn."""
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    states = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=list(devices)):
+        # not torch.manual_seed: it seeds every GPU, also those whose states are not kept here
+        torch.default_generator.manual_seed(0)
+        for device in devices:
+            torch.cuda.default_generators[device.index].manual_seed(0)
+        try:
+            np.random.seed(0)
+            random.seed(0)
+            yield
+        finally:
+            np.random.set_state(states[0])
+            random.setstate(states[1])
+
+
 def _forward(model: nn.Module, dtype: torch.dtype | None) -> tuple[Forward, list[Tensor]]:
-    """The model itself where its pass moves nothing, else a pass through copies."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    if dtype is None and not any(module.training for module in model.modules()):
-        return model, [p for _, p in named]
-    tensors = {name: _copy(b, dtype) for name, b in model.named_buffers()}
-    leaves = [p if dtype is None else _copy(p, dtype).requires_grad_() for _, p in named]
-    tensors |= dict(zip((name for name, _ in named), leaves, strict=True))
+    """The model itself where its pass can move nothing, else a pass through copies."""
+    parameters: dict[str, Tensor] = dict(model.named_parameters())
+    if dtype is not None:
+        parameters = {
+            name: _copy(p, dtype).requires_grad_(p.requires_grad) for name, p in parameters.items()
+        }
+    leaves = [p for p in parameters.values() if p.requires_grad]
+    buffers = {name: _copy(b, dtype) for name, b in model.named_buffers()}
+    if dtype is None and not buffers:
+        return model, leaves
+    tensors = parameters | buffers
 
     def forward(inputs: Tensor) -> Tensor:
         inputs = inputs if dtype is None else inputs.to(dtype)
