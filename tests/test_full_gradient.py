@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import random
 
@@ -122,6 +123,48 @@ def test_refuses_what_it_cannot_measure() -> None:
         full_gradient(make("none"), images, labels, batch_norm="eval")
     with pytest.raises(ValueError, match="as many, at least 1: 41, 3"):
         full_gradient(make("none"), images, labels[:3])
+    with pytest.raises(ValueError, match="images must be a tensor, got ndarray"):
+        full_gradient(make("none"), images.numpy(), labels)
+    one_hot = nn.functional.one_hot(labels).float()
+    with pytest.raises(ValueError, match=r"got torch.float32 of shape \(41, 10\)"):
+        full_gradient(make("none"), images, one_hot)
+    with pytest.raises(ValueError, match="labels must be at least 0, got -100"):
+        full_gradient(make("none"), images, labels.index_fill(0, torch.tensor([3]), -100))
+    for order in (torch.arange(40), torch.zeros(41, dtype=torch.int64)):
+        with pytest.raises(ValueError, match="order must be a permutation of 41 examples"):
+            full_gradient(make("none"), images, labels, order=order)
+
+
+def test_the_mean_is_of_float32_also_where_the_model_is_not() -> None:
+    """In bfloat16 what one chunk in hundreds adds is rounded away."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randn(2000, 6, generator=random).bfloat16()
+    labels = torch.randint(0, 3, (2000,), generator=random)
+    torch.manual_seed(1)
+    model = nn.Linear(6, 3).bfloat16()
+    exact = full_gradient(model, images, labels, dtype=torch.float64)
+    found = full_gradient(model, images, labels, chunk=2)
+    assert found.norm == pytest.approx(exact.norm, rel=3e-3)
+
+
+class Counting(nn.Module):
+    """A model that counts the tensors with the shape of its weight, at every forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.counts = nn.Linear(23, 17, bias=False), list[int]()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        everything = [t for t in gc.get_objects() if type(t) in (Tensor, nn.Parameter)]
+        self.counts.append(sum(t.shape == (17, 23) for t in everything))
+        result: Tensor = self.layer(inputs)
+        return result
+
+
+def test_only_the_mean_is_kept_from_chunk_to_chunk() -> None:
+    model = Counting()
+    full_gradient(model, torch.randn(40, 23), torch.randint(0, 17, (40,)), chunk=10)
+    assert model.counts == [2, 2, 2, 2]  # the weight and the mean
 
 
 class Odd(nn.Module):

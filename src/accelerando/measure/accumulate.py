@@ -35,7 +35,11 @@ class MeanGradient:
     """
 
     def __init__(self, parameters: Sequence[Tensor], *, scatter: bool) -> None:
-        self.mean = [torch.zeros_like(p) for p in parameters]
+        # a mean in less than float32 stops moving after a few hundred chunks
+        self.mean = [
+            torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
+            for p in parameters
+        ]
         self._scatter, self._count = scatter, 0
         # number of terms, their sum, and that of their squares
         self._terms = torch.zeros(3, dtype=torch.float64, device=self.mean[0].device)
@@ -43,6 +47,7 @@ class MeanGradient:
     def add(self, gradients: Sequence[Tensor], count: int) -> None:
         """Take in the mean gradient of a chunk of ``count`` examples."""
         total = self._count + count
+        gradients = [g.to(m.dtype) for g, m in zip(gradients, self.mean, strict=True)]
         if self._scatter and self._count:
             squares = [
                 torch.linalg.vector_norm(g - m, dtype=torch.float64).square()
@@ -51,7 +56,7 @@ class MeanGradient:
             term = torch.stack(squares).sum() * (self._count * count / total)
             self._terms += torch.stack([torch.ones_like(term), term, term.square()])
         # m + (g - m) c / C, in place
-        torch._foreach_lerp_(self.mean, list(gradients), count / total)
+        torch._foreach_lerp_(self.mean, gradients, count / total)
         self._count = total
 
     def over(self, team: Team) -> MeanGradient:

@@ -41,9 +41,19 @@ class Tensors:
     labels: Tensor
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, Tensor):
+                raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
+        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
+            raise ValueError(
+                "labels must be the numbers of the classes, int64 of shape (n,), "
+                f"got {self.labels.dtype} of shape {tuple(self.labels.shape)}"
+            )
         images, labels = len(self.images), len(self.labels)
         if labels < 1 or images != labels:
             raise ValueError(f"images and labels must be as many, at least 1: {images}, {labels}")
+        if (least := int(self.labels.min())) < 0:  # cross-entropy would ignore such an example
+            raise ValueError(f"labels must be at least 0, got {least}")
 
     def read(self, parts: Sequence[Part]) -> Iterator[tuple[Tensor, Tensor]]:
         for part in parts:
@@ -108,11 +118,17 @@ def in_chunks(
         order: permutation that composes the chunks, shape (n,); left out: as they stand.
         team: see ``Chunks``.
         pause: see ``Chunks``.
+
+    Raises:
+        ValueError: ``chunk`` is below 1, or ``order`` no permutation.
     """
     whole("chunk", chunk, 1)
     examples = len(data.labels)
     count = -(-examples // chunk)
     if order is not None:
+        everything = torch.arange(examples, device=order.device)
+        if not torch.equal(order.sort().values, everything):
+            raise ValueError(f"order must be a permutation of {examples} examples, each once")
         return Chunks(data, order.tensor_split(count), team, pause)
     each, more = divmod(examples, count)
     ends = [0] + [each * k + min(k, more) for k in range(1, count + 1)]

@@ -53,7 +53,8 @@ def full_gradient(
     statistics of each chunk where ``batch_norm`` is "batch". Parameters, their ``grad``, buffers,
     training mode and random states are left bitwise as they were. For a model without BatchNorm
     norm, loss and accuracy do not depend on ``chunk``. Besides one chunk's activations it needs
-    two copies of the parameters: the gradient of the chunk and the mean.
+    two copies of the parameters: the gradient of the chunk and the mean, which is of float32 at
+    least (a third for ``dtype``, of the parameters themselves).
 
     Args:
         model: maps images to scores of shape (examples, classes).
@@ -122,6 +123,7 @@ def full_gradient_over(
         for inputs, targets in chunks:
             gradients, part_loss, part_right = _chunk(forward, parameters, inputs, targets)
             mean.add(gradients, len(targets))
+            del gradients  # else they would still be there while the next chunk's are made
             loss += part_loss.double() * (len(targets) / examples)
             right += part_right
         mean = mean.over(chunks.team)
