@@ -221,7 +221,7 @@ def in_order(images: Tensor, labels: Tensor, size: int) -> Chunks:
 
 
 def estimate(model: nn.Module, images: Tensor, labels: Tensor, subset: Tensor) -> SubsetGradient:
-    chunks = Chunks(Tensors(images, labels), parts_of(subset, 512))
+    chunks = Chunks(Tensors(images, labels), parts_of(subset, 512, coupled=False))
     return subset_gradient(model, chunks, examples=len(labels))
 
 

@@ -13,6 +13,7 @@ from accelerando.checks import UsageError
 from accelerando.config import check, plan_of
 from accelerando.identity import run_folder
 from accelerando.measure import full_gradient
+from accelerando.measure.subset import SubsetGradient, subset_gradient
 from accelerando.schedule import Progress
 from accelerando.tracking.folder import RunFolder
 from accelerando.training.measurement import Measurement
@@ -120,6 +121,29 @@ def test_a_subset_goes_by_a_name_of_its_own(settings: Settings) -> None:
     assert state.full_gradient_norm is None
 
 
+@pytest.mark.parametrize(
+    ("words", "sizes"),
+    [
+        (("model=cnn_bn",), {500}),  # statistics of smaller chunks are another yardstick
+        (("model=cnn_bn", "measure.batch_norm=running"), {62, 63}),
+        ((), {62, 63}),
+    ],
+)
+def test_a_subset_comes_in_the_chunks_of_the_yardstick(
+    words: tuple[str, ...], sizes: set[int], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[int] = set()
+
+    def spy(model: Any, chunks: Any, **more: Any) -> SubsetGradient:
+        seen.update(map(len, chunks.parts))
+        return subset_gradient(model, chunks, **more)
+
+    monkeypatch.setattr("accelerando.training.measurement.subset_gradient", spy)
+    train(settings(*SHORT, "measure.subset=1000", "measure.epochs=[]", *words, "epochs=1",
+                   "scheduler=decay_constant"))  # fmt: skip
+    assert seen == sizes
+
+
 def test_the_same_chunks_under_every_schedule(settings: Settings) -> None:
     """At the same weights the yardstick says the same, whatever the schedule's batch size."""
     found = []
@@ -149,6 +173,7 @@ def test_passes_that_disagree_stop_the_run(
     [
         (("measure.variance=true", "model=cnn_bn"), "BatchNorm couples the examples"),
         (("measure.variance=true", "measure.chunk=1437"), "needs at least two chunks"),
+        (("measure.subset=300", "model=cnn_bn"), "the error needs two of them, got 300 examples"),
         (("measure.subset=1438",), "measure.subset must be from 2 to 1437 examples, got 1438"),
     ],
 )

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from accelerando.data.part import part_of
 from accelerando.measure.accumulate import MeanGradient
 from accelerando.measure.chunks import Chunks
-from accelerando.measure.untouched import has_batch_norm, untouched
+from accelerando.measure.untouched import untouched
 
 CHUNKS = 16
 """At least so many chunks, so that their scatter says how good the estimate is."""
@@ -41,9 +41,17 @@ def stratified(labels: Tensor, size: int, random: np.random.Generator) -> Tensor
     return torch.from_numpy(part_of(labels.cpu().numpy(), size, random)).to(labels.device)
 
 
-def parts_of(subset: Tensor, chunk: int) -> tuple[Tensor, ...]:
-    """The chunks that a subset is measured in."""
-    return subset.tensor_split(min(len(subset), max(CHUNKS, -(-len(subset) // chunk))))
+def parts_of(subset: Tensor, chunk: int, *, coupled: bool) -> tuple[Tensor, ...]:
+    """The chunks that a subset is measured in.
+
+    Args:
+        subset: indices, as ``stratified`` gives them.
+        chunk: at most so many examples at a time.
+        coupled: BatchNorm uses the statistics of a chunk. Smaller ones are another yardstick, so
+            there are no more of them than need be.
+    """
+    count = -(-len(subset) // chunk)
+    return subset.tensor_split(count if coupled else min(len(subset), max(CHUNKS, count)))
 
 
 def subset_gradient(
@@ -52,19 +60,22 @@ def subset_gradient(
     """Estimate the full gradient norm over ``examples`` examples from some of them.
 
     ‖ĝ‖² of m examples exceeds ‖∇f‖² by the variance σ²/m (1 - m/n) on average: that is taken off,
-    where BatchNorm does not keep σ² from being known. The standard error is that of the mean of the
-    chunks' projections on ĝ (delta method), with the same finite-population factor; it takes a
-    second pass over the subset.
+    σ² from how the chunks scatter. The standard error is that of the mean of the chunks'
+    projections on ĝ (delta method), with the same finite-population factor; it takes a second pass
+    over the subset. Where it is not well below the norm, so few examples do not show the gradient:
+    then the norm is often 0, on average too large, and the error itself is rough.
 
     Args:
         model: left as it was, as by ``full_gradient``.
         chunks: those of a stratified subset, as ``parts_of`` makes them.
         examples: n, of the whole training set.
         batch_norm: as in ``full_gradient``.
+
+    Raises:
+        ValueError: fewer than two chunks.
     """
     count = chunks.examples
     unseen = 1 - count / examples
-    corrected = batch_norm == "running" or not has_batch_norm(model)
     loss = torch.zeros((), dtype=torch.float64, device=chunks.device)
     with untouched(model, batch_norm=batch_norm) as (forward, parameters):
 
@@ -93,6 +104,5 @@ def subset_gradient(
     first, second = (moments / len(chunks.parts)).tolist()
     spread = (max(0.0, second - first**2) / max(1, len(chunks.parts) - 1)) ** 0.5
     error = spread / max(square**0.5, 1e-300)
-    if corrected:
-        square -= mean.scatter().variance / count * unseen
+    square -= mean.scatter().variance / count * unseen
     return SubsetGradient(max(square, 0.0) ** 0.5, error * unseen**0.5, float(loss))

@@ -85,9 +85,16 @@ class Measurement:
 
     def suits(self, model: nn.Module) -> None:
         """Raise UsageError where ``model`` does not allow what is to be measured."""
+        size, chunk = self._settings.subset, self._settings.chunk
+        if size is not None and self._coupled(model) and size <= chunk:
+            raise UsageError(
+                f"measure.subset: BatchNorm uses the statistics of chunks of {chunk}, and the "
+                f"error needs two of them, got {size} examples: take more than {chunk}, add "
+                "measure.batch_norm=running, or measure.chunk for another yardstick"
+            )
         if not self._settings.variance:
             return
-        if self._settings.batch_norm == Norm.batch and has_batch_norm(model):
+        if self._coupled(model):
             raise UsageError(
                 "measure.variance is that of per-example gradients, and BatchNorm couples the "
                 "examples of a chunk: add measure.batch_norm=running, or take another model"
@@ -97,6 +104,10 @@ class Measurement:
                 f"measure.variance needs at least two chunks: make measure.chunk smaller than the "
                 f"{len(self._train.labels)} training examples, got {self._settings.chunk}"
             )
+
+    def _coupled(self, model: nn.Module) -> bool:
+        """Whether the examples of a chunk see each other."""
+        return bool(self._settings.batch_norm == Norm.batch) and has_batch_norm(model)
 
     def due(self, position: Progress) -> bool:
         """Whether to measure here: the first and last positions always."""
@@ -170,7 +181,7 @@ class Measurement:
         return {APPROXIMATE[name]: value for name, value in row.items()} if self._rough else row
 
     def _subset_row(self, model: nn.Module, way: Way) -> dict[str, Any]:
-        parts = parts_of(self._subset, self._settings.chunk)
+        parts = parts_of(self._subset, self._settings.chunk, coupled=self._coupled(model))
         chunks = Chunks(self._train, parts, **vars(way))
         examples, batch_norm = len(self._train.labels), self._settings.batch_norm.value
         found = subset_gradient(model, chunks, examples=examples, batch_norm=batch_norm)
