@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, hessian, vmap
+from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn.functional import cross_entropy
 
 from accelerando.measure import full_gradient, published_gradient_norm, sharpness
@@ -195,7 +195,7 @@ def test_sharpness_is_the_largest_eigenvalue() -> None:
         named = {n: v.view(s) for n, v, s in zip(parameters, pieces, shapes, strict=True)}
         return cross_entropy(functional_call(model, named, (images.double(),)), labels)
 
-    exact = float(torch.linalg.eigvalsh(hessian(loss)(flat))[-1])
+    exact = float(torch.linalg.eigvalsh(jacrev(grad(loss))(flat))[-1])
     state = copy.deepcopy(model.state_dict())
     for chunk in (7, N):
         found = sharpness(model, images.double(), labels, chunk=chunk, tolerance=1e-8)
@@ -213,6 +213,18 @@ def test_sharpness_of_two_parameters() -> None:
         model.weight.zero_()
     # softmax of two equal scores: the Hessian is [[1/4, -1/4], [-1/4, 1/4]]
     assert sharpness(model, images, labels) == pytest.approx(0.5)
+
+
+def test_sharpness_of_a_perfect_fit_and_of_no_number() -> None:
+    """Scores so far apart that the softmax is exactly one and zeros."""
+    model, images, labels = nn.Linear(2, 3), torch.ones(4, 2), torch.zeros(4, dtype=torch.int64)
+    with torch.no_grad():
+        model.weight.zero_()
+        model.bias.copy_(torch.tensor([1e4, 0, 0]))
+    assert sharpness(model, images, labels) == 0
+    with torch.no_grad():
+        model.bias.fill_(math.nan)
+    assert math.isnan(sharpness(model, images, labels))
 
 
 def in_order(images: Tensor, labels: Tensor, size: int) -> Chunks:
