@@ -215,6 +215,23 @@ def test_sharpness_of_two_parameters() -> None:
     assert sharpness(model, images, labels) == pytest.approx(0.5)
 
 
+class Saddle(nn.Module):
+    """Scores Σ a_i w_i² and 0: at w = 0 the loss of the first class has the Hessian -diag(a)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(5, dtype=torch.float64))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        score = (torch.tensor([3.0, 1.0, 0.2, -0.5, -0.1]) * self.w.square()).sum()
+        return torch.stack([score, torch.zeros_like(score)]).expand(len(inputs), 2)
+
+
+def test_sharpness_is_not_the_curvature_of_a_maximum() -> None:
+    found = sharpness(Saddle(), torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64))
+    assert found == pytest.approx(0.5)
+
+
 def test_sharpness_of_a_perfect_fit_and_of_no_number() -> None:
     """Scores so far apart that the softmax is exactly one and zeros."""
     model, images, labels = nn.Linear(2, 3), torch.ones(4, 2), torch.zeros(4, dtype=torch.int64)

@@ -7,16 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import DictConfig
+from torch.nn.functional import cross_entropy
 
 from accelerando.checks import UsageError
 from accelerando.config import check, plan_of
 from accelerando.identity import run_folder
 from accelerando.measure import full_gradient
 from accelerando.measure.subset import SubsetGradient, subset_gradient
+from accelerando.randomness import Purpose, generator
 from accelerando.schedule import Progress
 from accelerando.tracking.folder import RunFolder
 from accelerando.training.measurement import Measurement
+from accelerando.training.task import prepare
 from test_measure import data, tiny
 from test_run import SHORT, lines, train
 
@@ -142,6 +146,26 @@ def test_a_subset_comes_in_the_chunks_of_the_yardstick(
     train(settings(*SHORT, "measure.subset=1000", "measure.epochs=[]", *words, "epochs=1",
                    "scheduler=decay_constant"))  # fmt: skip
     assert seen == sizes
+
+
+@pytest.mark.parametrize("batch_norm", ["batch", "running"])
+def test_a_row_holds_what_the_settings_say(batch_norm: str, settings: Settings) -> None:
+    """The first one, made again: chunks by the run's seed, accuracy on the test set."""
+    config = settings(
+        "model=cnn_bn", "epochs=1", "scheduler=decay_constant", "seed=3", "measure.chunk=100",
+        f"measure.batch_norm={batch_norm}",
+    )  # fmt: skip
+    train(config)
+    row = lines(RunFolder(run_folder(config)).record)[0]
+    task = prepare(config, plan_of(config))
+    (images, labels), (others, right) = (next(data.read([slice(None)])) for data in task.data)
+    order = torch.from_numpy(generator(3, Purpose.CHUNKS).permutation(len(labels)))
+    found = full_gradient(task.model, images, labels, chunk=100, batch_norm=batch_norm, order=order)
+    assert row["full_gradient_norm"] == found.norm
+    with torch.no_grad():
+        scores = task.model.eval()(others)
+    assert row["test_loss"] == pytest.approx(float(cross_entropy(scores, right)), rel=1e-5)
+    assert row["test_accuracy"] == pytest.approx(float((scores.argmax(1) == right).double().mean()))
 
 
 def test_the_same_chunks_under_every_schedule(settings: Settings) -> None:
