@@ -36,7 +36,8 @@ def prepare_device(name: str, threads: int, local_rank: int = 0) -> torch.device
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     try:
-        device = torch.device(f"cuda:{local_rank}" if name == "cuda" and local_rank else name)
+        # torch.cuda.set_device wants to be told which
+        device = torch.device(f"cuda:{local_rank}" if name == "cuda" else name)
         torch.empty(0, device=device)
         if device.type == "cuda":
             torch.cuda.set_device(device)
