@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -73,24 +75,33 @@ class SgdStep:
         Returns:
             The gradient by each parameter, and the sum of the losses.
         """
-        count_of_parts = max(1, -(-len(labels) // (self._micro_batch or len(labels) or 1)))
+        if not len(labels) and not self._synchronised:  # of a batch smaller than the team
+            nothing = [torch.zeros_like(p) for p in self._parameters]
+            return nothing, torch.zeros((), device=labels.device)
         total: list[Tensor] = []
-        losses = torch.zeros((), device=labels.device)
-        # equal to within one example: none is left over alone, which BatchNorm could not take
-        parts = (images.tensor_split(count_of_parts), labels.tensor_split(count_of_parts))
-        for part, targets in zip(*parts, strict=True):
-            # a batch smaller than the team leaves some without an example
-            if not len(targets) and not self._synchronised:
-                continue
+        losses: list[Tensor] = []
+        for part, targets in self._parts(images, labels):
             with products(self._precision), over_team(self._team):
                 loss = cross_entropy(self._forward(part), targets, reduction="sum")
-                found = list(torch.autograd.grad(loss / count, self._parameters))
-            losses += loss.detach()
+                # scaling what goes back rather than the loss spares two operations of a small step
+                scale = torch.full_like(loss, 1 / count)
+                found = list(torch.autograd.grad(loss, self._parameters, scale))
+            losses.append(loss.detach())
             if total:
                 torch._foreach_add_(total, found)
             else:
                 total = found
-        return total or [torch.zeros_like(p) for p in self._parameters], losses
+        return total, sum(losses[1:], start=losses[0])
+
+    def _parts(self, images: Tensor, labels: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+        """What is computed at a time.
+
+        Equal to within one example: none is left over alone, which BatchNorm could not take.
+        """
+        if self._micro_batch is None or len(labels) <= self._micro_batch:
+            return [(images, labels)]
+        count = -(-len(labels) // self._micro_batch)
+        return zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
 
     def _direction(self, gradients: list[Tensor]) -> list[Tensor]:
         if self._decay:
