@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from accelerando.checks import UsageError
 from accelerando.identity import run_folder
 from accelerando.tracking.folder import RunFolder
-from accelerando.training import memory
+from accelerando.training import measurement, memory
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.step import SgdStep
 from test_run import SHORT, same, train
@@ -94,6 +94,20 @@ def test_out_of_memory_in_training_saves_and_the_run_goes_on(
     assert (state.status, state.epoch) == ("failed", 2)
     assert train(broken).status == "finished"
     assert same(folder, RunFolder(run_folder(whole)))
+
+
+def test_a_measurement_that_does_not_fit_is_told_from_a_batch(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("no more")
+
+    config = settings(*EASY)
+    words = r"out of memory in epoch 0 on cpu; .* another run with measure\.chunk=256, or less"
+    with monkeypatch.context() as patched, pytest.raises(UsageError, match=words):
+        patched.setattr(measurement, "full_gradient_over", fails)
+        train(config)
+    assert train(config).status == "finished"
 
 
 def test_half_a_step_of_batch_norm_is_undone(

@@ -118,7 +118,7 @@ class Loop:
             if not is_out_of_memory(error):
                 raise
             self._save()
-            raise OutOfMemory(str(error)) from error
+            raise OutOfMemory(str(error), measuring=self._to_measure()) from error
 
     def _advance(self) -> None:
         position, setting = self._position, self._plan.setting(self._position)
@@ -147,9 +147,11 @@ class Loop:
         if not math.isfinite(loss):
             raise Diverged(f"the training loss is {loss}")
 
+    def _to_measure(self) -> bool:
+        return self._measured != self._position.step and self._measurement.due(self._position)
+
     def _measure_if_due(self) -> None:
-        position = self._position
-        if self._measured != position.step and self._measurement.due(position):
+        if self._to_measure():
             self._measure()
 
     def _measure(self) -> None:

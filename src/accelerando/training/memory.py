@@ -17,7 +17,11 @@ MARGIN = 1.25
 
 
 class OutOfMemory(Exception):
-    """The device has no memory for a step or a measurement."""
+    """The device has no memory for a step, or for a measurement."""
+
+    def __init__(self, reason: str, *, measuring: bool) -> None:
+        super().__init__(reason)
+        self.measuring = measuring
 
 
 def is_out_of_memory(error: BaseException) -> bool:

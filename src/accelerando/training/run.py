@@ -137,7 +137,7 @@ def _train(around: Setting) -> State:
         raise
     except OutOfMemory as error:
         state.status, state.message = FAILED, f"out of memory: {error}"
-        raise UsageError(f"{_words(around, state)} ({error})") from error
+        raise UsageError(f"{_words(around, state, error)} ({error})") from error
     except BaseException as error:
         state.status, state.message = FAILED, f"{type(error).__name__}: {error}"
         state.traceback = traceback.format_exc()
@@ -164,11 +164,18 @@ def _write_last(folder: RunFolder, state: State, console: Console) -> None:
         console.print(f"note: {folder.state} could not be written ({error.strerror})")
 
 
-def _words(around: Setting, state: State) -> str:
+def _words(around: Setting, state: State, error: OutOfMemory) -> str:
     """What to do where the memory of the device was not enough."""
     hardware, size = around.task.config.hardware, around.task.plan.largest_batch
-    at_once = min(around.team.share(size).stop, hardware.micro_batch or size)
-    words = remedy(around.task.model, at_once)
+    if error.measuring:
+        chunk = around.task.config.measure.chunk
+        words = (
+            f"a measurement goes through {chunk} examples at a time: a device with more memory, or "
+            f"another run with measure.chunk={max(1, chunk // 2)}, or less"
+        )
+    else:
+        at_once = min(around.team.share(size).stop, hardware.micro_batch or size)
+        words = remedy(around.task.model, at_once)
     return (
         f"out of memory in epoch {state.epoch} on {hardware.device}; the run is saved and goes on "
         f"from there: {words}"
