@@ -195,7 +195,7 @@ def test_a_damaged_image_is_named(
 
 
 def test_what_is_missing_or_different_is_said(
-    settings: Settings, small: Callable[..., DictConfig]
+    settings: Settings, small: Callable[..., DictConfig], folder: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"/nowhere lacks train and val: get ILSVRC 2012 from"):
         check(settings("dataset=imagenet", "dataset.folder=/nowhere"))
@@ -203,3 +203,10 @@ def test_what_is_missing_or_different_is_said(
         load(small("dataset.examples=27"))
     with pytest.raises(UsageError, match=r"holds 2 classes, .* classes=3"):
         load(small("dataset.classes=3"))
+    (folder / "val" / "n01443537").rename(folder / "val" / "n02")
+    with pytest.raises(UsageError, match=r"has n01443537, n02 in only one of train and val"):
+        load(small())
+    (folder / "val" / "n02").rename(folder / "n02")
+    (folder / "val" / "n01443537").mkdir()
+    with pytest.raises(UsageError, match=r"Found no valid file for the classes n01443537\."):
+        load(small())

@@ -69,6 +69,11 @@ class ImageNet:
                 f"{self._folder} holds {len(train.paths)} training images, the dataset's settings "
                 f"say examples={self.examples}: make them agree"
             )
+        if odd := self._classes("train") ^ self._classes("val"):
+            raise ValueError(
+                f"{self._folder} has {', '.join(sorted(odd)[:3])} in only one of train and val: a "
+                "label would not mean the same in both"
+            )
         return Streams(
             train=train,
             test=test,
@@ -77,6 +82,9 @@ class ImageNet:
             shape=(self.shape[0], self.shape[1], self.shape[2]),
             view=transforms.Compose(view),
         )
+
+    def _classes(self, name: str) -> set[str]:
+        return {path.name for path in (self._folder / name).iterdir() if path.is_dir()}
 
     def _files(self, name: str) -> Files:
         from torchvision.datasets import ImageFolder
