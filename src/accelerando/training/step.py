@@ -81,7 +81,7 @@ class SgdStep:
         total: list[Tensor] = []
         losses: list[Tensor] = []
         for part, targets in self._parts(images, labels):
-            with products(self._precision), over_team(self._team):
+            with products(self._precision), over_team(self._team, count):
                 loss = cross_entropy(self._forward(part), targets, reduction="sum")
                 # scaling what goes back rather than the loss spares two operations of a small step
                 scale = torch.full_like(loss, 1 / count)
