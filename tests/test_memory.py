@@ -12,11 +12,14 @@ import torch
 from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
+from accelerando.config import plan_of
 from accelerando.identity import run_folder
+from accelerando.team import ALONE
 from accelerando.tracking.folder import RunFolder
 from accelerando.training import measurement, memory
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.step import SgdStep
+from accelerando.training.task import prepare
 from test_run import SHORT, same, train
 
 Settings = Callable[..., DictConfig]
@@ -37,10 +40,6 @@ def test_a_batch_that_does_not_fit_is_refused_before_the_run(
 
 def test_what_a_batch_needs_is_estimated_from_small_ones(settings: Settings) -> None:
     """Against what a pass keeps for its backward at the full size."""
-    from accelerando.config import plan_of
-    from accelerando.team import ALONE
-    from accelerando.training.task import prepare
-
     config = settings(*EASY)
     task = prepare(config, plan_of(config))
     step = task.step(ALONE, compiled=False)
@@ -138,3 +137,29 @@ def test_the_memory_that_is_left_is_that_of_the_machine_or_less() -> None:
     found = memory.available_memory()
     assert found is not None
     assert 0 < found <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_the_memory_that_is_left_is_that_of_every_cgroup_around(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = tmp_path / "slurm" / "job"
+    job.mkdir(parents=True)
+    for folder, limit in ((job, "5000"), (job.parent, "max"), (tmp_path, "9000")):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text("3000\n")
+        (folder / "memory.stat").write_text("anon 2000\ninactive_file 1000\n")
+    (tmp_path / "mine").write_text("0::/slurm/job\n")
+    assert memory._cgroup_rooms(tmp_path / "mine", tmp_path) == [3000, 7000]
+    monkeypatch.setattr(memory, "_cgroup_rooms", lambda: [3000, 7000])
+    assert memory.available_memory() == 3000
+
+
+def test_processes_share_the_memory_that_is_left(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Any] = []
+    monkeypatch.setattr("accelerando.training.task.check_memory", lambda *all_: found.append(all_))
+    for processes in (1, 3):
+        config = settings(*EASY, f"hardware.processes={processes}")
+        prepare(config, plan_of(config)).check_memory()
+    assert [(size, beside) for *_, size, _, beside in found] == [(1437, 1), (479, 3)]

@@ -136,18 +136,20 @@ def available_memory() -> int | None:
     return min(available, *_cgroup_rooms(), available)
 
 
-def _cgroup_rooms() -> list[int]:
+def _cgroup_rooms(
+    mine: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> list[int]:
     """What each cgroup (version 2) around this process leaves: SLURM and containers limit so."""
     rooms = []
     try:
-        inner = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2].lstrip("/")
-        root = Path("/sys/fs/cgroup")
+        inner = mine.read_text().strip().rpartition("::")[2].lstrip("/")
         for folder in (root / inner, *(root / inner).parents):
             if not folder.is_relative_to(root) or not (folder / "memory.max").is_file():
                 continue
             limit = (folder / "memory.max").read_text().strip()
             if limit != "max":
-                stat = dict(line.split() for line in (folder / "memory.stat").open())
+                lines = (folder / "memory.stat").read_text().splitlines()
+                stat = dict(line.split() for line in lines)
                 used = int((folder / "memory.current").read_text()) - int(stat["inactive_file"])
                 rooms.append(int(limit) - used)
     except (OSError, ValueError, KeyError):
