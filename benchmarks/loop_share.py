@@ -11,8 +11,8 @@ large matrix product with as many threads, timed in turn.
 The second part starts two processes that hold the same cached data, and prints what each has in
 memory, and what of it is its own (Linux).
 
-    python benchmarks/loop_share.py [--case mlp cnn-digits cnn resnet18] [--rounds 5] [--threads 1]
-        [--channels-last] [--mebibytes 200]
+    python benchmarks/loop_share.py [--case mlp cnn-digits cnn cnn_bn resnet18 ... (--help: all)]
+        [--rounds 5] [--threads 1] [--channels-last] [--mebibytes 200]
 """
 
 from __future__ import annotations
@@ -47,8 +47,25 @@ CASES = {
     "mlp": Case(("model=mlp", "dataset=digits"), batch=8, examples=1437),
     "cnn-digits": Case(("model=cnn", "dataset=digits"), batch=8, examples=1437),
     "cnn": Case(("model=cnn", "dataset=fashion_mnist"), batch=8, examples=4096),
+    "cnn_bn": Case(("model=cnn_bn", "dataset=fashion_mnist"), batch=8, examples=4096),
     "resnet18": Case(("model=resnet18", *CIFAR), batch=8, examples=96),
 }
+QUICK = list(CASES)
+CASES |= {
+    name: Case((f"model={name}", *CIFAR), batch=8, examples=32)
+    for name in (
+        "resnet34",
+        "resnet50",
+        "wide_resnet_16_8",
+        "wide_resnet_40_4",
+        "wide_resnet_28_10",
+    )
+}
+CASES["resnet34_imagenet"] = Case(
+    ("model=resnet34_imagenet", *CIFAR, "dataset.shape=[3,224,224]", "dataset.examples=100"),
+    batch=8,
+    examples=32,
+)
 SIDE = 2048
 """Rows and columns of the matrices that the peak is measured with."""
 
@@ -220,7 +237,7 @@ def main() -> None:
     """Print the shares of every case asked for, then the memory."""
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--case", nargs="*", choices=CASES, default=QUICK)
     parser.add_argument("--rounds", type=int, default=5, help="epochs that count")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--channels-last", action="store_true")
