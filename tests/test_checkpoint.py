@@ -17,6 +17,8 @@ from rich.console import Console
 from accelerando.checks import UsageError
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
+from accelerando.launch.pool import Job
+from accelerando.launch.todo import unfinished
 from accelerando.tracking.folder import RunFolder, whole_file
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Loop
@@ -99,6 +101,24 @@ def test_both_damaged_is_an_error_and_nothing_is_overwritten(interrupted: DictCo
     with pytest.raises(UsageError, match=r"no checkpoint that is whole: checkpoint\.pt .* damaged"):
         train(interrupted)
     assert before == {path: path.read_bytes() for path in folder.path.iterdir()}
+
+
+def test_a_damaged_state_is_set_aside(
+    interrupted: DictConfig, settings: Settings, tmp_path: Path
+) -> None:
+    folder = RunFolder(run_folder(interrupted))
+    folder.state.write_bytes(b"")  # as some file systems leave it after a power cut
+    jobs = [Job("job", folder.path, print)]
+    assert unfinished(jobs, Console(quiet=True)) == jobs  # nor is a sweep refused
+    console = Console(record=True, file=io.StringIO(), width=500)
+    state = run(interrupted, [], console)
+    assert state is not None
+    assert state.status == "finished"
+    assert "now state.damaged.json: the run goes on from its checkpoint" in console.export_text()
+    assert (folder.path / "state.damaged.json").read_bytes() == b""
+    reference = settings(*MORE, f"root={tmp_path}/whole")
+    train(reference)
+    assert same(folder, RunFolder(run_folder(reference)))
 
 
 def test_a_crash_between_the_names_leaves_the_one_before(interrupted: DictConfig) -> None:

@@ -37,7 +37,7 @@ def outputs(folder: Path) -> list[Path]:
         UsageError: there is none, and why.
     """
     word = submitted(folder) if folder.is_dir() else None
-    if word is None and (not folder.is_dir() or RunFolder(folder).read_state() is None):
+    if word is None and (not folder.is_dir() or not RunFolder(folder).state.exists()):
         raise UsageError(f"{folder} is not the folder of a run: `accelerando status` lists them")
     possible = [Path(word.output)] if word is not None and word.output else []
     found = [path for path in (*possible, RunFolder(folder).output) if path.is_file()]

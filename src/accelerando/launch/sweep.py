@@ -62,7 +62,7 @@ def run_sweep(runs: Sequence[Planned], workers: int | None) -> list[float | None
 
 def lowest_norms(jobs: Sequence[Job]) -> list[float | None]:
     """The minimum full gradient norm of each job's run, None where there is none."""
-    states = [RunFolder(job.folder).read_state() for job in jobs]
+    states = [RunFolder(job.folder).readable_state() for job in jobs]
     return [None if state is None else state.full_gradient_norm for state in states]
 
 

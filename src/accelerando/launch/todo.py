@@ -59,7 +59,7 @@ def jobs_of(runs: Sequence[Planned]) -> list[Job]:
 
 def unfinished(jobs: Sequence[Job], console: Console) -> list[Job]:
     """Those whose runs have not ended yet; it is said how many have."""
-    states = [RunFolder(job.folder).read_state() for job in jobs]
+    states = [RunFolder(job.folder).readable_state() for job in jobs]
     ended = [state for state in states if state is not None and state.status in ENDED]
     if ended:
         console.print(f"{len(ended)} of {len(jobs)} runs have ended already")

@@ -46,7 +46,7 @@ class SweepView:
             return
         done, texts = float(self._ended), []
         for job in running:
-            state = RunFolder(job.folder).read_state()
+            state = RunFolder(job.folder).readable_state()
             if state is not None and state.status == RUNNING:
                 done += state.epoch / state.epochs
                 texts.append(f"{job.name} {state.epoch}/{state.epochs}")
@@ -69,7 +69,7 @@ def outcome(job: Job, how: Ended | None) -> tuple[str, str]:
         how: how its process ended; None where none was started now.
     """
     folder = RunFolder(job.folder)
-    state = folder.read_state()
+    state = folder.readable_state()
     # a state from before this process was started tells of an earlier one
     fresh = how is not None and state is not None and state.updated >= how.started
     if state is not None and (state.status in ENDED or (fresh and state.status != RUNNING)):

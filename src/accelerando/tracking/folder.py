@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -82,13 +82,17 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, AttributeError) as error:
-            raise UsageError(
-                f"{self.state} is damaged ({error}): look at it, or remove it"
-            ) from error
+            raise UsageError(f"{self.state} is damaged ({error})") from error
+
+    def readable_state(self) -> State | None:
+        """The state on disk, or None where there is none that can be read: it has not ended."""
+        with suppress(UsageError):
+            return self.read_state()
+        return None
 
     @contextmanager
     def held(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Keep other processes from working on this run.
+        """Keep other processes from working on this run; set aside a state that is damaged.
 
         Args:
             say: told in words what is waited for.
@@ -99,7 +103,17 @@ class RunFolder:
         with claimed(self.path, say) as self.still_mine:
             for left in self.path.glob(".*.tmp"):  # by a process that was killed while writing
                 left.unlink()
+            self._set_aside_damaged_state(say)
             yield
+
+    def _set_aside_damaged_state(self, say: Callable[[str], None]) -> None:
+        """A power cut may leave an empty one: it is written far too often to wait for the disk."""
+        try:
+            self.read_state()
+        except UsageError as error:
+            aside = self.state.with_name("state.damaged.json")
+            self.state.replace(aside)
+            say(f"{error}, now {aside.name}: the run goes on from its checkpoint")
 
     def write_state(self, state: State, *, sync: bool = False) -> None:
         self.still_mine()

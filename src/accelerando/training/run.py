@@ -91,7 +91,7 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
 
 
 def _ended(folder: RunFolder, console: Console) -> State | None:
-    state = folder.read_state()
+    state = folder.readable_state()
     if state is None or state.status not in ENDED:
         return None
     console.print(f"{state.status} already, nothing to do: {folder.path}")
