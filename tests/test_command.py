@@ -116,6 +116,18 @@ def test_a_killed_run_fails_alone_and_goes_on_exactly(tmp_path: Path, settings: 
     assert same(folder, RunFolder(run_folder(whole)))
 
 
+def test_a_run_whose_folder_is_removed_fails_alone(tmp_path: Path, settings: Any) -> None:
+    line = ("-m", "seed=0,1", "model=mlp", "epochs=40", "hydra.launcher.workers=2")
+    process = start(tmp_path, *line)
+    gone = RunFolder(run_folder(settings("seed=1", "model=mlp", "epochs=40")))
+    wait_for(lambda: gone.record.exists())
+    gone.path.rename(tmp_path / "gone")  # at once, whatever is being written there
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "1 finished, 1 failed" in errors
+    assert "Traceback" not in errors
+
+
 def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
     line = ("model=mlp", "epochs=2000")
     first = start(tmp_path, *line)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -81,8 +83,14 @@ def outcome(job: Job, how: Ended | None) -> tuple[str, str]:
         return INTERRUPTED, "before it began"
     if how.code < 0:
         return FAILED, f"killed by {signal.Signals(-how.code).name}"
-    lines = folder.output.read_text(errors="replace").splitlines()
-    return FAILED, lines[-1] if lines else f"exit code {how.code}"
+    return FAILED, _last_line(folder.output) or f"exit code {how.code}"
+
+
+def _last_line(path: Path) -> str:
+    """What a process said last; "" where it said nothing, or its folder was removed."""
+    with suppress(OSError):
+        return next(reversed(path.read_text(errors="replace").splitlines()), "")
+    return ""
 
 
 def _words(state: State) -> str:
