@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,44 @@ def test_who_was_superseded_writes_nothing_more(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="was taken over by process 1 on node7: this process"):
             still_mine()
     assert claims(tmp_path) == [".claim-2"]
+
+
+def test_who_stalled_takes_nothing_from_the_living(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it stalls, another follows the dead owner, and leaves; numbers begin anew."""
+    plant(tmp_path, replace(Owner.this(), pid=DEAD_PID), number=3)
+    living, outlived = ExitStack(), claim._outlived
+
+    def stalls(*arguments: Any) -> bool:
+        monkeypatch.setattr(claim, "_outlived", outlived)
+        judged = outlived(*arguments)
+        with claimed(tmp_path, silent):
+            pass
+        living.callback(living.enter_context(claimed(tmp_path, silent)))
+        return judged
+
+    monkeypatch.setattr(claim, "_outlived", stalls)
+    with living:
+        with pytest.raises(UsageError, match="is being worked on"):
+            claimed(tmp_path, silent).__enter__()
+        assert claims(tmp_path) == [".claim-1"]
+
+
+def test_a_full_disk_leaves_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_ = Path.open
+
+    def without_room(path: Path, mode: str = "r", *how: Any, **more: Any) -> Any:
+        file = open_(path, mode, *how, **more)
+        if mode != "xb":
+            return file
+        file.close()
+        return open_(Path("/dev/full"), "wb", **more)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match=r"No space.*\.claim-1"):
+        patched.setattr(Path, "open", without_room)
+        claimed(tmp_path, silent).__enter__()
+    assert claims(tmp_path) == []
 
 
 def test_numbers_that_begin_anew_are_told_apart(tmp_path: Path) -> None:

@@ -93,7 +93,9 @@ class Claim:
     def beat(self) -> float | None:
         """When its owner last touched it, by the file system's clock; None where it is gone."""
         try:
-            return self.path.stat().st_mtime
+            # opened, not only looked up: then NFS asks its server, and does not go by what it knew
+            with self.path.open("rb") as file:
+                return os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return None
 
@@ -156,9 +158,10 @@ def claimed(folder: Path, say: Callable[[str], None] = print) -> Iterator[Callab
     finally:
         over.set()
         thread.join()
-        if _holds(mine, owner):
-            mine.unlink(missing_ok=True)
-        with suppress(OSError):  # where nothing came of it: only an empty folder can be removed
+        # it may no longer be written to, which has its own error told; only an empty one is removed
+        with suppress(OSError):
+            if _holds(mine, owner):
+                mine.unlink(missing_ok=True)
             folder.rmdir()
 
 
@@ -173,18 +176,30 @@ def _take(folder: Path, say: Callable[[str], None]) -> tuple[Path, Owner]:
             )
         mine = folder / f"{PREFIX}{1 if found is None else found.number + 1}"
         try:
-            with mine.open("x") as file:
-                json.dump(asdict(owner), file)
+            _make(mine, owner)
         except (FileExistsError, FileNotFoundError):
             continue  # another was quicker, or left and took the empty folder along: look again
+        # the folder was seen as it was a while ago: another may have made a higher claim since, or
+        # have followed the dead one and left, so that numbers have begun anew
         after = current(folder)
-        if after is not None and after.path != mine:  # the folder was seen as it was a while ago
+        newer = after is not None and after.path != mine
+        if newer or (found is not None and not found.path.exists()):
             mine.unlink(missing_ok=True)
             continue
         for path in folder.glob(f"{PREFIX}*"):
             if path != mine:
                 path.unlink(missing_ok=True)
         return mine, owner
+
+
+def _make(path: Path, owner: Owner) -> None:
+    """Write a claim, if nobody has; on a full disk none is left, which others would wait for."""
+    with path.open("xb", buffering=0) as file:
+        try:
+            file.write(json.dumps(asdict(owner)).encode())
+        except OSError as error:
+            path.unlink()
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _holds(path: Path, owner: Owner) -> bool:
