@@ -128,12 +128,15 @@ def dead(claim: Claim) -> bool | None:
 
 
 @contextmanager
-def claimed(folder: Path, say: Callable[[str], None] = print) -> Iterator[Callable[[], None]]:
+def claimed(
+    folder: Path, say: Callable[[str], None] = print, pause: Callable[[], None] = lambda: None
+) -> Iterator[Callable[[], None]]:
     """Keep other processes from working on ``folder``.
 
     Args:
         folder: made where it does not exist.
         say: told in words what is waited for.
+        pause: called while it waits; what it raises ends the waiting.
 
     Yields:
         A check to be made before anything is written: it raises UsageError where another process
@@ -142,7 +145,7 @@ def claimed(folder: Path, say: Callable[[str], None] = print) -> Iterator[Callab
     Raises:
         UsageError: another process has it.
     """
-    mine, owner = _take(folder, say)
+    mine, owner = _take(folder, say, pause)
     over = threading.Event()
     thread = threading.Thread(target=_keep_touching, args=(mine, owner, over), daemon=True)
     thread.start()
@@ -165,12 +168,14 @@ def claimed(folder: Path, say: Callable[[str], None] = print) -> Iterator[Callab
             folder.rmdir()
 
 
-def _take(folder: Path, say: Callable[[str], None]) -> tuple[Path, Owner]:
+def _take(
+    folder: Path, say: Callable[[str], None], pause: Callable[[], None]
+) -> tuple[Path, Owner]:
     owner = Owner.this()
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         found = current(folder)
-        if found is not None and not _outlived(found, say):
+        if found is not None and not _outlived(found, say, pause):
             raise UsageError(
                 f"{folder} is being worked on by {_who(found)}: wait for it, or stop it"
             )
@@ -209,7 +214,7 @@ def _holds(path: Path, owner: Owner) -> bool:
     return False
 
 
-def _outlived(claim: Claim, say: Callable[[str], None]) -> bool:
+def _outlived(claim: Claim, say: Callable[[str], None], pause: Callable[[], None]) -> bool:
     """Whether the owner is dead or gone; waits where only time can tell."""
     judged = dead(claim)
     if judged is not None:
@@ -218,6 +223,7 @@ def _outlived(claim: Claim, say: Callable[[str], None]) -> bool:
     say(f"{claim.path.parent} was worked on by {_who(claim)}: waiting for a sign of life from it")
     while time.monotonic() < deadline:
         time.sleep(min(1.0, PATIENCE / 10))
+        pause()
         beat = claim.beat()
         if beat is None:
             return True

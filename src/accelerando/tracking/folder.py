@@ -91,16 +91,19 @@ class RunFolder:
         return None
 
     @contextmanager
-    def held(self, say: Callable[[str], None]) -> Iterator[None]:
+    def held(
+        self, say: Callable[[str], None], pause: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
         """Keep other processes from working on this run; set aside a state that is damaged.
 
         Args:
             say: told in words what is waited for.
+            pause: called while it waits; what it raises ends the waiting.
 
         Raises:
             UsageError: another process has it.
         """
-        with claimed(self.path, say) as self.still_mine:
+        with claimed(self.path, say, pause) as self.still_mine:
             for left in self.path.glob(".*.tmp"):  # by a process that was killed while writing
                 left.unlink()
             self._set_aside_damaged_state(say)

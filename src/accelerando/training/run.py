@@ -79,7 +79,7 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
             return ended
         task = prepare(config, plan, local_rank())
         stop.pause()
-        with folder.held(console.print):
+        with folder.held(console.print, stop.pause):
             # the process that held it a moment ago may have finished it
             if (ended := _ended(folder, console)) is not None:
                 team.tell(LEAVE)

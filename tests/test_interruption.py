@@ -1,0 +1,91 @@
+"""Signals: each of them saves and stops, a second Ctrl-C ends at once, waiting is given up."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from accelerando.identity import run_folder
+from accelerando.interruption import Interrupted
+from accelerando.tracking import claim
+from accelerando.tracking.folder import RunFolder
+from accelerando.training.checkpoint import Checkpoint
+from accelerando.training.loop import Loop
+from test_run import SHORT, same, train
+
+Settings = Callable[..., DictConfig]
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_other_signals_interrupt_too(
+    number: signal.Signals, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, advance = settings(*SHORT), Loop._advance
+
+    def signalled(self: Loop) -> None:
+        signal.raise_signal(number)
+        advance(self)
+
+    monkeypatch.setattr(Loop, "_advance", signalled)
+    with pytest.raises(Interrupted):
+        train(config)
+    state = RunFolder(run_folder(config)).read_state()
+    assert state is not None
+    assert (state.status, state.step, state.message) == ("interrupted", 0, f"by {number.name}")
+
+
+def test_a_second_interruption_ends_at_once(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here in the middle of a checkpoint: the folder is one to go on from."""
+    more = (*SHORT, "checkpoint.seconds=0", "optimizer.momentum=0.9")
+    whole, broken = settings(*more, f"root={tmp_path}/whole"), settings(*more)
+    train(whole)
+    write, calls = Checkpoint.write, iter(range(1, 1000))
+
+    def twice(self: Checkpoint, file: Any) -> None:
+        write(self, file)
+        if next(calls) == 30:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    folder = RunFolder(run_folder(broken))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Checkpoint, "write", twice)
+        train(broken)
+    state = folder.read_state()
+    assert state is not None
+    assert (state.status, state.message) == ("interrupted", "by SIGINT")
+    assert not list(folder.path.glob(".*"))
+    assert train(broken).status == "finished"
+    assert same(folder, RunFolder(run_folder(whole)))
+
+
+def test_a_signal_ends_the_waiting_for_another_machine(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(*SHORT)
+    folder = run_folder(config)
+    folder.mkdir(parents=True)
+    path = folder / ".claim-1"
+    path.write_text(json.dumps(asdict(replace(claim.Owner.this(), machine="another"))))
+    sleep = time.sleep
+
+    def signalled(seconds: float) -> None:
+        sleep(seconds)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("accelerando.tracking.claim.time.sleep", signalled)
+    begin = time.monotonic()
+    with pytest.raises(Interrupted):
+        train(config)
+    assert time.monotonic() - begin < claim.PATIENCE / 2
+    assert path.exists()
