@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -13,11 +14,12 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from accelerando.interruption import Interruption
 from accelerando.launch import todo
 from accelerando.launch.pool import Ended, Job, run_jobs
-from accelerando.launch.view import outcome
+from accelerando.launch.view import SweepView, outcome
 
 
 class Watched:
@@ -114,6 +116,17 @@ def test_a_signal_while_runs_are_tried_out_is_not_lost(
     monkeypatch.setattr(todo, "_in_process", partial(signal_to, os.getpid()))
     with pytest.raises(KeyboardInterrupt):
         todo.try_out([OmegaConf.create({"root": str(tmp_path)})], devices=False)
+
+
+def test_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
+    """Of an override, and of a path, which end no display."""
+    (tmp_path / "output.log").write_text("ValueError: not in [/data/x]\n")
+    console = Console(file=io.StringIO(), width=200)
+    with SweepView(console, 1) as view:
+        view.ended(Job("tracking.tags=[a,b]", tmp_path, print), Ended(1))
+    assert isinstance(console.file, io.StringIO)
+    line = "1/1  failed  tracking.tags=[a,b]  ValueError: not in [/data/x]\n"
+    assert console.file.getvalue() == line
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def train(config: DictConfig) -> float | None:
     from accelerando.training.run import run  # imports torch, which takes seconds: only now
 
     hydra = HydraConfig.get()
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     try:
         state = run(config, list(hydra.overrides.task), console)
     except Interrupted as signal:

@@ -33,7 +33,7 @@ def act(options: argparse.Namespace) -> None:
     # wandb is imported where it is needed
     from accelerando.tracking.sync import DAMAGED, Options, sync
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     counts: Counter[str] = Counter()
     wanted = Options(untracked=options.untracked, again=options.again)
     for run in runs_below(options.folder):

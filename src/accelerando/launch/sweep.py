@@ -31,7 +31,7 @@ def run_sweep(runs: Sequence[Planned], workers: int | None) -> list[float | None
         UsageError: a setting of any run is out of range, before anything was started.
         SystemExit: a run failed, or the sweep was interrupted; it was said.
     """
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     if workers is not None:
         try:
             whole("hydra.launcher.workers", workers, 1)

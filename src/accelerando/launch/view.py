@@ -22,7 +22,7 @@ class SweepView:
     def __init__(self, console: Console, runs: int) -> None:
         self._console, self._runs, self._ended = console, runs, 0
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # overrides hold brackets
             BarColumn(bar_width=None),
             TimeElapsedColumn(),
             console=console,
@@ -59,7 +59,9 @@ class SweepView:
         self._ended += 1
         status, message = outcome(job, how)
         self._bar.console.print(
-            f"{self._ended}/{self._runs}  {status}  {job.name}  {message}", highlight=False
+            f"{self._ended}/{self._runs}  {status}  {job.name}  {message}",
+            highlight=False,
+            markup=False,
         )
 
 
