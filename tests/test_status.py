@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
@@ -71,8 +72,25 @@ def test_the_list(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [line.split() for line in text.splitlines()[2:] if "/" in line]
     lines = {row[1].rpartition("/")[2]: row for row in rows}
     assert lines["a-finished"][2:] == ["0/10", "0.00123", "1:01:40"]
-    assert lines["c-alive"][2:] == ["5/10", "0:01:40", "0:01:40", "on", "node7"]
+    assert lines["c-alive"][2:] == ["5/10", "180", "0:01:40", "0:01:40", "on", "node7"]
     assert lines["b-failed"][-4:] == ["ValueError:", "it", "is", "so"]
+
+
+def test_files_that_cannot_be_read_hide_no_other_run(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read_text = Path.read_text
+
+    def refuses(path: Path, *how: Any, **more: Any) -> str:
+        if "a-finished" in path.parts or (path.name, path.parent.name) == (".claim-1", "c-alive"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_text(path, *how, **more)
+
+    monkeypatch.setattr(Path, "read_text", refuses)
+    main(["status", str(runs)])
+    text = capsys.readouterr().out
+    assert "8 runs: 1 running, 1 failed, 3 lost, 3 unreadable" in text
+    assert text.count("Permission denied") == 2
 
 
 def test_the_list_for_machines(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

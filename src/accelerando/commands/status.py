@@ -76,8 +76,9 @@ def listing(runs: Sequence[Seen], folder: Path) -> Group:
     counts = Counter(run.status for run in runs)
     words = [f"{counts[status]} {status}" for status in COLOURS if counts[status]]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("status", "run", "epoch", "gradient", "time", "left", ""):
-        right = name in ("epoch", "gradient", "time", "left")
+    numbers = ("epoch", "epochs/h", "gradient", "time", "left")
+    for name in ("status", "run", *numbers, ""):
+        right = name in numbers
         table.add_column(
             name, justify="right" if right else "left", no_wrap=name != "", overflow="fold"
         )
@@ -91,13 +92,14 @@ def _row(run: Seen, folder: Path) -> list[Text]:
     name = Text(str(run.path.relative_to(folder)) if run.path != folder else run.path.name)
     state = run.state
     if state is None:
-        return [status, name, *(Text() for _ in range(4)), Text(run.words)]
+        return [status, name, *(Text() for _ in range(5)), Text(run.words)]
     norm = state.full_gradient_norm
     host = f"on {state.environment.get('host', '')}" if run.status in (RUNNING, LOST) else ""
     return [
         status,
         name,
         Text(f"{state.epoch}/{state.epochs}"),
+        Text("" if run.rate is None else f"{run.rate:,.3g}"),
         Text("" if norm is None else f"{norm:.3g}"),
         Text(_duration(state.seconds)),
         Text(_duration(run.left)),

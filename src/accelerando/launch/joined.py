@@ -37,7 +37,7 @@ def with_jobs(runs: Sequence[Seen]) -> list[Seen]:
 def _with_job(run: Seen) -> Seen:
     try:
         word = submitted(run.path)
-    except UsageError as error:
+    except (UsageError, OSError) as error:
         return replace(run, status=UNREADABLE, reason=str(error))
     return run if word is None else replace(run, job=word.job)
 

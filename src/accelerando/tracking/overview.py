@@ -18,7 +18,7 @@ CLOCKS_APART = 60.0
 STATE, RECORD = "state.json", "record.jsonl"
 """Files that tell a run's folder from others."""
 LOST, UNREADABLE = "lost", "unreadable"
-"""Said to be running, but its process is gone; and a state file that is damaged."""
+"""Said to be running, but its process is gone; and files that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,13 @@ def seen(path: Path) -> Seen:
     """The run in one folder."""
     try:
         state = RunFolder(path).read_state()
+        alive = state is None or state.status != RUNNING or _alive(path)
     except UsageError:
         return Seen(path, UNREADABLE, None)
+    except OSError as error:  # another user's, perhaps: the others are listed all the same
+        return Seen(path, UNREADABLE, None, reason=str(error.strerror))
     if state is None:
         return Seen(path, LOST, None)  # or submitted: SLURM knows
-    alive = state.status != RUNNING or _alive(path)
     return Seen(path, state.status if alive else LOST, state)
 
 
