@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -97,7 +99,7 @@ def test_an_interruption_while_starting_is_no_failure(tmp_path: Path, seconds: f
 def test_a_killed_run_fails_alone_and_goes_on_exactly(tmp_path: Path, settings: Any) -> None:
     """SIGKILL of a worker; the rest of the sweep goes on, the same command makes it whole."""
     line = ("-m", "seed=0,1", "model=mlp", "epochs=40", "checkpoint.seconds=0.2",
-            "hydra.launcher.workers=2")  # fmt: skip
+            "hydra.launcher.workers=2", "dataset=glob(digits)")  # fmt: skip
     process = start(tmp_path, *line)
     folder = RunFolder(run_folder(settings("seed=1", "model=mlp", "epochs=40")))
     wait_for(lambda: folder.checkpoint.exists())
@@ -108,9 +110,12 @@ def test_a_killed_run_fails_alone_and_goes_on_exactly(tmp_path: Path, settings: 
     assert process.returncode == 1
     assert "1 finished, 1 failed" in errors
     assert "killed by SIGKILL" in errors
-    again = start(tmp_path, *line)
-    _, errors = again.communicate(timeout=120)
-    assert again.returncode == 0, errors
+    (words,) = re.findall(r"^  again    python (.*)$", errors, re.MULTILINE)
+    assert "'dataset=glob(digits)'" in words  # as a shell wants it
+    _, *again = shlex.split(words)
+    process = start(tmp_path, *again[:-1])  # the last is the root, which start gives
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
     whole = settings("seed=1", "model=mlp", "epochs=40", f"root={tmp_path}/whole")
     train(whole)
     assert same(folder, RunFolder(run_folder(whole)))

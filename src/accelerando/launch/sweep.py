@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -80,7 +81,8 @@ def conclude(outcomes: Sequence[tuple[Job, str, str]], console: Console, *, root
             console.print(f"  see      accelerando logs {job.folder}")
     unended = len(outcomes) - sum(counts[status] for status in ENDED)
     if unended:
-        console.print(f"the same command runs just the {unended} that did not end")
+        console.print(f"the same command runs just the {unended} that did not end:")
+        console.print(f"  again    {shlex.join(['python', *sys.argv])}")
         sys.exit(1 if counts[FAILED] else 75)
     for experiment in sorted({job.folder.parents[1] for job, _, _ in outcomes}):
         console.print(f"compare  accelerando compare {experiment}")
