@@ -106,6 +106,11 @@ def test_a_run_in_a_plain_job_notes_it(tmp_path: Path, monkeypatch: pytest.Monke
     second = submitted(tmp_path)
     assert second is not None
     assert second.job == "10_3"
+    (tmp_path / "slurm.json").write_text("")  # damaged: that does not keep a requeued job from it
+    note_this_job(tmp_path)
+    third = submitted(tmp_path)
+    assert third is not None
+    assert third.job == "10_3"
     for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
         monkeypatch.delenv(name)
     note_this_job(tmp_path)  # it is no job's any more

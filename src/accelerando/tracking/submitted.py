@@ -59,11 +59,15 @@ def this_job() -> str | None:
 
 def note_this_job(folder: Path) -> None:
     """Leave word in a run's folder of the job that works on it now; none outside of SLURM."""
-    job, known = this_job(), submitted(folder)
+    job = this_job()
     if job is None:
         (folder / NAME).unlink(missing_ok=True)
-    elif known is None or known.job != job:
-        Submitted(job, _output()).write(folder)
+        return
+    with suppress(UsageError):  # a damaged one is replaced
+        known = submitted(folder)
+        if known is not None and known.job == job:
+            return
+    Submitted(job, _output()).write(folder)
 
 
 def _output() -> str:
