@@ -1,0 +1,57 @@
+"""Rows and files that are whole, also where the disk is full or the power is cut."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from accelerando.tracking.record import Lines
+from test_run import SHORT, train
+
+
+def test_a_row_without_room_leaves_no_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "record.jsonl"
+    lines = Lines(path)
+    lines.append({"step": 1})
+    whole, before = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 5, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"record\.jsonl"):
+            lines.append({"step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == whole
+    lines.append({"step": 2})
+    assert [row["step"] for row in lines.rows()] == [1, 2]
+    lines.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux for names")
+def test_what_a_checkpoint_speaks_of_is_on_the_disk_before_it_has_its_name(
+    settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(number: int) -> None:
+        fsync(number)
+        events.append(Path(f"/proc/self/fd/{number}").readlink().name)
+
+    def named(path: Path, target: Any) -> Path:
+        events.append(f"now {Path(target).name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", named)
+    train(settings(*SHORT, "checkpoint.seconds=1000"))
+    end = events.index("now checkpoint.pt")
+    content = f".checkpoint.pt.{os.getpid()}.tmp"
+    assert events[end - 3 : end] == ["record.jsonl", "steps.jsonl", content]
+    last = f".state.json.{os.getpid()}.tmp"
+    assert events[-2:] == [last, "now state.json"]
