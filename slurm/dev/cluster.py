@@ -21,7 +21,7 @@ from dev.configuration import (
     SLURMDBD_CONF,
     STORAGE,
 )
-from dev.processes import free_ports, kill, listens, of_node, private, started_at
+from dev.processes import free_ports, freeze, kill, listens, of_node, private, started_at
 
 ALIVE = ("idle", "mixed", "allocated", "completing")
 
@@ -178,9 +178,13 @@ class DevCluster:
 
     def kill(self, node: str) -> None:
         """End a node as a power cut does: nothing is told, nothing is saved."""
+        # killed one by one, a step would live to tell that its job was killed
+        frozen: set[int] = set()
         # again and again: a step may be starting another process
-        while pids := of_node(node, self.name, self.folder / "log" / f"{node}.log"):
-            kill(pids)
+        while pids := of_node(node, self.name, self.folder / "log" / f"{node}.log") - frozen:
+            freeze(pids)
+            frozen |= pids
+        kill(frozen)
 
     def down(self) -> None:
         """Stop every process of this cluster and remove its folder."""

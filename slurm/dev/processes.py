@@ -13,11 +13,31 @@ from pathlib import Path
 
 def started_at(pid: int) -> str | None:
     """When a living process began, in ticks since boot: with its pid an identity for good."""
+    fields = _stat(pid)
+    return fields[19] if fields and fields[0] not in "ZX" else None
+
+
+def _state(pid: int) -> str:
+    """One letter, as ps says it; "" where there is no such process."""
+    return "".join(_stat(pid)[:1])
+
+
+def _stat(pid: int) -> list[str]:
+    """What the kernel says of a process, after its name, which may hold anything."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
-    return fields[19] if fields[0] not in "ZX" else None
+        return []
+
+
+def freeze(pids: set[int]) -> None:
+    """Stop processes and wait until they are: none sees what becomes of another any more."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    # one that waits for a disk, D, stops before it does anything else
+    while any(_state(pid) in ("R", "S") for pid in pids):
+        time.sleep(0.01)
 
 
 def kill(pids: set[int]) -> None:
