@@ -250,11 +250,15 @@ def test_a_sweep_interrupted_as_it_is_submitted_is_not_submitted_twice(
 ) -> None:
     words = (*ON_SLURM, *LONG, f"root={tmp_path}/runs")
     sbatch = shutil.which("sbatch")
-    (tmp_path / "sbatch").write_text(f'#!/bin/sh\n{sbatch} "$@" && kill -INT $PPID\n')
+    # as a terminal does: to every process of the command
+    (tmp_path / "sbatch").write_text(f'#!/bin/bash\n{sbatch} "$@" && kill -INT 0\n')
     (tmp_path / "sbatch").chmod(0o755)
-    result = python(ROOT / "train.py", *words, PATH=f"{tmp_path}:{os.environ['PATH']}")
-    assert result.returncode == 75, result.stderr
-    (job,) = re.findall(r"^submitted job (\d+)", result.stdout)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "WANDB_MODE": "offline"}
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    process = begin(command, env={**os.environ, **path}, stdout=subprocess.PIPE, text=True)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 75
+    (job,) = re.findall(r"^submitted job (\d+)", printed)
     again = python(ROOT / "train.py", *words)
     assert again.returncode == 0, again.stderr
     assert "1 of 1 are in SLURM's queue already" in again.stderr

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 
@@ -47,3 +49,16 @@ class Interruption:
         """Raise Interrupted where a signal has come; called where nothing is half done."""
         if self.received is not None:
             raise Interrupted(self.received.name)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Keep signals from processes that are started in it: they inherit that signals wait.
+
+    Terminals and SLURM signal every process there is. (Who listens to one by itself gets it.)
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from accelerando.checks import UsageError
-from accelerando.interruption import Interruption
+from accelerando.interruption import Interruption, apart
 from accelerando.launch.array_task import ArrayTask
 from accelerando.launch.cluster import check_cluster, layout
 from accelerando.launch.joined import (
@@ -115,8 +115,9 @@ def _submit(todo: Sequence[Job], planned: dict[Path, Planned], settings: dict[st
         threads = max(hardware[job.folder].threads for job in jobs)
         for array in _parts(tasks, largest):
             try:
-                # a job that was submitted without leaving word would be submitted again
-                with Interruption() as stop:
+                # a job that was submitted without leaving word would be submitted again; Ctrl-C is
+                # also sent to sbatch
+                with Interruption() as stop, apart():
                     job = _submit_array(array, _parameters(settings, processes, threads), settings)
             except UsageError as error:
                 if not before:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from accelerando.checks import UsageError
-from accelerando.interruption import Interruption
+from accelerando.interruption import apart
 from accelerando.tracking import agent
 from accelerando.tracking.look import EDITED
 
@@ -83,7 +81,8 @@ def begin(
     for _ in range(ATTEMPTS):
         try:
             given = {k: v for k, v in arguments.items() if not (known and k in EDITED)}
-            with _apart():
+            # its own process would end with ours, and the last rows are still to be sent
+            with apart():
                 return wandb.init(**given, settings={**options, "mode": mode})
         except wandb.errors.Error as error:
             reason = " ".join(str(error).split("Consider increasing")[0].split()).rstrip(".")
@@ -110,20 +109,6 @@ def begin(
                 raise
             time.sleep(1)
     raise UsageError(f"W&B still works on the run {arguments['id']}, for another process: wait")
-
-
-@contextmanager
-def _apart() -> Iterator[None]:
-    """Keep signals from the process that W&B starts for itself, which inherits that they wait.
-
-    SLURM signals every process of a job before its time limit, and the last rows are still to be
-    sent. (SIGTERM it listens to by itself.)
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _new_enough(version: str) -> None:
