@@ -268,6 +268,22 @@ def test_divergence_seen_by_the_measurement_keeps_the_minimum(settings: Settings
     assert "NaN" not in folder.state.read_text()
 
 
+def test_of_two_signals_the_last_is_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that saves before its time limit may be cancelled meanwhile: it is not wanted back."""
+    original = loop.Loop._save
+
+    def save(self: loop.Loop) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        original(self)
+
+    monkeypatch.setattr(loop.Loop, "_save", save)
+    monkeypatch.setattr(loop.Loop, "_advance", lambda _: signal.raise_signal(signal.SIGUSR2))
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        train(settings(*SHORT))
+
+
 def test_a_state_is_true_as_soon_as_a_run_goes_on(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,7 +67,18 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
         UsageError: a setting is out of range, or another process has the run; nothing was trained.
         Interrupted: a signal asked to stop; the same command goes on from there.
     """
-    with Interruption() as stop, launched_team(config.hardware.processes) as team:
+    with Interruption() as stop:
+        try:
+            return _run(config, overrides, console, stop)
+        except Interrupted:
+            stop.pause()  # the last signal counts: what was told to save may be cancelled meanwhile
+            raise
+
+
+def _run(
+    config: DictConfig, overrides: Sequence[str], console: Console, stop: Interruption
+) -> State | None:
+    with launched_team(config.hardware.processes) as team:
         if not team.leads:
             follow(config, team, stop, local_rank())
             return None
