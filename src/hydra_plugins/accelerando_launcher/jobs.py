@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.types import HydraContext
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 
@@ -16,6 +18,21 @@ def composed(
     with open_dict(found):
         found.hydra.job.id = found.hydra.job.num = number
     return found
+
+
+def called(context: HydraContext, task: TaskFunction, config: DictConfig, state: Any) -> Any:
+    """In the run's own process: what Hydra does around a job; the run's result, or its failure."""
+    setup_globals()
+    Singleton.set_state(state)
+    HydraConfig.instance().set_config(config)
+    found = run_job(
+        hydra_context=context,
+        task_function=task,
+        config=config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+    return found.return_value
 
 
 def returned(words: Sequence[str], config: DictConfig, value: Any) -> JobReturn:

@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, run_job, setup_globals
+from hydra.core.utils import JobReturn, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.accelerando_launcher.jobs import composed, returned
+from hydra_plugins.accelerando_launcher.jobs import called, composed, returned
 
 
 class PoolLauncher(Launcher):
@@ -43,7 +41,7 @@ class PoolLauncher(Launcher):
         ]
         state = Singleton.get_state()
         runs = [
-            Planned(config, overrides, partial(_run, self._context, self._task, config, state))
+            Planned(config, overrides, partial(called, self._context, self._task, config, state))
             for overrides, config in zip(job_overrides, configs, strict=True)
         ]
         values = run_sweep(runs, self._workers)
@@ -51,18 +49,3 @@ class PoolLauncher(Launcher):
             returned(overrides, config, value)
             for overrides, config, value in zip(job_overrides, configs, values, strict=True)
         ]
-
-
-def _run(context: HydraContext, task: TaskFunction, config: DictConfig, state: Any) -> Any:
-    """In the run's own process: what Hydra does around a job."""
-    setup_globals()
-    Singleton.set_state(state)
-    HydraConfig.instance().set_config(config)
-    returned = run_job(
-        hydra_context=context,
-        task_function=task,
-        config=config,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-    )
-    return returned.return_value

@@ -10,9 +10,8 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
-from omegaconf import DictConfig
 
-from hydra_plugins.accelerando_launcher.jobs import composed, returned
+from hydra_plugins.accelerando_launcher.jobs import called, composed, returned
 
 
 @dataclass
@@ -48,35 +47,23 @@ class DetachedLauncher(SlurmLauncher):  # type: ignore[misc]
         from accelerando.launch.todo import Planned
 
         assert self.config is not None
+        assert self.hydra_context is not None
         sweeper = self.config.hydra.sweeper._target_
         if not self.params["wait"] and not sweeper.endswith(".BasicSweeper"):
             raise UsageError(
                 f"{sweeper} goes by the results of its runs: wait for them with "
                 "hydra.launcher.wait=true, or leave the sweeper out"
             )
-        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
-        runs = [
-            Planned(self._composed(words, number), words, self._call(words, number))
-            for words, number in zip(job_overrides, numbers, strict=True)
-        ]
+        runs = []
+        for number, words in enumerate(job_overrides, initial_job_idx):
+            # not on the node, as the official launcher does: by then its files may have changed
+            config = composed(self.hydra_context, self.config, words, number)
+            call = partial(
+                called, self.hydra_context, self.task_function, config, Singleton.get_state()
+            )
+            runs.append(Planned(config, words, call))
         values = submit_sweep(runs, self.params)
         return [
             returned(run.overrides, run.config, value)
             for run, value in zip(runs, values, strict=False)
         ]
-
-    def _composed(self, words: Sequence[str], number: int) -> DictConfig:
-        assert self.hydra_context is not None
-        return composed(self.hydra_context, self.config, words, number)
-
-    def _call(self, words: Sequence[str], number: int) -> Any:
-        """What is called on the node: what the official launcher does there."""
-        state = Singleton.get_state()
-        return partial(
-            _called, self, list(words), "hydra.sweep.dir", number, f"job_id_for_{number}", state
-        )
-
-
-def _called(launcher: DetachedLauncher, *arguments: Any) -> Any:
-    """The run's result, or its failure: the official launcher keeps failures to itself."""
-    return launcher(*arguments).return_value
