@@ -265,6 +265,37 @@ def test_a_sweep_interrupted_as_it_is_submitted_is_not_submitted_twice(
     cluster.call("scancel", job)
 
 
+def test_a_sweep_may_be_submitted_from_inside_a_job(cluster: Cluster, tmp_path: Path) -> None:
+    """Also where the site gives jobs no environment."""
+    words = ("model=mlp", "epochs=1")
+    job = {"JOB_ID": "1", "ARRAY_JOB_ID": "1", "ARRAY_TASK_ID": "2", "MEM_PER_CPU": "100"}
+    inside = {f"SLURM_{name}": value for name, value in job.items()}
+    root = f"root={tmp_path}"
+    for seed, environment in enumerate([inside, {"SBATCH_EXPORT": "NONE"}]):
+        more = (f"seed={seed}", root, "hydra.launcher.cpus_per_task=2")
+        result = python(ROOT / "train.py", *ON_SLURM, *words, *more, **environment)
+        assert result.returncode == 0, result.stderr
+    finish(cluster, *[folder_of(tmp_path, *words, f"seed={seed}") for seed in range(2)])
+    for script in tmp_path.rglob("*_submission.sh"):
+        (line,) = [line for line in script.read_text().splitlines() if line.startswith("srun ")]
+        assert " --cpus-per-task=2 " in line
+
+
+def test_settings_are_those_that_were_submitted(cluster: Cluster, tmp_path: Path) -> None:
+    """Not what their files say when the job begins."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    shutil.copy(ROOT / "train.py", tmp_path)
+    held = "hydra.launcher.additional_parameters={begin: now+1hour}"
+    words = ("model=mlp", "epochs=1")
+    result = python(tmp_path / "train.py", *ON_SLURM, *words, held, f"root={tmp_path}/runs")
+    assert result.returncode == 0, result.stderr
+    path = tmp_path / "conf" / "model" / "mlp.yaml"
+    path.write_text(re.sub(r"widths: .*", "widths: [3]", path.read_text()))
+    (job,) = re.findall(r"^submitted job (\d+)", result.stdout)
+    cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now")
+    finish(cluster, folder_of(tmp_path / "runs", *words))
+
+
 def test_waiting_for_a_sweep_notices_a_job_that_was_killed(
     cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import time
-from collections.abc import Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +47,8 @@ SUBMITIT = (
     "stderr_to_stdout",
 )
 """Settings that submitit has for every kind of cluster."""
+OF_THE_CLUSTER = ("SLURM_CONF", "SLURM_CLUSTERS")
+"""Variables that say which cluster is meant, also inside of a job."""
 Some = TypeVar("Some")
 
 
@@ -147,7 +150,7 @@ def _submit_array(
         )
         executor.update_parameters(**parameters)
         # sbatch's words are in the error, and need not be said twice
-        with redirect_stderr(io.StringIO()), executor.batch():
+        with _outside(), redirect_stderr(io.StringIO()), executor.batch():
             made = [executor.submit(task) for task in tasks]
     except (FailedJobError, FailedSubmissionError, ValueError, AssertionError) as error:
         raise UsageError(f"SLURM refuses the job: {' '.join(str(error).split())}") from error
@@ -155,6 +158,26 @@ def _submit_array(
         for run in task.jobs:
             Submitted(job.job_id, str(job.paths.stdout)).write(run.folder)
     return str(made[0].job_id.partition("_")[0])
+
+
+@contextmanager
+def _outside() -> Iterator[None]:
+    """Without the words of a job that this command may run in: new jobs would take them for theirs.
+
+    An array's numbers, or memory for each processor, which excludes memory for each node.
+    """
+    inside = "SLURM_JOB_ID" in os.environ
+    words = {
+        name: value
+        for name, value in os.environ.items()
+        if inside and name.startswith(("SLURM_", "SLURMD_", "SRUN_")) and name not in OF_THE_CLUSTER
+    }
+    for name in words:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(words)
 
 
 def _parameters(settings: dict[str, Any], processes: int, threads: int) -> dict[str, Any]:
@@ -167,8 +190,13 @@ def _parameters(settings: dict[str, Any], processes: int, threads: int) -> dict[
     if "no-requeue" not in more:
         more = {"requeue": True} | more
     values["additional_parameters"] = more
-    if values["cpus_per_task"] is None:
+    if values["cpus_per_task"] is None and values["cpus_per_gpu"] is None:
         values["cpus_per_task"] = threads * settings["runs_per_job"]
+    # srun, which starts the tasks inside a job, is told again: sites give jobs no environment
+    # (SBATCH_EXPORT=NONE), and since 22.05 it binds a task to one processor unless it is told
+    cpus = more.get("cpus-per-task", values["cpus_per_task"])
+    told = ["--export=ALL", *([f"--cpus-per-task={cpus}"] if cpus else [])]
+    values["srun_args"] = [*told, *(values.get("srun_args") or [])]
     return {k if k in SUBMITIT else f"slurm_{k}": v for k, v in values.items()}
 
 
