@@ -15,7 +15,7 @@ from accelerando.commands import main
 from accelerando.composition import expand
 from accelerando.tracking.submitted import submitted
 from cluster import Cluster
-from conftest import ROOT
+from conftest import ROOT, compose_settings
 from test_run import same
 from test_slurm import LONG, ON_SLURM, epochs_of, finish, folder_of, python, whole
 from test_sweeps import folders, recorded, sweep
@@ -126,7 +126,7 @@ def test_without_slurm_the_line_says_so(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_nodes_cannot_see_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from accelerando.checks import UsageError
     from accelerando.launch import cluster
@@ -135,3 +135,16 @@ def test_a_folder_that_nodes_cannot_see_is_refused(
     with pytest.raises(UsageError, match="a folder of this machine alone"):
         cluster._check_folder("root", Path("/tmp/runs"))
     cluster._check_folder("root", Path("/home/me/runs"))
+    # the folder of the command, where its jobs begin, is looked at too
+    monkeypatch.setattr(cluster.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(cluster.shutil, "which", lambda _: "sbatch")
+    monkeypatch.setattr(cluster, "partitions", lambda: ["main"])
+    monkeypatch.chdir(tmp_path)
+    config = compose_settings("hardware=slurm_cpu", "root=/home/me/runs")
+    launcher = {
+        **dict.fromkeys(("nodes", "tasks_per_node", "gpus_per_node", "partition")),
+        **{"runs_per_job": 1, "timeout_min": 240, "max_num_timeout": 1, "signal_delay_s": 120},
+        "submitit_folder": "/home/me/submitit",
+    }
+    with pytest.raises(UsageError, match="the working folder"):
+        cluster.check_cluster([config], launcher)

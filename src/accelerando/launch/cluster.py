@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ def check_cluster(configs: Sequence[DictConfig], settings: dict[str, Any]) -> No
     for name, folder in (
         ("root", configs[0].root),
         ("hydra.launcher.submitit_folder", settings["submitit_folder"]),
+        ("the working folder", Path.cwd()),
+        ("Python's environment", sys.prefix),
     ):
         _check_folder(name, Path(folder))
 
@@ -105,6 +108,6 @@ def _check_folder(name: str, folder: Path) -> None:
     local = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]
     if any(folder.resolve().is_relative_to(place.resolve()) for place in local) and elsewhere():
         raise UsageError(
-            f"{name}={folder} is a folder of this machine alone, which the nodes of the cluster "
+            f"{folder} ({name}) is a folder of this machine alone, which the nodes of the cluster "
             "cannot see: choose one on a disk that they share, such as one in your home"
         )
