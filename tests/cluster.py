@@ -23,7 +23,7 @@ DEV_CLUSTER = Path(__file__).parents[1] / "slurm" / "dev_cluster"
 def dev_cluster(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run ``slurm/dev_cluster``."""
     command = [str(DEV_CLUSTER), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def bring_up(folder: Path, *options: str) -> Path:
@@ -100,7 +100,7 @@ class Cluster:
     def state(self, job: str) -> str:
         return self.job_states([job])[job]
 
-    def wait_for_state(self, job: str, state: str, seconds: float = 30) -> None:
+    def wait_for_state(self, job: str, state: str, seconds: float = 90) -> None:
         self.wait_until(lambda: self.state(job) == state, seconds, lambda: self.state(job))
 
     def wait_until(
@@ -124,7 +124,7 @@ class Cluster:
     def clear(self) -> None:
         """Leave no job and no dead node to the next test."""
         self.call("scancel", "--me")
-        self.wait_until(lambda: not self.call("squeue", "-h"), 30)
+        self.wait_until(lambda: not self.call("squeue", "-h"), 90)
         bring_up(self.folder)
 
 

@@ -33,15 +33,15 @@ def test_a_job_sees_its_gpus(cluster: Cluster, tmp_path: Path) -> None:
 def test_the_tasks_of_an_array_have_states(cluster: Cluster) -> None:
     job = cluster.sbatch("exit $SLURM_ARRAY_TASK_ID", "--array=0-1", "--output=/dev/null")
     ended = {f"{job}_0": "COMPLETED", f"{job}_1": "FAILED"}
-    cluster.wait_until(lambda: cluster.job_states([job]) == ended, 30)
+    cluster.wait_until(lambda: cluster.job_states([job]) == ended, 90)
 
 
 def test_a_requeued_job_keeps_its_id(cluster: Cluster, tmp_path: Path) -> None:
     job = cluster.sbatch(SLEEP, *output(tmp_path))
     printed = tmp_path / f"{job}.out"
-    cluster.wait_until(lambda: printed.exists() and "start" in printed.read_text(), 20)
+    cluster.wait_until(lambda: printed.exists() and "start" in printed.read_text(), 90)
     cluster.call("scontrol", "requeue", job)
-    cluster.wait_until(lambda: "start 1" in printed.read_text(), 60, printed.read_text)
+    cluster.wait_until(lambda: "start 1" in printed.read_text(), 120, printed.read_text)
     assert printed.read_text().startswith("start 0\n")
 
 
@@ -51,7 +51,7 @@ def test_an_urgent_job_preempts(cluster: Cluster) -> None:
     cluster.wait_for_state(job, "RUNNING")
     urgent = cluster.sbatch("sleep 1", "--partition=urgent", *where)
     cluster.wait_for_state(urgent, "COMPLETED")
-    cluster.wait_for_state(job, "RUNNING", 60)
+    cluster.wait_for_state(job, "RUNNING", 120)
     assert "Restarts=1" in cluster.call("scontrol", "show", "job", job)
 
 
@@ -73,7 +73,7 @@ def test_accounting_answers(cluster: Cluster) -> None:
         pytest.skip("slurmdbd or MariaDB is not installed")
     job = cluster.sbatch("exit 3", "--output=/dev/null")
     command = ["sacct", "-n", "-X", "-P", "-o", "jobid,state,exitcode", "-j", job]
-    cluster.wait_until(lambda: cluster.call(*command) == f"{job}|FAILED|3:0", 30)
+    cluster.wait_until(lambda: cluster.call(*command) == f"{job}|FAILED|3:0", 90)
 
 
 def processes(folder: Path) -> list[str]:

@@ -51,19 +51,19 @@ def test_a_plain_array_saves_at_its_signal_and_goes_on(
         *(f"--output={tmp_path}/%A_%a.out", "slurm/array.sbatch", *words),
     )
     folders = [folder_of(tmp_path, *LONG, f"seed={seed}") for seed in range(2)]
-    cluster.wait_until(lambda: min(map(epochs_of, folders)) > 3, 60)
+    cluster.wait_until(lambda: min(map(epochs_of, folders)) > 3, 180)
     for seed, folder in enumerate(folders):
         word = submitted(folder.path)
         assert word is not None
         assert (word.job, word.output) == (f"{job}_{seed}", f"{tmp_path}/{job}_{seed}.out")
     cluster.call("scancel", "--batch", "--signal=USR2", f"{job}_0")  # as before the end of its time
-    cluster.wait_until(lambda: cluster.state(f"{job}_0") == "PENDING", 30)
+    cluster.wait_until(lambda: cluster.state(f"{job}_0") == "PENDING", 90)
     finish(cluster, *folders)
     assert same(folders[0], whole)  # type: ignore[arg-type]
     text = Path(f"{tmp_path}/{job}_0.out").read_text()
     assert "interrupted by SIGUSR2, saved" in text
     assert re.search(r"going on from epoch [1-9]", text)
-    cluster.wait_until(lambda: cluster.state(f"{job}_1") == "COMPLETED", 20)
+    cluster.wait_until(lambda: cluster.state(f"{job}_1") == "COMPLETED", 90)
 
 
 def test_agents_in_an_array_hand_a_run_back_at_their_signal(
@@ -78,12 +78,12 @@ def test_agents_in_an_array_hand_a_run_back_at_their_signal(
         *("sbatch", "--parsable", "--array=0-1", "--time=10", f"--output={tmp_path}/%A_%a.out"),
         *(f"--export=ALL,PATH={path},WANDB_DIR={tmp_path}", "slurm/agents.sbatch", name),
     )
-    cluster.wait_until(lambda: len(recorded(tmp_path)) == 2, 90)
+    cluster.wait_until(lambda: len(recorded(tmp_path)) == 2, 240)
     time.sleep(2)
     cluster.call("scancel", "--batch", "--signal=USR2", f"{job}_0")
-    cluster.wait_until(lambda: cluster.state(f"{job}_0") == "PENDING", 60)
+    cluster.wait_until(lambda: cluster.state(f"{job}_0") == "PENDING", 120)
     runs = wandb_server.runs
-    cluster.wait_until(lambda: [run.exitcode for run in runs.values()] == [0, 0], 120)
+    cluster.wait_until(lambda: [run.exitcode for run in runs.values()] == [0, 0], 300)
     text = Path(f"{tmp_path}/{job}_0.out").read_text()
     assert "interrupted by SIGTERM, saved" in text
     assert "interrupted earlier, going on from epoch" in text

@@ -39,7 +39,7 @@ def python(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "WANDB_MODE": "offline", **more},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -66,7 +66,7 @@ def status_of(folder: RunFolder) -> str:
     return "none" if state is None else state.status
 
 
-def finish(cluster: Cluster, *folders: RunFolder, seconds: float = 90) -> None:
+def finish(cluster: Cluster, *folders: RunFolder, seconds: float = 240) -> None:
     """Wait until runs have finished."""
     cluster.wait_until(
         lambda: all(status_of(folder) == FINISHED for folder in folders),
@@ -98,9 +98,9 @@ def test_a_sweep_is_submitted_and_left(cluster: Cluster, tmp_path: Path) -> None
     cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now")
     runs = runs_of([*words[1:], f"root={tmp_path}"])
     assert len(runs) == 12
-    finish(cluster, *[RunFolder(run_folder(config)) for config in runs], seconds=120)
+    finish(cluster, *[RunFolder(run_folder(config)) for config in runs])
     states = cluster.job_states([job])
-    cluster.wait_until(lambda: set(cluster.job_states([job]).values()) == {"COMPLETED"}, 20)
+    cluster.wait_until(lambda: set(cluster.job_states([job]).values()) == {"COMPLETED"}, 90)
     assert len(states) == 12
     again = python(ROOT / "train.py", *ON_SLURM, *words, f"root={tmp_path}")
     assert "12 of 12 runs have ended already" in again.stderr
@@ -140,19 +140,19 @@ def requeued(cluster: Cluster, job: str) -> None:
 def preempted(cluster: Cluster, job: str) -> None:
     """By a job of a higher partition that takes all nodes for a moment."""
     cluster.sbatch("sleep 1", "--partition=urgent", "--nodes=4", "--exclusive")
-    cluster.wait_until(lambda: cluster.state(job) == "PENDING", 30, lambda: cluster.state(job))
+    cluster.wait_until(lambda: cluster.state(job) == "PENDING", 90, lambda: cluster.state(job))
 
 
 def out_of_time(cluster: Cluster, job: str) -> None:
     """SLURM looks every half a minute whether a job's end is to be announced."""
-    cluster.wait_until(lambda: cluster.state(job) == "PENDING", 60, lambda: cluster.state(job))
+    cluster.wait_until(lambda: cluster.state(job) == "PENDING", 120, lambda: cluster.state(job))
 
 
 def without_power(cluster: Cluster, job: str) -> None:
     """The node of a job dies, and everything on it."""
     node = cluster.call("squeue", "-h", "-j", job, "-o", "%N")
     cluster.kill(node)
-    cluster.wait_until(lambda: cluster.state(job) != "RUNNING", 60, lambda: cluster.state(job))
+    cluster.wait_until(lambda: cluster.state(job) != "RUNNING", 120, lambda: cluster.state(job))
 
 
 @pytest.mark.parametrize("disturbed", [requeued, preempted, out_of_time, without_power])
@@ -164,7 +164,7 @@ def test_a_disturbed_run_is_what_it_would_have_been(
     folder = folder_of(tmp_path, *words)
     job = submit(tmp_path, *words, *more)
     assert seen(folder).status in (PENDING, "starting", "running")
-    cluster.wait_until(lambda: epochs_of(folder) > 3, 60)
+    cluster.wait_until(lambda: epochs_of(folder) > 3, 180)
     disturbed(cluster, job)
     finish(cluster, folder)
     assert same(folder, whole)
@@ -180,16 +180,16 @@ def test_a_disturbed_run_is_what_it_would_have_been(
 def test_a_cancelled_run_does_not_come_back(cluster: Cluster, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, *LONG)
     job = submit(tmp_path, *LONG)
-    cluster.wait_until(lambda: epochs_of(folder) > 3, 60)
+    cluster.wait_until(lambda: epochs_of(folder) > 3, 180)
     cluster.call("scancel", job)
-    cluster.wait_until(lambda: not cluster.call("squeue", "-h"), 30)
+    cluster.wait_until(lambda: not cluster.call("squeue", "-h"), 90)
     time.sleep(2)
     assert cluster.call("squeue", "-h") == ""
     run = seen(folder)
     assert run.status == INTERRUPTED
     assert "by SIGTERM" in run.words
     if cluster.accounting:
-        cluster.wait_until(lambda: "CANCELLED" in seen(folder).words, 20)
+        cluster.wait_until(lambda: "CANCELLED" in seen(folder).words, 90)
 
 
 def test_a_run_that_failed_is_a_failed_job_and_does_not_end_its_neighbours(
@@ -199,14 +199,14 @@ def test_a_run_that_failed_is_a_failed_job_and_does_not_end_its_neighbours(
     folders = [folder_of(tmp_path, *words, f"seed={seed}") for seed in range(3)]
     folders[1].record.mkdir(parents=True)  # where a file should be
     job = submit(tmp_path, *words, "-m", "seed=0,1,2", "hydra.launcher.runs_per_job=3")
-    cluster.wait_for_state(job, "FAILED", 90)
+    cluster.wait_for_state(job, "FAILED", 240)
     assert [status_of(folder) for folder in folders] == [FINISHED, FAILED, FINISHED]
     text = python("-m", "accelerando.commands", "logs", folders[1].path).stdout
     assert "2 of 3" not in text
     assert re.search(r"failed  warmup_increase seed 1", text), text
     folders[1].record.rmdir()
     again = submit(tmp_path, *words, "-m", "seed=0,1,2", "hydra.launcher.runs_per_job=3")
-    cluster.wait_for_state(again, "COMPLETED", 60)
+    cluster.wait_for_state(again, "COMPLETED", 180)
     assert status_of(folders[1]) == FINISHED
 
 
@@ -217,15 +217,16 @@ def test_runs_that_share_a_job_come_back_together(
     words = [word for word in LONG if not word.startswith("checkpoint")]
     folders = [folder_of(tmp_path, *words, f"seed={seed}") for seed in range(2)]
     job = submit(tmp_path, *words, "-m", "seed=0,1", "hydra.launcher.runs_per_job=2")
-    cluster.wait_until(lambda: min(map(epochs_of, folders)) > 3, 60)
+    cluster.wait_until(lambda: min(map(epochs_of, folders)) > 3, 180)
     cluster.call("scancel", "--signal=USR2", job)  # as at the end of its time
     out_of_time(cluster, job)
     for folder in folders:
         state = folder.read_state()
         assert state is not None
         assert (state.status, state.epoch > 3) == (INTERRUPTED, True)
-    assert {seen(folder).status for folder in folders} <= {REQUEUED, "starting"}
-    finish(cluster, *folders, seconds=150)
+    # on a busy machine they may have begun again before they are looked at
+    assert {seen(folder).status for folder in folders} <= {REQUEUED, "starting", "running"}
+    finish(cluster, *folders)
     assert same(folders[0], whole)
     text = python("-m", "accelerando.commands", "logs", folders[0].path).stdout
     assert re.search(r"interrupted  warmup_increase seed 0  by SIG(TERM|USR2)", text), text
@@ -256,7 +257,7 @@ def test_a_sweep_interrupted_as_it_is_submitted_is_not_submitted_twice(
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "WANDB_MODE": "offline"}
     command = [sys.executable, str(ROOT / "train.py"), *words]
     process = begin(command, env={**os.environ, **path}, stdout=subprocess.PIPE, text=True)
-    printed, _ = process.communicate(timeout=120)
+    printed, _ = process.communicate(timeout=300)
     assert process.returncode == 75
     (job,) = re.findall(r"^submitted job (\d+)", printed)
     again = python(ROOT / "train.py", *words)
@@ -304,11 +305,11 @@ def test_waiting_for_a_sweep_notices_a_job_that_was_killed(
         [sys.executable, str(ROOT / "train.py"), *command], stderr=subprocess.PIPE, text=True
     )
     folder = folder_of(tmp_path, *LONG)
-    cluster.wait_until(lambda: epochs_of(folder) > 3, 60)
+    cluster.wait_until(lambda: epochs_of(folder) > 3, 180)
     state = folder.read_state()
     assert state is not None
     os.kill(state.environment["pid"], signal.SIGKILL)
-    _, text = process.communicate(timeout=60)
+    _, text = process.communicate(timeout=180)
     assert process.returncode == 1, text
     assert "1 failed" in text
 
@@ -346,4 +347,4 @@ def test_an_array_of_a_hundred_tasks(cluster: Cluster, tmp_path: Path) -> None:
     with executor.batch():
         jobs = [executor.submit(task) for _ in range(100)]
     assert len({job.job_id for job in jobs}) == 100
-    cluster.wait_until(lambda: len(list((tmp_path / "done").iterdir())) == 100, 120)
+    cluster.wait_until(lambda: len(list((tmp_path / "done").iterdir())) == 100, 300)

@@ -154,7 +154,7 @@ class DevCluster:
             )
         (self.folder / "pids" / name).write_text(f"{process.pid} {started_at(process.pid)}")
 
-    def wait_for(self, name: str, true: Callable[[], bool], seconds: float = 30) -> None:
+    def wait_for(self, name: str, true: Callable[[], bool], seconds: float = 90) -> None:
         """Return when ``true()``.
 
         Raises:

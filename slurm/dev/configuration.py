@@ -23,9 +23,9 @@ SwitchType=switch/none
 MpiDefault=none
 MailProg=/bin/true
 ReturnToService=2
-SlurmdTimeout=10
-SlurmctldTimeout=10
-KillWait=5
+SlurmdTimeout=30
+SlurmctldTimeout=30
+KillWait=15
 MinJobAge=300
 SelectType=select/cons_tres
 # memory is not counted: a test asks for what a real cluster would need
