@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,6 +204,26 @@ def test_rows_that_the_server_refused_are_sent_later(
     main(["sync", config.root])
     assert shown.rows == made
     assert (shown.summary["status"], shown.exitcode) == ("finished", 0)
+
+
+def test_a_job_that_is_out_of_time_does_not_wait_for_a_server_that_is_away(
+    settings: Settings, wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told ``signal_delay_s`` before its end, and has to ask to be put back before that."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    delay = 16.0
+    monkeypatch.setattr(wandb_client, "LAST_UPLOAD", delay)
+
+    def out_of_time() -> None:
+        wandb_server.stop()
+        told.append(time.monotonic())
+        interrupt()
+
+    told: list[float] = []
+    at_epoch(1, out_of_time, monkeypatch)
+    with pytest.raises(Interrupted):
+        train(settings(*ONLINE))
+    assert time.monotonic() - told[0] < delay
 
 
 def test_a_run_deleted_on_the_server_is_sent_again(

@@ -30,6 +30,14 @@ def asked_for_mode() -> str:
     return os.environ.get("WANDB_MODE", "")
 
 
+def last_upload() -> float:
+    """Seconds that the end of a run waits for W&B; half in a SLURM job, whose own end may be near.
+
+    A job is told two minutes before, and must be left to put itself back into the queue.
+    """
+    return LAST_UPLOAD / (2 if "SLURM_JOB_ID" in os.environ else 1)
+
+
 def resolve_mode(mode: str) -> str:
     """``auto`` becomes WANDB_MODE where that is set, online where logged in, else offline.
 
@@ -74,7 +82,7 @@ def begin(
     import wandb
 
     _new_enough(wandb.__version__)
-    waits = {"finish_timeout": LAST_UPLOAD * (5 if must else 1)}
+    waits = {"finish_timeout": last_upload() * (5 if must else 1)}
     if "WANDB_FINISH_TIMEOUT" in os.environ:
         waits = {}
     options = {"silent": True, "console": "off", "finish_timeout_raises": True, **waits, **settings}

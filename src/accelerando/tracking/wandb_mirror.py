@@ -14,7 +14,7 @@ from accelerando.tracking.beside import Beside
 from accelerando.tracking.folder import DIVERGED, ENDED, INTERRUPTED, RunFolder, State
 from accelerando.tracking.record import Row
 from accelerando.tracking.summary import Summary
-from accelerando.tracking.wandb_client import LAST_UPLOAD, begin
+from accelerando.tracking.wandb_client import begin, last_upload
 
 AXES = ("epoch", "step", "examples")
 KILLED, COMES_BACK = 255, 75
@@ -139,7 +139,7 @@ class WandbMirror:
         Returns:
             Whether W&B has all rows.
         """
-        if not self._beside.close(LAST_UPLOAD):
+        if not self._beside.close(last_upload()):
             self._lost = True
             self._say(f"note: W&B's client hangs; {self._remedy}")
         if not self._lost:
