@@ -121,6 +121,18 @@ def test_a_killed_run_fails_alone_and_goes_on_exactly(tmp_path: Path, settings: 
     assert same(folder, RunFolder(run_folder(whole)))
 
 
+@pytest.mark.parametrize("more", [(), ("-m",)])
+def test_a_run_goes_on_where_nobody_reads_what_it_says(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """As in ``python train.py 2>&1 | head -1``."""
+    process = start(tmp_path, *more, "seed=0,1" if more else "seed=0", *SMALL)
+    assert process.stderr is not None
+    process.stderr.close()
+    assert process.wait(120) == 0
+    assert set(states(tmp_path / "runs").values()) == {"finished"}
+
+
 def test_a_run_whose_folder_is_removed_fails_alone(tmp_path: Path, settings: Any) -> None:
     line = ("-m", "seed=0,1", "model=mlp", "epochs=40", "hydra.launcher.workers=2")
     process = start(tmp_path, *line)

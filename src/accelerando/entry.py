@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
@@ -22,6 +22,7 @@ from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.tracking import agent
 from accelerando.tracking.folder import State
+from accelerando.tracking.terminal import terminal
 
 FAILURE, INTERRUPTED = 1, 75
 """Exit codes; 75 (EX_TEMPFAIL): the same command goes on with the run."""
@@ -34,7 +35,8 @@ register()
 
 def stop(message: str, code: int) -> NoReturn:
     """End the command for a reason that needs no traceback."""
-    print(message, file=sys.stderr)
+    with suppress(OSError):  # the code counts also where nobody reads the words
+        print(message, file=sys.stderr)
     sys.exit(code)
 
 
@@ -114,11 +116,11 @@ def train(config: DictConfig) -> float | None:
     from accelerando.training.run import run  # imports torch, which takes seconds: only now
 
     hydra = HydraConfig.get()
-    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    console = terminal()
     try:
         state = run(config, list(hydra.overrides.task), console)
     except Interrupted as signal:
-        print(f"interrupted by {signal}, saved: the same command goes on", file=sys.stderr)
+        console.print(f"interrupted by {signal}, saved: the same command goes on")
         raise SystemExit(INTERRUPTED) from signal  # a launcher asks which signal it was
     except MISTAKES as error:  # not left to Hydra, which would add a line of its own
         stop(f"error: {explain(error)}", FAILURE)

@@ -16,6 +16,7 @@ from accelerando.launch.pool import Job, run_jobs
 from accelerando.launch.todo import PRELOAD, Planned, jobs_of, notes_of, try_out, unfinished
 from accelerando.launch.view import SweepView, outcome
 from accelerando.tracking.folder import ENDED, FAILED, RunFolder
+from accelerando.tracking.terminal import terminal
 
 
 def run_sweep(runs: Sequence[Planned], workers: int | None) -> list[float | None]:
@@ -32,7 +33,7 @@ def run_sweep(runs: Sequence[Planned], workers: int | None) -> list[float | None
         UsageError: a setting of any run is out of range, before anything was started.
         SystemExit: a run failed, or the sweep was interrupted; it was said.
     """
-    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    console = terminal()
     if workers is not None:
         try:
             whole("hydra.launcher.workers", workers, 1)
