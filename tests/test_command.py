@@ -72,11 +72,12 @@ def test_a_single_run_says_where_its_files_are(command: Command, tmp_path: Path)
     assert result.stdout == ""
 
 
-def test_a_sweep_is_interrupted_and_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_sweep_is_interrupted_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     line = ("-m", "seed=0,1,2", "model=mlp", "epochs=400", "hydra.launcher.workers=2")
     process = start(tmp_path, *line)
     wait_for(lambda: len(list((tmp_path / "runs").glob("*/*/*/record.jsonl"))) == 2)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the runs as well
+    os.killpg(process.pid, number)  # as a terminal does: to the runs as well
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
     assert "2 interrupted, 1 not started" in errors

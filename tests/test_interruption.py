@@ -14,7 +14,7 @@ import pytest
 from omegaconf import DictConfig
 
 from accelerando.identity import run_folder
-from accelerando.interruption import Interrupted
+from accelerando.interruption import Interrupted, Interruption
 from accelerando.tracking import claim
 from accelerando.tracking.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
@@ -24,7 +24,7 @@ from test_run import SHORT, same, train
 Settings = Callable[..., DictConfig]
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
 def test_other_signals_interrupt_too(
     number: signal.Signals, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -40,6 +40,17 @@ def test_other_signals_interrupt_too(
     state = RunFolder(run_folder(config)).read_state()
     assert state is not None
     assert (state.status, state.step, state.message) == ("interrupted", 0, f"by {number.name}")
+
+
+def test_nohup_lets_the_run_go_on() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption() as stop:
+            signal.raise_signal(signal.SIGHUP)
+        assert stop.received is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_interruption_ends_at_once(

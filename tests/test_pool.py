@@ -133,7 +133,8 @@ def test_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
     ("how", "status"),
     [
         (Ended(75), "interrupted"),  # by a signal of its own, before it had a state to write
-        (Ended(-signal.SIGTERM, asked=True), "interrupted"),
+        (Ended(1, asked=True), "interrupted"),
+        (Ended(-signal.SIGHUP), "interrupted"),
         (Ended(-signal.SIGKILL), "failed"),
         (Ended(1), "failed"),
     ],

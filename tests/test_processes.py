@@ -166,10 +166,13 @@ def test_srun_starts_the_processes(tmp_path: Path) -> None:
     assert len(record_of(tmp_path / "runs")) == 1
 
 
-def test_a_signal_to_all_while_they_start_is_no_failure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_all_while_they_start_is_no_failure(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     process = start(tmp_path / "runs")
     wait_until(lambda: members(process.pid), process)
-    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, number)
     assert process.wait(60) == 75, (tmp_path / "runs.log").read_text()
 
 

@@ -163,7 +163,10 @@ def test_a_run_is_resumed_exactly(small: Callable[..., DictConfig], tmp_path: Pa
     assert len(lines(folders[0].record)) == 4
 
 
-def test_a_signal_to_the_whole_group_saves_the_run(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_whole_group_saves_the_run(
+    number: signal.Signals, folder: Path, tmp_path: Path
+) -> None:
     process = begin(
         [
             sys.executable, str(ROOT / "train.py"), "dataset=imagenet", f"dataset.folder={folder}",
@@ -178,7 +181,7 @@ def test_a_signal_to_the_whole_group_saves_the_run(folder: Path, tmp_path: Path)
         assert time.monotonic() < deadline
         time.sleep(0.1)
     time.sleep(2)
-    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
 

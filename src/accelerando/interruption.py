@@ -14,21 +14,23 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Within it SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 set a flag; a second SIGINT ends at once.
+    """Within it SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 set a flag.
 
-    Signals reach the main thread alone; elsewhere it sets nothing.
+    A second SIGINT ends at once. A SIGHUP that is ignored stays so: nohup wants the run to go on
+    when its terminal is gone. Signals reach the main thread alone; elsewhere it sets nothing.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
 
     def __enter__(self) -> Interruption:
+        self._earlier = {}
         if threading.current_thread() is threading.main_thread():
-            self._earlier = {number: signal.signal(number, self._set) for number in self.SIGNALS}
-        else:
-            self._earlier = {}
+            for number in self.SIGNALS:
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._earlier[number] = signal.signal(number, self._set)
         return self
 
     def __exit__(

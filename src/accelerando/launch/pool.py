@@ -131,8 +131,9 @@ def _server(preload: Sequence[str]) -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     if threading.current_thread() is threading.main_thread():
-        resource_tracker.ensure_running()  # which unblocks signals when it starts
         before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)  # of which it unblocks two
         ensure_running()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from accelerando import entry
+from accelerando.interruption import Interruption
 from accelerando.launch.pool import Ended, Job
 from accelerando.tracking.folder import ENDED, FAILED, INTERRUPTED, RUNNING, RunFolder, State
 
@@ -80,8 +81,9 @@ def outcome(job: Job, how: Ended | None) -> tuple[str, str]:
         return state.status, state.message or _words(state)
     if how is None:
         return "not started", ""
-    # a signal to all processes may reach the job before the pool has asked it to stop
-    if how.asked or how.code == entry.INTERRUPTED:
+    # a signal to all processes may reach the job before the pool has asked it to stop, or the run
+    # listens to signals
+    if how.asked or how.code == entry.INTERRUPTED or -how.code in Interruption.SIGNALS:
         return INTERRUPTED, "before it began"
     if how.code < 0:
         return FAILED, f"killed by {signal.Signals(-how.code).name}"

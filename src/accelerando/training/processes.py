@@ -132,8 +132,9 @@ def _start(config: DictConfig, team: Team, port: int) -> tuple[Any, Connection]:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_started, args=(config, team, port, sender))
     # the leader is told by signals, and tells the others: the new process inherits that it waits
-    ensure_running()  # the first start of a process does it, and unblocks SIGTERM
     before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
+    ensure_running()  # the first start of a process does it, and unblocks SIGTERM
+    signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
     process.start()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     sender.close()
