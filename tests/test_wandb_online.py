@@ -6,6 +6,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +26,8 @@ from accelerando.tracking import wandb_client, wandb_mirror
 from accelerando.tracking.folder import RunFolder
 from accelerando.training import loop
 from accelerando.training.run import run
-from conftest import forkserver
+from conftest import ROOT, begin, forkserver
+from test_command import wait_for
 from test_run import SHORT, train
 from test_wandb import killed, rows
 from wandb_server import KEY, WandbServer
@@ -181,6 +184,28 @@ def test_a_server_that_stays_away_does_not_hold_the_run(
     assert "synced" not in state.wandb
     assert "W&B failed (Timed out finishing run.)" in said.getvalue()
     assert "accelerando sync" in said.getvalue()
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
+def test_a_signal_is_heeded_while_the_server_does_not_answer(
+    numbers: list[signal.Signals], tmp_path: Path, wandb_server: WandbServer
+) -> None:
+    wandb_server.delay = 1000
+    process = begin(
+        [sys.executable, str(ROOT / "train.py"), *ONLINE, f"root={tmp_path}/runs"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(lambda: any(tmp_path.glob("runs/*/*/*/wandb/run-*")))
+    time.sleep(1)
+    began = time.monotonic()
+    for number in numbers:
+        process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - began < 20  # of the 90 seconds that W&B waits
+    assert process.returncode == 75, errors
+    assert "Traceback" not in errors
+    (path,) = tmp_path.glob("runs/*/*/*/state.json")
+    assert json.loads(path.read_text())["message"] == f"by {numbers[0].name}"
 
 
 def test_rows_that_the_server_refused_are_sent_later(

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from accelerando.checks import UsageError
@@ -20,6 +24,8 @@ OLDEST = (0, 31)
 LAST_UPLOAD = 120.0
 """Seconds that the end of a run waits for W&B, unless WANDB_FINISH_TIMEOUT says otherwise; five
 times as many where nothing else waits."""
+POLL = 0.2
+"""Seconds between two looks at signals while W&B is waited for."""
 MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline"}
 MODES["disabled"] = "disabled"
 """What WANDB_MODE may say, and what it means."""
@@ -63,6 +69,7 @@ def begin(
     mode: str,
     must: bool,
     known: bool,
+    pause: Callable[[], None],
     settings: Mapping[str, Any],
     **arguments: Any,
 ) -> Any:
@@ -73,6 +80,7 @@ def begin(
         mode: online or offline.
         must: whether to refuse, rather than go offline, where W&B cannot be reached.
         known: whether the server has the run, with what people may have changed there.
+        pause: called while W&B is waited for; what it raises ends the waiting.
         settings: of the client, besides those that are always the same.
         arguments: of ``wandb.init``; a new ``id`` is drawn where a run of that id was deleted.
 
@@ -89,9 +97,8 @@ def begin(
     for _ in range(ATTEMPTS):
         try:
             given = {k: v for k, v in arguments.items() if not (known and k in EDITED)}
-            # its own process would end with ours, and the last rows are still to be sent
-            with apart():
-                return wandb.init(**given, settings={**options, "mode": mode})
+            chosen = {**options, "mode": mode}
+            return _apart(partial(wandb.init, **given, settings=chosen), pause)
         except wandb.errors.Error as error:
             reason = " ".join(str(error).split("Consider increasing")[0].split()).rstrip(".")
             if "previously created and deleted" in reason and agent.sweep() is None:
@@ -117,6 +124,44 @@ def begin(
                 raise
             time.sleep(1)
     raise UsageError(f"W&B still works on the run {arguments['id']}, for another process: wait")
+
+
+def _apart(call: Callable[[], Any], pause: Callable[[], None]) -> Any:
+    """The result of a call, made in a thread that signals do not reach.
+
+    W&B's own process, which is started there, inherits that they wait: SLURM signals every process
+    of a job before its time limit, and the last rows are still to be sent. (SIGTERM it listens to
+    by itself.) This thread hears them, so that a server that does not answer holds nobody up.
+    """
+    result: Future[Any] = Future()
+
+    def work() -> None:
+        with apart():
+            try:
+                result.set_result(call())
+            except BaseException as error:
+                result.set_exception(error)
+
+    threading.Thread(target=work, name="to W&B", daemon=True).start()
+    try:
+        while not wait([result], timeout=POLL).done:
+            pause()
+    except BaseException:
+        _end_client()
+        raise
+    return result.result()
+
+
+def _end_client() -> None:
+    """End W&B's own process, which has no row yet.
+
+    Python would not exit before it has ended, nor it before its server has answered.
+    """
+    import wandb
+
+    with suppress(Exception, SystemExit):  # as the client takes the end of its process
+        wandb.setup()._connection._proc._process.kill()  # type: ignore[union-attr]
+        wandb.teardown()
 
 
 def _new_enough(version: str) -> None:

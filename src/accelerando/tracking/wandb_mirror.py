@@ -40,6 +40,7 @@ class WandbMirror:
         thresholds: of the full gradient norm, for the summary.
         artifacts: whether the record and the final checkpoint are sent, too.
         say: told where W&B cannot be reached: training goes on, and the record is complete.
+        pause: called while W&B is waited for; what it raises ends the waiting.
         afterwards: whether the run was made earlier: then W&B must be reached, and what this
             machine does meanwhile is not measured.
 
@@ -61,6 +62,7 @@ class WandbMirror:
         thresholds: Sequence[float] = (),
         artifacts: bool = False,
         say: Callable[[str], None],
+        pause: Callable[[], None] = lambda: None,
         afterwards: bool = False,
     ) -> None:
         if mode == "offline" and rows is None:
@@ -75,6 +77,7 @@ class WandbMirror:
             mode=mode,
             must=afterwards,
             known=known,
+            pause=pause,
             # no method: the client copies its settings deeply, and all that a method belongs to
             settings={"stop_fn": lambda: self._stop(), **machine},
             dir=folder.path,

@@ -230,6 +230,7 @@ def _mirror(around: Setting, state: State) -> WandbMirror | None:
         thresholds=config.tracking.thresholds,
         artifacts=config.tracking.artifacts,
         say=console.print,
+        pause=around.stop.pause,
     )
     state.wandb |= mirror.place()
     folder.write_state(state)  # from now on, until it is closed, nobody knows what W&B has
