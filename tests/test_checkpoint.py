@@ -23,6 +23,7 @@ from accelerando.tracking.folder import RunFolder, whole_file
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Loop
 from accelerando.training.run import run
+from test_claim import ELSEWHERE, plant
 from test_run import SHORT, same, train
 
 Settings = Callable[..., DictConfig]
@@ -140,6 +141,27 @@ def test_a_checkpoint_executes_no_code(interrupted: DictConfig, tmp_path: Path) 
     with pytest.raises(UsageError, match="no checkpoint that is whole"):
         train(interrupted)
     assert not (tmp_path / "executed").exists()
+
+
+def test_who_is_taken_over_while_it_saves_replaces_nothing(
+    interrupted: DictConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, write = RunFolder(run_folder(interrupted)), Checkpoint.write
+    found = Checkpoint.load(folder, CPU, print)
+    assert found is not None
+    before = {path: path.read_bytes() for path in folder.path.iterdir()}
+
+    def slowly(self: Checkpoint, file: Any) -> None:
+        write(self, file)
+        plant(folder.path, ELSEWHERE, 2)
+        (folder.path / ".claim-1").unlink()
+
+    monkeypatch.setattr(Checkpoint, "write", slowly)
+    with folder.held(print):
+        with pytest.raises(UsageError, match="was taken over"):
+            found.save(folder)
+        (folder.path / ".claim-2").unlink()
+    assert before == {path: path.read_bytes() for path in folder.path.iterdir()}
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import DictConfig
 
+from accelerando.checks import UsageError
+from accelerando.tracking import recorder
+from accelerando.tracking.folder import RunFolder, State
 from accelerando.tracking.record import Lines
+from accelerando.tracking.recorder import Recorder
+from test_claim import ELSEWHERE, plant
 from test_run import SHORT, train
 
 
@@ -30,6 +36,23 @@ def test_a_row_without_room_leaves_no_part_of_it(tmp_path: Path) -> None:
     lines.append({"step": 2})
     assert [row["step"] for row in lines.rows()] == [1, 2]
     lines.close()
+
+
+def test_who_was_taken_over_adds_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path)
+    state = State("running", "id", "digits", "mlp", "cosine", 0, epochs=1, steps=2)
+    monkeypatch.setattr(recorder, "HEARTBEAT", 0)
+    row = {"epoch": 0, "step": 1, "seconds": 0.0}
+    with folder.held(print), closing(Recorder(folder, state, (0, 0))) as mine:
+        mine.measured(row)
+        plant(tmp_path, ELSEWHERE, 2)
+        (tmp_path / ".claim-1").unlink()
+        for append in (mine.measured, mine.trained):
+            with pytest.raises(UsageError, match="was taken over"):
+                append(row)
+        (tmp_path / ".claim-2").unlink()
+    assert len(folder.record.read_bytes().splitlines()) == 1
+    assert folder.steps.read_bytes() == b""
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux for names")

@@ -126,13 +126,20 @@ class RunFolder:
 
 
 @contextmanager
-def whole_file(path: Path, *, keep: Path | None = None, sync: bool = False) -> Iterator[BinaryIO]:
+def whole_file(
+    path: Path,
+    *,
+    keep: Path | None = None,
+    sync: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[BinaryIO]:
     """Write a file so that readers, and a crash, see the old content or the new, never a part.
 
     Args:
         path: the file; untouched where writing fails.
         keep: what the old file is called afterwards; None: it is gone.
         sync: bring the content to the disk before it gets its name.
+        check: called just before it gets its name; what it raises leaves the old file.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -141,6 +148,7 @@ def whole_file(path: Path, *, keep: Path | None = None, sync: bool = False) -> I
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
+        check()
         if keep is not None and path.exists():
             path.replace(keep)
         temporary.replace(path)

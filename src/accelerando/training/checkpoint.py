@@ -45,8 +45,10 @@ class Checkpoint:
 
     def save(self, folder: RunFolder) -> None:
         """Write it whole, and keep the one before: a crash, or damage, leaves one or the other."""
-        folder.still_mine()
-        with whole_file(folder.checkpoint, keep=folder.previous, sync=True) as file:
+        mine = folder.still_mine
+        mine()
+        # and again: a disk may hold it up for as long as makes others take this process for dead
+        with whole_file(folder.checkpoint, keep=folder.previous, sync=True, check=mine) as file:
             self.write(file)
 
     def write(self, file: BinaryIO) -> None:
