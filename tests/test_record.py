@@ -13,12 +13,26 @@ import pytest
 from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
+from accelerando.identity import run_folder
+from accelerando.interruption import Interrupted
 from accelerando.tracking import recorder
 from accelerando.tracking.folder import RunFolder, State
 from accelerando.tracking.record import Lines
 from accelerando.tracking.recorder import Recorder
+from accelerando.training.loop import Loop
 from test_claim import ELSEWHERE, plant
 from test_run import SHORT, train
+
+
+def interrupt_at_step(step: int, patched: pytest.MonkeyPatch) -> None:
+    advance = Loop._advance
+
+    def stops(self: Loop) -> None:
+        if self._position.step == step:
+            raise Interrupted("SIGTERM")
+        advance(self)
+
+    patched.setattr(Loop, "_advance", stops)
 
 
 def test_a_row_without_room_leaves_no_part_of_it(tmp_path: Path) -> None:
@@ -36,6 +50,26 @@ def test_a_row_without_room_leaves_no_part_of_it(tmp_path: Path) -> None:
     lines.append({"step": 2})
     assert [row["step"] for row in lines.rows()] == [1, 2]
     lines.close()
+
+
+@pytest.mark.parametrize("tracking", ["disabled", "offline"])
+@pytest.mark.parametrize("name", ["record.jsonl", "steps.jsonl"])
+def test_a_run_does_not_go_on_from_a_damaged_record(
+    name: str, tracking: str, settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(*SHORT, f"tracking={tracking}")
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        interrupt_at_step(30, patched)
+        train(config)
+    path = run_folder(config) / name
+    content = path.read_bytes()
+    damaged = content.replace(b'"step"', b'"st\xffep', 1)
+    path.write_bytes(damaged)
+    with pytest.raises(UsageError, match=rf"{name} is damaged \(.*\): look at it, or remove it"):
+        train(config)
+    assert path.read_bytes() == damaged
+    path.write_bytes(content)
+    assert train(config).status == "finished"
 
 
 def test_who_was_taken_over_adds_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ class Lines:
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:
+        self._path = path
         # unbuffered: a row is in the file, or it is not
         self._file = path.open("a+b", buffering=0)
         length = self._file.seek(0, os.SEEK_END)
@@ -37,9 +38,13 @@ class Lines:
         self._file.truncate(keep)
 
     def rows(self) -> list[Row]:
-        """What is in the file."""
+        """What is in the file.
+
+        Raises:
+            UsageError: the file is damaged.
+        """
         self._file.seek(0)
-        return [json.loads(line) for line in self._file.read().splitlines()]
+        return _parsed(self._path, self._file.read().splitlines())
 
     def append(self, row: Row) -> Row:
         """Write one row; it is in the file, for every reader, when this returns.
@@ -77,6 +82,10 @@ def read(path: Path) -> list[Row]:
         UsageError: the file is damaged.
     """
     *lines, _ = path.read_bytes().split(b"\n")
+    return _parsed(path, lines)
+
+
+def _parsed(path: Path, lines: Sequence[bytes]) -> list[Row]:
     try:
         return [json.loads(line) for line in lines]
     except ValueError as error:

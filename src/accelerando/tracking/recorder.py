@@ -6,6 +6,7 @@ import math
 import time
 from typing import Protocol
 
+from accelerando.checks import UsageError
 from accelerando.tracking.folder import RunFolder, State
 from accelerando.tracking.record import Lines, Row, in_order
 
@@ -47,8 +48,13 @@ class Recorder:
             for path, keep in zip((folder.record, folder.steps), lengths, strict=True)
         )
         self._written = 0.0
+        try:  # in any case: no run goes on from a damaged record
+            earlier = self._steps.rows(), self._record.rows()
+        except UsageError:
+            self.close()
+            raise
         if mirror is not None:
-            for row in in_order(self._steps.rows(), self._record.rows()):
+            for row in in_order(*earlier):
                 mirror.log(row)
 
     def measured(self, row: Row) -> None:
