@@ -90,7 +90,7 @@ def test_who_was_taken_over_adds_no_row(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux for names")
-def test_what_a_checkpoint_speaks_of_is_on_the_disk_before_it_has_its_name(
+def test_what_a_checkpoint_speaks_of_is_on_the_disk_before_its_name_is(
     settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
@@ -106,9 +106,12 @@ def test_what_a_checkpoint_speaks_of_is_on_the_disk_before_it_has_its_name(
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", named)
-    train(settings(*SHORT, "checkpoint.seconds=1000"))
+    config = settings(*SHORT, "checkpoint.seconds=1000")
+    train(config)
+    folder = run_folder(config)
     end = events.index("now checkpoint.pt")
     content = f".checkpoint.pt.{os.getpid()}.tmp"
     assert events[end - 3 : end] == ["record.jsonl", "steps.jsonl", content]
+    assert events[end + 1] == folder.name  # which holds the name
     last = f".state.json.{os.getpid()}.tmp"
-    assert events[-2:] == [last, "now state.json"]
+    assert events[-3:] == [last, "now state.json", folder.name]
