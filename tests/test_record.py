@@ -115,3 +115,23 @@ def test_what_a_checkpoint_speaks_of_is_on_the_disk_before_its_name_is(
     assert events[end + 1] == folder.name  # which holds the name
     last = f".state.json.{os.getpid()}.tmp"
     assert events[-3:] == [last, "now state.json", folder.name]
+
+
+def test_that_nobody_knows_what_wandb_has_is_on_the_disk(
+    settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(*SHORT, "tracking=offline")
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        interrupt_at_step(30, patched)
+        train(config)
+    write, written = RunFolder.write_state, []
+
+    def watched(self: RunFolder, state: State, *, sync: bool = False) -> None:
+        written.append(("rows" in state.wandb, sync))
+        write(self, state, sync=sync)
+
+    monkeypatch.setattr(RunFolder, "write_state", watched)
+    train(config)
+    known = [rows for rows, _ in written]
+    assert known[0]
+    assert written[known.index(False)] == (False, True)

@@ -233,7 +233,9 @@ def _mirror(around: Setting, state: State) -> WandbMirror | None:
         pause=around.stop.pause,
     )
     state.wandb |= mirror.place()
-    folder.write_state(state)  # from now on, until it is closed, nobody knows what W&B has
+    # from now on, until it is closed, nobody knows what W&B has: no power cut may bring back that
+    # it has the rows of the earlier start
+    folder.write_state(state, sync=True)
     return mirror
 
 
