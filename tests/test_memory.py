@@ -91,6 +91,7 @@ def test_out_of_memory_in_training_saves_and_the_run_goes_on(
     state = folder.read_state()
     assert state is not None
     assert (state.status, state.epoch) == ("failed", 2)
+    assert "in fails" in state.traceback
     assert train(broken).status == "finished"
     assert same(folder, RunFolder(run_folder(whole)))
 

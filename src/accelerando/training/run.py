@@ -148,6 +148,7 @@ def _train(around: Setting) -> State:
         raise
     except OutOfMemory as error:
         state.status, state.message = FAILED, f"out of memory: {error}"
+        state.traceback = traceback.format_exc()  # it says which layer asked for how much
         raise UsageError(f"{_words(around, state, error)} ({error})") from error
     except BaseException as error:
         state.status, state.message = FAILED, f"{type(error).__name__}: {error}"
