@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig
+from rich.console import Console
 
 from accelerando.commands import main
+from accelerando.commands.status import listing
 from accelerando.identity import run_folder
 from accelerando.tracking.claim import Owner
 from accelerando.tracking.folder import RunFolder, State
@@ -122,6 +124,38 @@ def test_the_list_is_kept_alive(runs: Path) -> None:
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "8 runs" in output
+
+
+def test_where_not_all_fit_those_come_first_that_live_or_went_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(30):
+        made(tmp_path, f"a-{number:02}", "finished")
+    made(tmp_path, "b", "interrupted")
+    made(tmp_path, "c", "failed", message="ValueError: it is so,\n" + "and so on, " * 30)
+    plant(made(tmp_path, "d", "running").path, Owner.this())
+    console = Console(width=100)
+    for room, names, left_out in (
+        (10, ["d", "c", "b", "a-00", "a-01", "a-02", "a-03"], ["26 more are not shown"]),
+        (35, [run.path.name for run in runs_below(tmp_path)], []),
+    ):
+        console.print(listing(runs_below(tmp_path), tmp_path, room=room))
+        head, _, *rows = capsys.readouterr().out.splitlines()
+        assert head == "33 runs: 1 running, 30 finished, 1 interrupted, 1 failed"
+        assert [line.split()[1].rpartition("/")[2] for line in rows[: len(names)]] == names
+        assert rows[len(names) :] == left_out
+    console.print(listing(runs_below(tmp_path), tmp_path, room=1))
+    assert "33 more are not shown" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("every", ["-1", "0", "nan", "inf"])
+def test_a_time_between_looks_that_is_none(
+    every: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["status", str(tmp_path), "--watch", "--every", every])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --every must be ")
 
 
 def test_prune_removes_checkpoints_of_ended_runs_alone(

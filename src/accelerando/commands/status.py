@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from accelerando.checks import UsageError, at_least
 from accelerando.launch.joined import PENDING, REQUEUED, STARTING, SUBMITTED, with_jobs
 from accelerando.tracking.folder import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING
 from accelerando.tracking.overview import LOST, UNREADABLE, Seen, runs_below
@@ -34,6 +36,10 @@ COLOURS = {
     UNREADABLE: "red",
 }
 """In the order in which they are counted."""
+FIRST = (RUNNING, STARTING, FAILED, LOST, UNREADABLE, DIVERGED, INTERRUPTED, REQUEUED)
+"""What is shown first where there is no room for all: what is alive, then what went wrong."""
+SHORTEST = 0.1
+"""Seconds between two looks, at least; a look at 1,000 runs takes a fifth of one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,14 +62,22 @@ def act(options: argparse.Namespace) -> None:
     if not options.watch:
         console.print(listing(look(options.folder), options.folder))
         return
-    first = listing(look(options.folder), options.folder)
-    with Live(first, console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        try:
-            while True:
-                time.sleep(options.every)
-                live.update(listing(look(options.folder), options.folder), refresh=True)
-        except KeyboardInterrupt:
-            return
+    try:
+        at_least("--every", options.every, SHORTEST)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    with suppress(KeyboardInterrupt):
+        _watch(options.folder, options.every, console)
+
+
+def _watch(folder: Path, every: float, console: Console) -> None:
+    def now() -> Group:
+        return listing(look(folder), folder, room=console.height if console.is_terminal else None)
+
+    with Live(now(), console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            time.sleep(every)
+            live.update(now(), refresh=True)
 
 
 def look(folder: Path) -> list[Seen]:
@@ -71,8 +85,14 @@ def look(folder: Path) -> list[Seen]:
     return with_jobs(runs_below(folder))
 
 
-def listing(runs: Sequence[Seen], folder: Path) -> Group:
-    """Counts, then a line for each run."""
+def listing(runs: Sequence[Seen], folder: Path, *, room: int | None = None) -> Group:
+    """Counts, then a line for each run.
+
+    Args:
+        runs: what was found.
+        folder: where.
+        room: lines that there are, one for each run then; None: as many as it takes.
+    """
     counts = Counter(run.status for run in runs)
     words = [f"{counts[status]} {status}" for status in COLOURS if counts[status]]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -82,9 +102,26 @@ def listing(runs: Sequence[Seen], folder: Path) -> Group:
         table.add_column(
             name, justify="right" if right else "left", no_wrap=name != "", overflow="fold"
         )
-    for run in runs:
-        table.add_row(*_row(run, folder))
-    return Group(Text(f"{len(runs)} runs: " + (", ".join(words) or "none")), table)
+    shown = runs if room is None else _first(runs, room)
+    for run in shown:
+        *cells, words_on_it = _row(run, folder)
+        if room is not None:
+            words_on_it.no_wrap, words_on_it.overflow = True, "ellipsis"
+        table.add_row(*cells, words_on_it)
+    head = Text(f"{len(runs)} runs: " + (", ".join(words) or "none"))
+    head.no_wrap = room is not None
+    left_out = len(runs) - len(shown)
+    foot = [Text(f"{left_out} more are not shown", style="dim")] if left_out else []
+    return Group(head, table, *foot)
+
+
+def _first(runs: Sequence[Seen], room: int) -> Sequence[Seen]:
+    """As many runs as fit, those first that somebody may want to do something about."""
+    if len(runs) <= room - 2:  # below the counts and the columns' names
+        return runs
+    order = {status: place for place, status in enumerate(FIRST)}
+    urgent = sorted(runs, key=lambda run: order.get(run.status, len(order)))
+    return urgent[: max(0, room - 3)]  # and above how many are left out
 
 
 def _row(run: Seen, folder: Path) -> list[Text]:
@@ -103,7 +140,7 @@ def _row(run: Seen, folder: Path) -> list[Text]:
         Text("" if norm is None else f"{norm:.3g}"),
         Text(_duration(state.seconds)),
         Text(_duration(run.left)),
-        Text(", ".join(filter(None, [run.words, host]))),
+        Text(" ".join(", ".join(filter(None, [run.words, host])).split())),
     ]
 
 
