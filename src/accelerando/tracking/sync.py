@@ -52,8 +52,8 @@ def sync(run: Seen, options: Options, say: Callable[[str], None]) -> str:
     if run.status == UNREADABLE:
         say(f"{run.path} has a damaged state.json: look at it, or remove it")
         return DAMAGED
-    if run.state is None:  # it waits in SLURM
-        return NOT_BEGUN
+    if run.state is None or not RunFolder(run.path).record.exists():
+        return NOT_BEGUN  # it waits in SLURM, or failed before
     if run.status == RUNNING:
         return UNDER_WAY
     if "mode" not in run.state.wandb and not options.untracked:

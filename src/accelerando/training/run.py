@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 import traceback
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from accelerando.checks import UsageError
 from accelerando.config import check
-from accelerando.identity import run_folder, run_id
+from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted, Interruption
 from accelerando.provenance import commit
 from accelerando.team import Team
@@ -25,7 +24,6 @@ from accelerando.tracking.folder import (
     FAILED,
     FINISHED,
     INTERRUPTED,
-    RUNNING,
     RunFolder,
     State,
     write_whole,
@@ -37,8 +35,8 @@ from accelerando.tracking.submitted import note_this_job
 from accelerando.tracking.sync import show_to_sweep
 from accelerando.tracking.wandb_client import asked_for_mode, resolve_mode
 from accelerando.tracking.wandb_mirror import WandbMirror
+from accelerando.training.beginning import container, failure_noted, resolved, state_at
 from accelerando.training.checkpoint import Checkpoint
-from accelerando.training.device import ROUNDING, environment
 from accelerando.training.loop import Diverged
 from accelerando.training.memory import OutOfMemory, remedy
 from accelerando.training.processes import (
@@ -88,15 +86,19 @@ def _run(
             if agent.sweep() and resolve_mode(config.tracking.mode.value) == "online":
                 show_to_sweep(folder, ended, console.print)
             return ended
-        task = prepare(config, plan, local_rank())
+        held = partial(folder.held, console.print, stop.pause)
+        noted = partial(failure_noted, config, plan, folder, overrides)
+        with noted(held):
+            task = prepare(config, plan, local_rank())
         stop.pause()
-        with folder.held(console.print, stop.pause):
+        with held():
             # the process that held it a moment ago may have finished it
             if (ended := _ended(folder, console)) is not None:
                 team.tell(LEAVE)
                 return ended
             note_this_job(folder.path)
-            task.check_memory()  # not before: the device may be that of a run under way
+            with noted(nullcontext):
+                task.check_memory()  # not before: the device may be that of a run under way
             with with_followers(config, team) as team:
                 return _train(Setting(task, folder, overrides, console, team, stop))
 
@@ -130,10 +132,10 @@ def _train(around: Setting) -> State:
     """Keep ``state.json`` and W&B true to what happens to the run."""
     task, folder = around.task, around.folder
     start = Checkpoint.load(folder, task.device, around.console.print)
-    state = _state(around, start)
+    state = state_at(start, task, folder, around.overrides, around.console)
     for note in (*task.plan.notes, *task.notes()):
         around.console.print(f"note: {note}")
-    write_whole(folder.config, _resolved(task.config).encode())
+    write_whole(folder.config, resolved(task.config).encode())
     folder.write_state(state, sync=True)
     mirror = None
     try:
@@ -223,7 +225,7 @@ def _mirror(around: Setting, state: State) -> WandbMirror | None:
     mirror = WandbMirror(
         folder,
         identity=state.wandb["id"],
-        look=look(state, _container(config)),
+        look=look(state, container(config)),
         known=state.wandb.get("url") is not None,
         **place_of(state, config.tracking),
         mode=mode,
@@ -238,49 +240,3 @@ def _mirror(around: Setting, state: State) -> WandbMirror | None:
     # it has the rows of the earlier start
     folder.write_state(state, sync=True)
     return mirror
-
-
-def _state(around: Setting, start: Checkpoint | None) -> State:
-    """The state to begin with: where the checkpoint stands, and what earlier starts made known."""
-    task, console = around.task, around.console
-    config, identity = task.config, run_id(task.config)
-    state = State(
-        status=RUNNING,
-        run=identity,
-        dataset=config.dataset.name,
-        model=config.model.name,
-        scheduler=config.scheduler.name,
-        seed=config.seed,
-        epochs=task.plan.epochs,
-        steps=task.plan.total_steps,
-        overrides=list(around.overrides),
-        environment=environment(task.device, config.hardware),
-        # the token keeps colleagues with the same run apart, and a run deleted there sendable
-        wandb={"id": f"{identity}-{secrets.token_hex(3)}"},
-    )
-    if start is not None:
-        state.epoch, state.step = start.position.epoch, start.position.step
-        state.progress = state.epoch + start.position.offset / task.plan.examples
-        state.seconds, state.full_gradient_norm = start.seconds, start.lowest
-    earlier = around.folder.read_state()
-    if earlier is not None:
-        state.wandb = earlier.wandb
-        console.print(f"{earlier.status} earlier, going on from epoch {state.epoch}")
-        for key in ("commit", "torch", "device", "threads", "machine", "cpu", *ROUNDING):
-            before, now = earlier.environment.get(key), state.environment[key]
-            if before != now:
-                console.print(f"note: {key} was {before}, is {now}: results may differ")
-    identity_there = agent.assigned()
-    if identity_there is not None and identity_there != state.wandb["id"]:
-        state.wandb = {"id": identity_there, "sweep": agent.sweep()}  # nothing is known of that one
-    return state
-
-
-def _container(config: DictConfig) -> dict[str, Any]:
-    container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
-
-
-def _resolved(config: DictConfig) -> str:
-    return OmegaConf.to_yaml(OmegaConf.create(_container(config)))
