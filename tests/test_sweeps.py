@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from accelerando.checks import UsageError
 from accelerando.composition import runs_of
 from accelerando.config import Tracking, plan_of
-from accelerando.tracking.agent import words_of_agent
+from accelerando.interruption import Interruption
+from accelerando.tracking.agent import given_up, words_of_agent
 from accelerando.tracking.folder import RunFolder
 from conftest import ROOT, begin
 from test_wandb import rows
@@ -145,11 +147,9 @@ def test_a_preempted_run_is_handed_back_and_resumes(
     parameters = {"scheduler.learning_rate": ["cosine"], "seed": [0]}
     name = sweep(wandb_server, tmp_path, parameters, "epochs=400", "tracking.every=100000")
     first = agent(name)
-    deadline = time.monotonic() + 120
-    while not any(len(path.read_text().splitlines()) > 2 for path in recorded(tmp_path)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    first.send_signal(signal.SIGTERM)
+    wait_for_rows(tmp_path)
+    for number in (signal.SIGUSR1, signal.SIGTERM):  # as slurm/agents.sbatch
+        first.send_signal(number)
     output = first.communicate(timeout=120)[0]
     (shown,), (folder,) = wandb_server.runs.values(), folders(tmp_path / "runs").values()
     assert (shown.preempting, shown.exitcode) == (True, 75), output
@@ -171,6 +171,59 @@ def test_a_preempted_run_is_handed_back_and_resumes(
     assert shown.exitcode == 0
     assert shown.rows == rows(folder)
     assert shown.config["hydra"] == OmegaConf.to_container(OmegaConf.load(folder.config))
+
+
+def test_a_run_that_its_sweep_has_given_up_does_not_come_back(
+    tmp_path: Path, wandb_server: WandbServer
+) -> None:
+    """As by early termination: for its agent, and for a search, it has ended well."""
+    name = sweep(wandb_server, tmp_path, {"seed": [0]}, "epochs=5000", "tracking.every=100000")
+    process = agent(name)
+    wait_for_rows(tmp_path)
+    (made,) = wandb_server.sweeps.values()
+    made.stopped.add("run0")
+    output = process.communicate(timeout=120)[0]
+    (shown,), (folder,) = wandb_server.runs.values(), folders(tmp_path / "runs").values()
+    assert (shown.preempting, shown.exitcode) == (False, 0), output
+    assert len(made.dealt) == 1
+    assert "interrupted: " in output
+    assert "(by SIGTERM: the sweep has given it up)" in output
+    assert shown.rows == rows(folder)
+    assert shown.summary["status"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("signals", "late", "expected"),
+    [
+        (["SIGTERM"], None, True),
+        (["SIGUSR1", "SIGTERM"], None, False),
+        (["SIGTERM"], "SIGUSR1", False),  # SLURM's own, to every process of the job, was quicker
+        (["SIGUSR2"], None, False),
+        (["SIGINT", "SIGTERM"], None, False),
+    ],
+)
+def test_only_sigterm_alone_gives_a_run_up(
+    signals: list[str], late: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep0")
+    monkeypatch.setattr("accelerando.tracking.agent.ANNOUNCED", 1.0)
+    with Interruption() as stop:
+        for name in signals:
+            os.kill(os.getpid(), signal.Signals[name])
+        if late is not None:
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.Signals[late])).start()
+        assert given_up(stop) == expected
+    monkeypatch.delenv("WANDB_SWEEP_ID")
+    assert not given_up(stop)
+
+
+def wait_for_rows(folder: Path) -> None:
+    """Wait until a run is under way."""
+    deadline = time.monotonic() + 120
+    while not any(len(path.read_text().splitlines()) > 2 for path in recorded(folder)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def recorded(folder: Path) -> list[Path]:

@@ -23,6 +23,8 @@ class Sweep:
     handed_back: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     dealt: list[dict[str, Any]] = field(default_factory=list)
+    stopped: set[str] = field(default_factory=set)
+    """Runs that their agent is told to stop, as by early termination or on their pages."""
 
 
 def combinations(config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -67,8 +69,9 @@ def create_agent(_: WandbServer, given: dict[str, Any]) -> dict[str, Any]:
 
 def heartbeat(server: WandbServer, given: dict[str, Any]) -> dict[str, Any]:
     sweep = server.sweeps[given["id"]]
-    busy = any(json.loads(given.get("runState") or "{}").values())
-    commands = [] if busy else [_next(server, sweep)]
+    busy = [run for run, runs in json.loads(given.get("runState") or "{}").items() if runs]
+    stop = [{"type": "stop", "run_id": run} for run in busy if run in sweep.stopped]
+    commands = stop if busy else [_next(server, sweep)]
     return {
         "agentHeartbeat": {"agent": {"id": given["id"]}, "commands": json.dumps(commands)},
     }

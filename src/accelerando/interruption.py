@@ -20,10 +20,16 @@ class Interruption:
     when its terminal is gone. Signals reach the main thread alone; elsewhere it sets nothing.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    ANNOUNCEMENTS = (signal.SIGUSR1, signal.SIGUSR2)
+    """Sent before the end of a job, which may be put back into its queue."""
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, *ANNOUNCEMENTS)
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        """The last that came."""
+        self.announced = False
+        """Whether an announcement came, before or after another signal."""
+        self._by_hand = False
 
     def __enter__(self) -> Interruption:
         self._earlier = {}
@@ -43,8 +49,11 @@ class Interruption:
             signal.signal(number, handler)
 
     def _set(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received == signal.SIGINT:
-            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            if self._by_hand:
+                raise KeyboardInterrupt
+            self._by_hand = True
+        self.announced = self.announced or number in self.ANNOUNCEMENTS
         self.received = signal.Signals(number)
 
     def pause(self) -> None:

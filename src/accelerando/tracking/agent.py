@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from accelerando.checks import UsageError
+from accelerando.interruption import Interruption
 from accelerando.tracking.look import WORDS
 
 SHAPES = ("scheduler.batch_size", "scheduler.learning_rate")
 """Groups inside a group: Hydra writes them with a slash, which W&B allows in no name."""
+
+ANNOUNCED = 5.0
+"""Seconds after SIGTERM within which the end of a SLURM job is known to its runs."""
 
 
 def sweep() -> str | None:
@@ -27,6 +33,21 @@ def assigned() -> str | None:
 def may_come_back() -> bool:
     """Whether somebody starts an interrupted run again: SLURM, or the sweep."""
     return sweep() is not None or "SLURM_JOB_ID" in os.environ
+
+
+def given_up(stop: Interruption) -> bool:
+    """Whether the sweep wants no more of a run that was stopped.
+
+    Its agent ends one run, by early termination or because somebody asked for it on the run's page,
+    with SIGTERM alone. A job that ends announces it to its runs, as ``slurm/agents.sbatch`` does:
+    before SIGTERM, or just after it where SLURM signals all processes of the job at once.
+    """
+    if sweep() is None:
+        return False
+    late = time.monotonic() + (ANNOUNCED if "SLURM_JOB_ID" in os.environ else 0)
+    while not stop.announced and time.monotonic() < late:
+        time.sleep(0.05)
+    return stop.received == signal.SIGTERM and not stop.announced
 
 
 def words_of_agent(arguments: Sequence[str]) -> list[str]:

@@ -136,8 +136,12 @@ class WandbMirror:
             if changed:
                 self._run.summary.update(changed)
 
-    def finish(self, state: State) -> bool:
+    def finish(self, state: State, *, given_up: bool = False) -> bool:
         """Close the run. The summary is that of the whole run, not of its rows since a resume.
+
+        Args:
+            state: what became of the run.
+            given_up: whether its sweep, which interrupted it, does not want it back.
 
         Returns:
             Whether W&B has all rows.
@@ -153,7 +157,7 @@ class WandbMirror:
                     self._run.alert(f"{self._run.name or self.id} diverged", text, level="ERROR")
                 if self._artifacts and state.status in ENDED:
                     self._send_files()
-                self._run.finish(exit_code=self._exit_code(state))
+                self._run.finish(exit_code=0 if given_up else self._exit_code(state))
                 self._see_that_all_arrived()
         return not self._lost
 
@@ -178,7 +182,7 @@ class WandbMirror:
             return 0
         if state.status != INTERRUPTED:
             return 1
-        # one that was stopped on its page, or by early termination, is not wanted back
+        # one that was stopped on its page is not wanted back
         if self._stopped or self._afterwards or not agent.may_come_back():
             return KILLED
         self._run.mark_preempting()
@@ -198,7 +202,7 @@ class WandbMirror:
             self._run.log_artifact(artifact)
 
     def _stop(self) -> None:
-        """Asked for on the run's page, or by a sweep's early termination; in a thread of W&B's."""
+        """Asked for on the run's page; in a thread of W&B's."""
         self._stopped = True
         os.kill(os.getpid(), signal.SIGTERM)
 

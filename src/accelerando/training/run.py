@@ -63,7 +63,8 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
 
     Raises:
         UsageError: a setting is out of range, or another process has the run; nothing was trained.
-        Interrupted: a signal asked to stop; the same command goes on from there.
+        Interrupted: a signal asked to stop; the same command goes on from there. A run that its
+            sweep has given up is returned instead: nobody is to start it again.
     """
     with Interruption() as stop:
         try:
@@ -137,7 +138,7 @@ def _train(around: Setting) -> State:
         around.console.print(f"note: {note}")
     write_whole(folder.config, resolved(task.config).encode())
     folder.write_state(state, sync=True)
-    mirror = None
+    mirror, given_up = None, False
     try:
         lead(around.team, start)
         mirror = _begin_mirror(around, state)
@@ -147,7 +148,11 @@ def _train(around: Setting) -> State:
         state.status, state.message = DIVERGED, str(error)
     except (Interrupted, KeyboardInterrupt) as error:
         state.status, state.message = INTERRUPTED, f"by {str(error) or 'SIGINT'}"
-        raise
+        _write_last(folder, state, around.console)  # whoever sent the signal may not wait for W&B
+        given_up = agent.given_up(around.stop)
+        if not given_up:
+            raise
+        state.message += ": the sweep has given it up"
     except OutOfMemory as error:
         state.status, state.message = FAILED, f"out of memory: {error}"
         state.traceback = traceback.format_exc()  # it says which layer asked for how much
@@ -157,10 +162,8 @@ def _train(around: Setting) -> State:
         state.traceback = traceback.format_exc()
         raise
     finally:
-        if state.status == INTERRUPTED:  # whoever sent the signal may not wait for W&B
-            _write_last(folder, state, around.console)
         # W&B before the state: a run that is killed in between is not done, and does it again
-        if mirror is not None and mirror.finish(state):
+        if mirror is not None and mirror.finish(state, given_up=given_up):
             state.wandb["rows"] = mirror.rows
             if mirror.mode == "online":
                 state.wandb["synced"] = {"rows": mirror.rows, "status": state.status}
