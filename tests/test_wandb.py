@@ -51,8 +51,6 @@ def test_the_offline_file_holds_exactly_the_record(
     assert (run.run_id, run.run_group) == (state.wandb["id"], "warmup_increase")
     metrics = {r.metric.name: r.metric for r in offline.records(file) if r.HasField("metric")}
     assert metrics["train_loss"].step_metric == "step"
-    assert metrics["full_gradient_norm"].step_metric == "epoch"
-    assert metrics["full_gradient_norm"].summary.min
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
 
 

@@ -84,6 +84,28 @@ def test_a_run_looks_made_by_hand(settings: Settings, wandb_server: WandbServer)
     assert {"wandb-metadata.json", "requirements.txt"} <= set(shown.files)
 
 
+def test_whatever_is_measured_has_an_axis(settings: Settings, wandb_server: WandbServer) -> None:
+    """And the summary has its last value under its bare name, where a sweep looks for it."""
+    more = ("variance", "per_layer", "published")
+    config = settings(
+        *ONLINE, *(f"measure.{name}=true" for name in more), "measure.sharpness_epochs=[1]"
+    )
+    shown = wandb_server.runs[train(config).wandb["id"]]
+    # by the client's own keys: a name, a pattern of names, the place of the axis, options
+    defined = shown.config["_wandb"]["m"]
+    assert {about["1"] for about in defined if 2 in about["6"]} == {"epoch", "step", "examples"}
+    axes = {
+        about.get("1", about.get("2")): defined[about["5"] - 1]["1"]
+        for about in defined
+        if "5" in about
+    }
+    of_steps = dict.fromkeys(("train_loss", "batch_size", "learning_rate"), "step")
+    assert axes == {"*": "epoch", **of_steps}
+    last = dict(item for row in shown.rows for item in row.items())
+    assert {"published_gradient_norm", "noise_scale", "layer_norms", "sharpness"} <= set(last)
+    assert {name: shown.summary[name] for name in last} == last
+
+
 def test_divergence_is_alerted(settings: Settings, wandb_server: WandbServer) -> None:
     config = settings(*ONLINE, "scheduler.learning_rate.initial=1e20")
     state = train(config)

@@ -91,12 +91,12 @@ class WandbMirror:
         self._held = self._run.starting_step if self.mode == "online" else rows or 0
         self.rows = 0
         """Rows of the run that were given so far, from its first on."""
+        # of no metric a kind of summary: a sweep looks for its metric's value under the bare name
+        self._run.define_metric("*", step_metric="epoch")
         for axis in AXES:
             self._run.define_metric(axis, hidden=True)
         for metric in ("train_loss", "batch_size", "learning_rate"):
             self._run.define_metric(metric, step_metric="step")
-        for metric, summary in _MEASURED.items():
-            self._run.define_metric(metric, step_metric="epoch", summary=summary)
         self._beside = Beside(self._give)
 
     @property
@@ -221,12 +221,3 @@ def send_all(mirror: WandbMirror, rows: Sequence[Row], state: State) -> bool:
     for row in rows:
         mirror.log(row)
     return mirror.finish(state)
-
-
-_MEASURED = {
-    "full_gradient_norm": "min",
-    "empirical_loss": "last",
-    "train_accuracy": "last",
-    "test_loss": "last",
-    "test_accuracy": "last",
-}
