@@ -13,13 +13,19 @@ WORDS = "overrides"
 EDITED = ("name", "tags", "notes")
 """What people change by hand on the run's page: sent once, so that it stays as they leave it."""
 
+LENGTH = 110
+"""Letters of a group's name: W&B refuses a run whose name, which also tells the seed, has more than
+128."""
+
+_DECAYS = ("Constant", "Diminishing", "Linear", "Polynomial", "Cosine")
 CASES = {
-    "decay_constant": "case i",
-    "decay_increase": "case ii",
-    "increase_increase": "case iii",
-    "warmup_increase": "case iv",
+    "decay_constant": ("case i", "ConstantBatch", _DECAYS),
+    "decay_increase": ("case ii", "ExponentialBatch", _DECAYS),
+    "increase_increase": ("case iii", "ExponentialBatch", ("Exponential",)),
+    "warmup_increase": ("case iv", "ExponentialBatch", ("WarmupConstant", "WarmupCosine")),
 }
-"""The paper's cases, by the scheduler's name."""
+"""The paper's cases by the scheduler's name, with the shapes of batch size and learning rate that
+the paper has in them: others may be put into a scheduler of that name."""
 
 
 def place_of(state: State, tracking: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,13 +45,45 @@ def look(state: State, config: Mapping[str, Any]) -> dict[str, Any]:
     tracking = config["tracking"]
     top = {key: getattr(state, key) for key in ("dataset", "model", "scheduler", "seed", "epochs")}
     top |= {"run_id": state.run, "commit": state.environment.get("commit")}
-    case = [CASES[state.scheduler]] if state.scheduler in CASES else []
+    case = _case(state.scheduler, config["scheduler"])
     tags = [state.dataset, state.model, state.scheduler, *case, *tracking.get("tags", [])]
+    group = " ".join([state.scheduler, *_told(state)])[:LENGTH]
     return {
-        "name": f"{state.scheduler}-seed{state.seed}",
-        "group": state.scheduler,
+        "name": f"{group}-seed{state.seed}",
+        "group": group,
         "job_type": "train",
         "tags": list(dict.fromkeys(tags)),
         "notes": tracking.get("notes") or " ".join(["python train.py", *state.overrides]),
         "config": {**top, WORDS: list(state.overrides), "hydra": dict(config)},
     }
+
+
+def _case(name: str, scheduler: Mapping[str, Any]) -> list[str]:
+    batch_size, learning_rate = (
+        str(scheduler[shape]["_target_"]).rpartition(".")[2]
+        for shape in ("batch_size", "learning_rate")
+    )
+    case, batch_sizes, learning_rates = CASES.get(name, ("", "", ()))
+    return [case] if batch_size == batch_sizes and learning_rate in learning_rates else []
+
+
+def _told(state: State) -> list[str]:
+    """What the run's words say of its scheduler besides the name: a variant, shapes and values."""
+    told: dict[str, str] = {}
+    for word in state.overrides:
+        name, _, value = word.lstrip("+").partition("=")
+        if name == "scheduler":
+            told[""] = value.rpartition("/")[2]
+        elif name.startswith(("scheduler/", "scheduler.")):
+            short = name[len("scheduler.") :].replace("batch_size", "batch")
+            told[short.replace("learning_rate", "rate")] = _short(value)
+    variant = told.pop("", state.scheduler)
+    words = [f"{name}={value}" for name, value in sorted(told.items())]
+    return words if variant == state.scheduler else [variant, *words]
+
+
+def _short(value: str) -> str:
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return value
