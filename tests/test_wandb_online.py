@@ -158,6 +158,27 @@ def test_a_killed_run_goes_on_as_one(settings: Settings, wandb_server: WandbServ
     assert found == made
 
 
+def test_a_run_keeps_the_rows_that_it_began_with(
+    settings: Settings, wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W&B has more rows than a checkpoint, and knows them by their number alone."""
+    config = settings(*ONLINE)
+    folder = RunFolder(run_folder(config))
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        at_epoch(2, interrupt, patched)
+        train(config)
+    for checkpoint in folder.path.glob("checkpoint*.pt"):
+        checkpoint.unlink()
+    said = io.StringIO()
+    run(settings(*ONLINE, "tracking.every=3"), [], Console(file=said, width=500))
+    assert "note: tracking.every stays at 10, with which the run began" in said.getvalue()
+    (shown,) = wandb_server.runs.values()
+    found, made = shown.rows, rows(folder)
+    for row in found + made:
+        del row["seconds"]  # some were made twice
+    assert found == made
+
+
 def test_interrupted_by_hand_it_is_not(
     settings: Settings, wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

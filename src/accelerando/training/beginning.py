@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from yaml import YAMLError
 
 from accelerando.checks import UsageError
 from accelerando.identity import run_id
@@ -48,6 +49,17 @@ def state_at(
     if identity_there is not None and identity_there != state.wandb["id"]:
         state.wandb = {"id": identity_there, "sweep": agent.sweep()}  # nothing is known of that one
     return state
+
+
+def keep_cadence(config: DictConfig, folder: RunFolder, console: Console) -> None:
+    """Make training rows where an earlier start made them: W&B's rows are told by their number."""
+    try:
+        before = OmegaConf.load(folder.config).tracking.every
+    except (OSError, ValueError, YAMLError, AttributeError):  # the first start, or damaged
+        return
+    if before != config.tracking.every:
+        console.print(f"note: tracking.every stays at {before}, with which the run began")
+        config.tracking.every = before
 
 
 @contextmanager

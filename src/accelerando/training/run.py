@@ -35,7 +35,13 @@ from accelerando.tracking.submitted import note_this_job
 from accelerando.tracking.sync import show_to_sweep
 from accelerando.tracking.wandb_client import asked_for_mode, resolve_mode
 from accelerando.tracking.wandb_mirror import WandbMirror
-from accelerando.training.beginning import container, failure_noted, resolved, state_at
+from accelerando.training.beginning import (
+    container,
+    failure_noted,
+    keep_cadence,
+    resolved,
+    state_at,
+)
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Diverged
 from accelerando.training.memory import OutOfMemory, remedy
@@ -134,6 +140,7 @@ def _train(around: Setting) -> State:
     task, folder = around.task, around.folder
     start = Checkpoint.load(folder, task.device, around.console.print)
     state = state_at(start, task, folder, around.overrides, around.console)
+    keep_cadence(task.config, folder, around.console)
     for note in (*task.plan.notes, *task.notes()):
         around.console.print(f"note: {note}")
     write_whole(folder.config, resolved(task.config).encode())
