@@ -59,6 +59,13 @@ def test_every_run_composes_and_has_a_plan(path: Path) -> None:
         assert all(plan_of(run).total_steps > 0 for run in runs)
 
 
+@named
+def test_a_search_ends_and_follows_no_lucky_seed(path: Path) -> None:
+    config = yaml.safe_load(path.read_text())
+    assert ("run_cap" in config) == (config["method"] != "grid")
+    assert config["method"] != "bayes" or set(config["parameters"]["seed"]) == {"value"}
+
+
 def values(about: dict[str, Any], end: Callable[[list[Any]], Any]) -> list[Any]:
     """Every choice of a name, and one end of what is a number: numbers compose all alike."""
     if "min" in about:

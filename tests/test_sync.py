@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +11,16 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig
+from rich.console import Console
 
+from accelerando import entry
+from accelerando.checks import UsageError
 from accelerando.commands import main
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
+from accelerando.launch.pool import Job
+from accelerando.launch.sweep import conclude
+from accelerando.tracking import wandb_mirror
 from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.submitted import Submitted
 from accelerando.tracking.wandb_mirror import WandbMirror
@@ -77,6 +85,29 @@ def test_interrupted_and_continued_runs_are_sent_whole_and_once(
     assert all(file.with_suffix(".wandb.synced").exists() for file in files)
 
 
+@pytest.mark.usefixtures("wandb_server")
+def test_the_command_is_named_until_it_was_given(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the end of a run, and of a sweep."""
+    config = settings(*OFFLINE)
+    train(config)
+    folder = RunFolder(run_folder(config))
+
+    def said() -> list[str]:
+        console, state = Console(file=io.StringIO(), width=500), folder.read_state()
+        assert state is not None
+        entry._conclude(config, state, console)
+        job = Job("a run", folder.path, lambda: None)
+        conclude([(job, state.status, "")], console, root=config.root)
+        return re.findall(r"^W&B +(.*)$", console.file.getvalue(), re.MULTILINE)
+
+    assert said() == [f"accelerando sync {folder.path}", f"accelerando sync {config.root}"]
+    synced(folder.path, capsys)
+    (page,) = said()
+    assert page.startswith("http")
+
+
 def test_a_killed_run_is_sent_as_far_as_it_came(
     settings: Settings, wandb_server: WandbServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +155,18 @@ def test_it_goes_on_where_the_server_went_away(
     assert synced(Path(config.root), capsys) == "1 runs: 1 sent"
     (shown,) = wandb_server.runs.values()
     assert shown.rows == rows(folder)
+
+
+def test_a_sweep_that_did_not_get_all_rows_is_told(
+    settings: Settings, wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(settings(*SHORT))
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep0")
+    monkeypatch.setenv("WANDB_RUN_ID", "run0")
+    monkeypatch.setattr(wandb_mirror, "ARRIVAL", 0)
+    wandb_server.refusing = True
+    with pytest.raises(UsageError, match="not all rows were sent"):
+        train(settings(*SHORT, "tracking=online"))
 
 
 def test_a_damaged_run_does_not_hold_up_the_others(

@@ -87,6 +87,11 @@ def conclude(outcomes: Sequence[tuple[Job, str, str]], console: Console, *, root
         sys.exit(1 if counts[FAILED] else 75)
     for experiment in sorted({job.folder.parents[1] for job, _, _ in outcomes}):
         console.print(f"compare  accelerando compare {experiment}")
-    offline = any(any(job.folder.glob("wandb/offline-run-*")) for job, _, _ in outcomes)
-    if offline:
+    if any(_unsent(job) for job, _, _ in outcomes):
         console.print(f"W&B      accelerando sync {root}")
+
+
+def _unsent(job: Job) -> bool:
+    """Whether the run has rows that were written offline, and not sent since."""
+    files = job.folder.glob("wandb/offline-run-*/run-*.wandb")
+    return any(not file.with_suffix(".wandb.synced").exists() for file in files)

@@ -47,7 +47,8 @@ def sync(run: Seen, options: Options, say: Callable[[str], None]) -> str:
         What there was to do, one of the words above.
 
     Raises:
-        UsageError: W&B cannot be reached or refuses; another process works on the run.
+        UsageError: W&B cannot be reached, refuses, or does not get all rows; another process works
+            on the run.
     """
     if run.status == UNREADABLE:
         say(f"{run.path} has a damaged state.json: look at it, or remove it")
@@ -72,8 +73,7 @@ def sync(run: Seen, options: Options, say: Callable[[str], None]) -> str:
             return COMPLETE
         mirror = _mirror(folder, state, config, identity=state.wandb["id"], say=say)
         # a run whose process died says that it is running
-        if not send_all(mirror, rows, replace(state, status=run.status)):
-            raise UsageError("not all rows were sent: the same command goes on from there")
+        send_all(mirror, rows, replace(state, status=run.status))
         state.wandb |= {**mirror.place(), "synced": now}
         folder.write_state(state, sync=True)
         for path in folder.path.glob("wandb/*offline-run-*/run-*.wandb"):
@@ -86,7 +86,7 @@ def show_to_sweep(folder: RunFolder, state: State, say: Callable[[str], None]) -
     """Give a sweep the rows of a run that ended earlier, under the id that it has for it.
 
     Raises:
-        UsageError: W&B cannot be reached or refuses.
+        UsageError: W&B cannot be reached, refuses, or does not get all rows.
     """
     identity = agent.assigned()
     if identity is not None and identity != state.wandb.get("id"):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from accelerando.checks import UsageError
 from accelerando.tracking import agent
 from accelerando.tracking.beside import Beside
 from accelerando.tracking.folder import DIVERGED, ENDED, INTERRUPTED, RunFolder, State
@@ -216,8 +217,13 @@ class WandbMirror:
             self._say(f"note: W&B failed ({error or type(error).__name__}); {self._remedy}")
 
 
-def send_all(mirror: WandbMirror, rows: Sequence[Row], state: State) -> bool:
-    """Mirror a run that was made earlier; return whether W&B has all its rows."""
+def send_all(mirror: WandbMirror, rows: Sequence[Row], state: State) -> None:
+    """Mirror a run that was made earlier.
+
+    Raises:
+        UsageError: W&B does not have all its rows.
+    """
     for row in rows:
         mirror.log(row)
-    return mirror.finish(state)
+    if not mirror.finish(state):
+        raise UsageError("not all rows were sent: the same command goes on from there")
