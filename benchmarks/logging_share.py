@@ -4,7 +4,8 @@ Whole runs of the digits CNN at the default cadence, as ``train.py`` makes them.
 does is timed call by call, and given as a share of the time from the first step to the last: what
 training waits for by the clock, then the processor time that W&B's client takes beside it, in a
 thread of the run's. W&B's own process is in neither. The beginning and the end of the W&B run are
-outside of that time, and given in seconds.
+outside of that time, and given in seconds. At the end whole runs with tracking=offline are set
+against those with tracking=disabled, timed in turn: all that W&B costs is in that ratio.
 
 The server is the one that the tests use, on loopback: as it is; slow, where every answer takes
 half a second; gone, after the first tenth of the run.
@@ -110,6 +111,32 @@ def measure(how: str, options: argparse.Namespace) -> None:
     print(f"  beginning and end {statistics.median(around):.1f} s", flush=True)
 
 
+def whole(mode: str, seed: int, words: list[str]) -> float:
+    """Seconds that a whole run takes, with a process of W&B's of its own."""
+    import wandb
+
+    wandb.teardown()
+    with tempfile.TemporaryDirectory() as root:
+        (config,) = runs_of([f"root={root}", f"tracking={mode}", f"seed={seed}", *words])
+        began = time.perf_counter()
+        run(config, [], Console(quiet=True))
+        return time.perf_counter() - began
+
+
+def measure_whole(options: argparse.Namespace) -> None:
+    """Print how much longer runs take that are mirrored offline."""
+    words = [f"epochs={options.epochs}", *options.words]
+    ratios = []
+    for seed in range(options.rounds):
+        modes = ("offline", "disabled") if seed % 2 else ("disabled", "offline")
+        seconds = {mode: whole(mode, seed, words) for mode in modes}
+        ratios.append(seconds["offline"] / seconds["disabled"])
+    print(
+        f"a whole run takes {statistics.median(ratios):.3f} times as long offline as disabled "
+        f"({min(ratios):.3f} to {max(ratios):.3f})"
+    )
+
+
 def spread(shares: tuple[float, ...]) -> str:
     """Median and range."""
     return f"{statistics.median(shares):.2%} ({min(shares):.2%} to {max(shares):.2%})"
@@ -126,6 +153,7 @@ def main() -> None:
     print(machine())
     for how in options.server:
         measure(how, options)
+    measure_whole(options)
 
 
 if __name__ == "__main__":
