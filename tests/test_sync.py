@@ -51,6 +51,7 @@ def test_interrupted_and_continued_runs_are_sent_whole_and_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("WANDB__STATS_SAMPLING_INTERVAL", "0.1")
     config = settings(*OFFLINE)
     folder, root = RunFolder(run_folder(config)), Path(config.root)
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
@@ -83,6 +84,7 @@ def test_interrupted_and_continued_runs_are_sent_whole_and_once(
     files = list(folder.path.glob("wandb/*offline-run-*/*.wandb"))
     assert len(files) == 2
     assert all(file.with_suffix(".wandb.synced").exists() for file in files)
+    assert shown.content("wandb-events.jsonl") == []  # what this machine does is not the run's
 
 
 @pytest.mark.usefixtures("wandb_server")

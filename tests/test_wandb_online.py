@@ -52,7 +52,10 @@ def interrupt() -> None:
     raise Interrupted("SIGTERM")
 
 
-def test_a_run_looks_made_by_hand(settings: Settings, wandb_server: WandbServer) -> None:
+def test_a_run_looks_made_by_hand(
+    settings: Settings, wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB__STATS_SAMPLING_INTERVAL", "0.1")
     more = ("tracking.thresholds=[0.5,0.2,1e-9]", "tracking.tags=[mine]", "tracking.project=theirs")
     config = settings(*ONLINE, *more)
     state = run(config, ["model=mlp", "epochs=3"], Console(quiet=True))
@@ -82,6 +85,7 @@ def test_a_run_looks_made_by_hand(settings: Settings, wandb_server: WandbServer)
     assert "steps_to_norm_1e-09" not in summary
     assert (summary["status"], shown.exitcode) == ("finished", 0)
     assert {"wandb-metadata.json", "requirements.txt"} <= set(shown.files)
+    assert any("system.cpu" in line for line in shown.content("wandb-events.jsonl"))
 
 
 def test_whatever_is_measured_has_an_axis(settings: Settings, wandb_server: WandbServer) -> None:
