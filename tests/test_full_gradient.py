@@ -164,7 +164,7 @@ class Counting(nn.Module):
 def test_only_the_mean_is_kept_from_chunk_to_chunk() -> None:
     model = Counting()
     full_gradient(model, torch.randn(40, 23), torch.randint(0, 17, (40,)), chunk=10)
-    assert model.counts == [2, 2, 2, 2]  # the weight and the mean
+    assert model.counts == [1, 2, 2, 2]  # the weight, then the mean too
 
 
 class Odd(nn.Module):
@@ -223,3 +223,46 @@ def test_tied_frozen_and_unused_weights(
     assert sharpness(model, images, labels) > 0
     with pytest.raises(ValueError, match="no parameter of the model requires a gradient"):
         full_gradient(model.requires_grad_(False), images, labels)
+
+
+def noisy(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(x * np.random.rand() * random.random() for x in inputs)
+
+
+def test_states_that_a_model_cannot_draw_from_are_not_copied() -> None:
+    """They are long; a hook, though, may draw from anything."""
+    images, labels = data()
+    model = make("batch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np.random, "get_state", lambda: pytest.fail("copied"))
+        full_gradient(model, images, labels)
+    model.register_forward_pre_hook(noisy)
+    before = np.random.get_state()[1], random.getstate()
+    assert full_gradient(model, images, labels) == full_gradient(model, images, labels)
+    np.testing.assert_array_equal(before[0], np.random.get_state()[1])
+    assert before[1] == random.getstate()
+
+
+def test_more_chunks_than_are_held_at_once() -> None:
+    images, labels = data()
+    model = make("none")
+    whole, parts = (full_gradient(model, images, labels, chunk=chunk) for chunk in (N, 1))
+    assert parts.accuracy == whole.accuracy
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-6)
+
+
+class Twins(nn.Module):
+    """Two weights whose gradients are one tensor, in every chunk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = (nn.Parameter(torch.ones(64, 10)) for _ in range(2))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1) @ (self.one + self.two)
+
+
+def test_gradients_that_share_memory() -> None:
+    images, labels = data()
+    found = full_gradient(Twins(), images, labels, chunk=7)
+    assert found.norm == pytest.approx(full_gradient(Twins(), images, labels).norm, rel=1e-5)

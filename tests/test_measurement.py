@@ -15,6 +15,7 @@ from accelerando.checks import UsageError
 from accelerando.config import check, plan_of
 from accelerando.identity import run_folder
 from accelerando.measure import full_gradient
+from accelerando.measure.chunks import in_chunks
 from accelerando.measure.subset import SubsetGradient, subset_gradient
 from accelerando.randomness import Purpose, generator
 from accelerando.schedule import Progress
@@ -176,6 +177,20 @@ def test_the_same_chunks_under_every_schedule(settings: Settings) -> None:
         train(config)
         found.append(lines(RunFolder(run_folder(config)).record)[0]["full_gradient_norm"])
     assert found[0] == found[1]
+
+
+def test_the_order_of_the_chunks_is_checked_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders: list[Any] = []
+
+    def spy(*given: Any, **more: Any) -> Any:
+        orders.append(more.get("order"))
+        return in_chunks(*given, **more)
+
+    monkeypatch.setattr("accelerando.training.measurement.in_chunks", spy)
+    train(settings(*SHORT))
+    assert sum(order is not None for order in orders) == 1
 
 
 def test_passes_that_disagree_stop_the_run(

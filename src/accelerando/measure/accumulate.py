@@ -19,6 +19,50 @@ class Scatter(NamedTuple):
     error: float
 
 
+HELD = 16
+"""Chunks whose scores are kept until they are looked at together."""
+
+
+class Tally:
+    """Mean loss and right answers over chunks.
+
+    For a small model a handful of operations after every chunk is a good part of its pass; so
+    chunks are taken in several at a time, and no more are held than that.
+
+    Args:
+        examples: in all chunks together.
+    """
+
+    def __init__(self, examples: int) -> None:
+        self._examples, self._loss, self._right = examples, 0.0, 0
+        self._held: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, loss: Tensor, scores: Tensor, targets: Tensor) -> None:
+        """Take in a chunk: its mean loss, what the model said, and what is right."""
+        self._held.append((loss, scores, targets))
+        if len(self._held) == HELD:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        if not self._held:
+            return
+        losses, scores, targets = zip(*self._held, strict=True)
+        for loss, part in zip(torch.stack(losses).tolist(), targets, strict=True):
+            self._loss += loss * (len(part) / self._examples)
+        self._right += int((torch.cat(scores).argmax(1) == torch.cat(targets)).sum())
+        self._held.clear()
+
+    def over(self, team: Team, device: torch.device) -> tuple[float, float]:
+        """Mean loss and share of right answers of all processes of a team."""
+        self._take_in()
+        if team.ranks == 1:
+            return self._loss, self._right / self._examples
+        loss = torch.tensor(self._loss, dtype=torch.float64, device=device)
+        right = torch.tensor(self._right, device=device)
+        team.total([loss, right])
+        return float(loss), int(right) / self._examples
+
+
 class MeanGradient:
     """Streams mean gradients of chunks into the mean over all examples.
 
@@ -27,7 +71,7 @@ class MeanGradient:
     Σ c_k ‖ḡ_k - ḡ‖² without ḡ being known beforehand. For chunks of a random permutation each has
     the expectation S² = Σ_i ‖g_i - ḡ‖² / (n - 1): their mean estimates it, and their spread says
     how well (they are Helmert contrasts, so uncorrelated). Memory: one copy of the parameters,
-    and one tensor more for a moment where scatter is wanted.
+    and one tensor more for a moment.
 
     Args:
         parameters: tensors whose shapes the gradients have.
@@ -36,27 +80,37 @@ class MeanGradient:
 
     def __init__(self, parameters: Sequence[Tensor], *, scatter: bool) -> None:
         # a mean in less than float32 stops moving after a few hundred chunks
-        self.mean = [
-            torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
-            for p in parameters
-        ]
-        self._scatter, self._count = scatter, 0
+        self._dtypes = [torch.promote_types(p.dtype, torch.float32) for p in parameters]
+        self._converts = any(p.dtype != d for p, d in zip(parameters, self._dtypes, strict=True))
+        self._parameters, self._scatter, self._count = parameters, scatter, 0
+        self._owned = False
+        self.mean: list[Tensor] = []
         # number of terms, their sum, and that of their squares
-        self._terms = torch.zeros(3, dtype=torch.float64, device=self.mean[0].device)
+        if scatter:
+            self._terms = torch.zeros(3, dtype=torch.float64, device=parameters[0].device)
 
     def add(self, gradients: Sequence[Tensor], count: int) -> None:
-        """Take in the mean gradient of a chunk of ``count`` examples."""
+        """Take in the mean gradient of a chunk of ``count`` examples, which is not changed."""
+        if self._converts:
+            gradients = [g.to(d) for g, d in zip(gradients, self._dtypes, strict=True)]
         total = self._count + count
-        gradients = [g.to(m.dtype) for g, m in zip(gradients, self.mean, strict=True)]
-        if self._scatter and self._count:
+        if not self._count:
+            self.mean, self._count = list(gradients), count
+            return
+        if self._scatter:
             squares = [
                 torch.linalg.vector_norm(g - m, dtype=torch.float64).square()
                 for g, m in zip(gradients, self.mean, strict=True)
             ]
             term = torch.stack(squares).sum() * (self._count * count / total)
             self._terms += torch.stack([torch.ones_like(term), term, term.square()])
-        # m + (g - m) c / C, in place
-        torch._foreach_lerp_(self.mean, gradients, count / total)
+        # m + (g - m) c / C
+        if self._owned:
+            torch._foreach_lerp_(self.mean, gradients, count / total)
+        else:  # the first chunk's gradients are those of others, and may share memory
+            for place, gradient in enumerate(gradients):
+                self.mean[place] = torch.lerp(self.mean[place], gradient, count / total)
+            self._owned = True
         self._count = total
 
     def over(self, team: Team) -> MeanGradient:
@@ -66,23 +120,26 @@ class MeanGradient:
         """
         if team.ranks == 1:
             return self
-        whole = MeanGradient(self.mean, scatter=self._scatter)
+        whole = MeanGradient(self._parameters, scatter=self._scatter)
+        # a process without chunks takes part all the same
+        shapes = list(zip(self._parameters, self._dtypes, strict=True))
+        mine = self.mean or [torch.zeros_like(p, dtype=d) for p, d in shapes]
         counts = torch.zeros(team.ranks, dtype=torch.int64)
         counts[team.rank] = self._count
         team.total([counts])
         for rank, count in enumerate(counts.tolist()):
             if count:
-                mean = [m.clone() for m in self.mean]
+                mean = [m.clone(memory_format=torch.contiguous_format) for m in mine]
                 team.spread(mean, rank)
                 whole.add(mean, count)
-        team.total([self._terms])
-        whole._terms += self._terms
+        if self._scatter:
+            team.total([self._terms])
+            whole._terms += self._terms
         return whole
 
     def square(self) -> Tensor:
         """Squared norm of each tensor of the mean, in float64, shape (tensors,)."""
-        norms = [torch.linalg.vector_norm(m, dtype=torch.float64) for m in self.mean]
-        return torch.stack(norms).square()
+        return torch.stack(torch._foreach_norm(self.mean, 2, torch.float64)).square()
 
     def scatter(self) -> Scatter:
         """Variance of the per-example gradient and its standard error.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.measure.accumulate import MeanGradient
+from accelerando.measure.accumulate import MeanGradient, Tally
 from accelerando.measure.chunks import CHUNK, Chunks, Tensors, in_chunks
 from accelerando.measure.untouched import Forward, has_batch_norm, untouched
 
@@ -113,28 +113,24 @@ def full_gradient_over(
             "the variance is that of per-example gradients, and BatchNorm couples the examples of "
             'a chunk: use batch_norm="running", or a model without BatchNorm'
         )
-    examples = chunks.examples
-    loss = torch.zeros((), dtype=torch.float64, device=chunks.device)
-    right = torch.zeros((), dtype=torch.int64, device=chunks.device)
     with untouched(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters):
         if not parameters:
             raise ValueError("no parameter of the model requires a gradient")
-        mean = MeanGradient(parameters, scatter=variance)
+        mean, tally = MeanGradient(parameters, scatter=variance), Tally(chunks.examples)
         for inputs, targets in chunks:
-            gradients, part_loss, part_right = _chunk(forward, parameters, inputs, targets)
+            gradients, part_loss, scores = _chunk(forward, parameters, inputs, targets)
             mean.add(gradients, len(targets))
             del gradients  # else they would still be there while the next chunk's are made
-            loss += part_loss.double() * (len(targets) / examples)
-            right += part_right
+            tally.add(part_loss, scores, targets)
         mean = mean.over(chunks.team)
-        chunks.team.total([loss, right])
+        loss, accuracy = tally.over(chunks.team, chunks.device)
     squares = mean.square()
     norm = float(squares.sum().sqrt())
     scatter = mean.scatter() if variance else None
     return FullGradient(
         norm=norm,
-        loss=float(loss),
-        accuracy=int(right) / examples,
+        loss=loss,
+        accuracy=accuracy,
         per_layer=_by_layer(model, squares.tolist()) if per_layer else None,
         variance=None if scatter is None else scatter.variance,
         variance_error=None if scatter is None else scatter.error,
@@ -145,11 +141,11 @@ def full_gradient_over(
 def _chunk(
     forward: Forward, parameters: list[Tensor], inputs: Tensor, targets: Tensor
 ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
-    """Gradient of the chunk's mean loss, that loss, and the number of right answers."""
+    """Gradient of the chunk's mean loss, that loss, and the scores."""
     scores = forward(inputs)
     loss = cross_entropy(scores, targets)
     gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
-    return gradients, loss.detach(), (scores.detach().argmax(1) == targets).sum()
+    return gradients, loss.detach(), scores.detach()
 
 
 def _by_layer(model: nn.Module, squares: list[float]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -44,50 +44,79 @@ def untouched(
     """
     if batch_norm not in ("batch", "running"):
         raise ValueError(f"batch_norm must be batch or running, got {batch_norm!r}")
-    modes = [(module, module.training) for module in model.modules()]
+    modules, named = list(model.modules()), dict(model.named_parameters())
+    modes = [module.training for module in modules]
     rough = dtype if dtype in (torch.bfloat16, torch.float16) else None
     copied = None if rough is not None else dtype
-    with _fixed_random_states(model), torch.enable_grad():
+    with _fixed_random_states(modules, named.values()), torch.enable_grad():
         try:
-            for module, _ in modes:
+            for module in modules:
                 module.training = isinstance(module, _BatchNorm) and batch_norm == "batch"
-            forward, parameters = _forward(model, copied)
+            forward, parameters = _forward(model, named, copied)
             yield forward if rough is None else _in_autocast(forward, rough), parameters
         finally:
-            for module, training in modes:
+            for module, training in zip(modules, modes, strict=True):
                 module.training = training
 
 
 @contextmanager
-def _fixed_random_states(model: nn.Module) -> Iterator[None]:
-    """Within it what a model draws is the same at every call; afterwards nothing was drawn."""
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    states = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=list(devices)):
-        # not torch.manual_seed: it seeds every GPU, also those whose states are not kept here
-        torch.default_generator.manual_seed(0)
-        for device in devices:
-            torch.cuda.default_generators[device.index].manual_seed(0)
-        try:
+def _fixed_random_states(modules: list[nn.Module], tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Within it what modules draw is the same at every call; afterwards nothing was drawn."""
+    devices = {t.device for t in tensors if t.device.type == "cuda"}
+    # not torch.manual_seed: it seeds every GPU, also those whose states are not kept here
+    generators = [torch.default_generator]
+    generators += [torch.cuda.default_generators[device.index] for device in devices]
+    states = [generator.get_state() for generator in generators]
+    hosts = (
+        (np.random.get_state(), random.getstate())
+        if any(map(_may_draw_elsewhere, modules))
+        else None
+    )
+    try:
+        for generator in generators:
+            generator.manual_seed(0)
+        if hosts is not None:
             np.random.seed(0)
             random.seed(0)
-            yield
-        finally:
-            np.random.set_state(states[0])
-            random.setstate(states[1])
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        if hosts is not None:
+            np.random.set_state(hosts[0])
+            random.setstate(hosts[1])
 
 
-def _forward(model: nn.Module, dtype: torch.dtype | None) -> tuple[Forward, list[Tensor]]:
+KNOWN = ("torch.nn.modules.", "accelerando.models.")
+"""Modules from there draw from torch alone."""
+
+
+def _may_draw_elsewhere(module: nn.Module) -> bool:
+    """Whether it may draw from NumPy or random, as code that is not known may.
+
+    Their states are long: to copy them back and forth takes as long as a chunk of a small model.
+    """
+    return bool(
+        not type(module).__module__.startswith(KNOWN)
+        or "forward" in vars(module)
+        or module._forward_hooks
+        or module._forward_pre_hooks
+    )
+
+
+def _forward(
+    model: nn.Module, named: dict[str, nn.Parameter], dtype: torch.dtype | None
+) -> tuple[Forward, list[Tensor]]:
     """The model itself where its pass can move nothing, else a pass through copies."""
-    parameters: dict[str, Tensor] = dict(model.named_parameters())
+    if dtype is None and next(model.buffers(), None) is None:
+        return model, [p for p in named.values() if p.requires_grad]
+    parameters: dict[str, Tensor] = {**named}
     if dtype is not None:
         parameters = {
             name: _copy(p, dtype).requires_grad_(p.requires_grad) for name, p in parameters.items()
         }
     leaves = [p for p in parameters.values() if p.requires_grad]
     buffers = {name: _copy(b, dtype) for name, b in model.named_buffers()}
-    if dtype is None and not buffers:
-        return model, leaves
     tensors = parameters | buffers
 
     def forward(inputs: Tensor) -> Tensor:

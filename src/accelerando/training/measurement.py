@@ -75,8 +75,10 @@ class Measurement:
         self._settings, self._plan, self._seed = settings, plan, seed
         self._train, self._test = data
         random = generator(seed, Purpose.CHUNKS)
-        order = random.permutation(len(self._train.labels))
-        self._order = torch.from_numpy(order).to(self._train.labels.device)
+        order = torch.from_numpy(random.permutation(len(self._train.labels)))
+        order = order.to(self._train.labels.device)
+        # made, and checked, once
+        self._parts = in_chunks(self._train, settings.chunk, order=order).parts
         if settings.subset is not None:
             try:
                 self._subset = stratified(self._train.labels, settings.subset, random)
@@ -146,7 +148,7 @@ class Measurement:
 
     def _chunks(self, way: Way) -> Chunks:
         """The fixed chunks of the whole training set."""
-        return in_chunks(self._train, self._settings.chunk, order=self._order, **vars(way))
+        return Chunks(self._train, self._parts, **vars(way))
 
     @property
     def _rough(self) -> bool:
