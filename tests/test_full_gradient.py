@@ -266,3 +266,32 @@ def test_gradients_that_share_memory() -> None:
     images, labels = data()
     found = full_gradient(Twins(), images, labels, chunk=7)
     assert found.norm == pytest.approx(full_gradient(Twins(), images, labels).norm, rel=1e-5)
+
+
+class Flags(nn.Linear):
+    """A model that notes whether TF32 is allowed."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.seen = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        return super().forward(inputs)
+
+
+def test_a_callers_autocast_and_tf32_are_off_within() -> None:
+    images, labels = data()
+    model = make("batch")
+    exact, rough = (full_gradient(model, images, labels, dtype=d) for d in (None, torch.bfloat16))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert full_gradient(model, images, labels) == exact
+        assert full_gradient(model, images, labels, dtype=torch.bfloat16) == rough != exact
+        assert torch.is_autocast_enabled("cpu")
+    places = torch.backends.cudnn, torch.backends.cuda.matmul
+    before, flags = [place.allow_tf32 for place in places], Flags(64, 10)
+    try:
+        for place in places:
+            place.allow_tf32 = True
+        full_gradient(flags, images.flatten(1), labels)
+        assert [place.allow_tf32 for place in places] == [True, True]
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.allow_tf32 = value
+    assert flags.seen == (False, False)

@@ -27,7 +27,8 @@ def untouched(
     """A forward pass of ``model`` in evaluation mode that leaves everything as it was.
 
     Buffers, training mode and random states are bitwise the same afterwards, whatever happens
-    within: a pass may move buffers, as BatchNorm in training mode does, so it moves copies.
+    within: a pass may move buffers, as BatchNorm in training mode does, so it moves copies. The
+    caller's autocast and TF32 are off within, so that nothing is rougher than ``dtype`` says.
 
     Args:
         model: the model.
@@ -48,7 +49,7 @@ def untouched(
     modes = [module.training for module in modules]
     rough = dtype if dtype in (torch.bfloat16, torch.float16) else None
     copied = None if rough is not None else dtype
-    with _fixed_random_states(modules, named.values()), torch.enable_grad():
+    with _fixed_random_states(modules, named.values()), _full_precision(), torch.enable_grad():
         try:
             for module in modules:
                 module.training = isinstance(module, _BatchNorm) and batch_norm == "batch"
@@ -57,6 +58,25 @@ def untouched(
         finally:
             for module, training in zip(modules, modes, strict=True):
                 module.training = training
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Within it products are as exact as their factors; torch's own default is not, on GPUs."""
+    rough = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+    places = torch.backends.cuda.matmul, torch.backends.cudnn
+    allowed = [place.allow_tf32 for place in places]
+    try:
+        for kind in rough:
+            torch.set_autocast_enabled(kind, False)
+        for place in places:
+            place.allow_tf32 = False
+        yield
+    finally:
+        for kind in rough:
+            torch.set_autocast_enabled(kind, True)
+        for place, value in zip(places, allowed, strict=True):
+            place.allow_tf32 = value
 
 
 @contextmanager
