@@ -29,16 +29,24 @@ def bound_curve(run: Run) -> npt.NDArray[np.float64] | None:
     not constants of the loss: the curve is indicative.
 
     Returns:
-        Shape (measurements,); None where sharpness or variance were not measured.
+        Shape (measurements,); None where sharpness or variance were not measured, or have no
+        value that the bound is defined for, and for runs with momentum or weight decay, of which
+        the theorem says nothing.
     """
     record = run.record
     if not {"sharpness", "gradient_variance"} <= set(record):
         return None
-    problem = Problem(
-        smoothness=float(np.nanmax(record["sharpness"])),
-        variance=float(np.nanmax(record["gradient_variance"])),
-        gap=float(record["empirical_loss"][0]),
-    )
+    if any(run.config.get(f"optimizer.{name}") for name in ("momentum", "weight_decay")):
+        return None
+    try:
+        problem = Problem(
+            # fmax: NaN is where nothing was measured, or no number came out
+            smoothness=float(np.fmax.reduce(record["sharpness"])),
+            variance=float(np.fmax.reduce(record["gradient_variance"])),
+            gap=float(record["empirical_loss"][0]),
+        )
+    except ValueError:
+        return None
     config = OmegaConf.load(RunFolder(run.path).config)
     assert isinstance(config, DictConfig)
     plan = plan_of(config)
