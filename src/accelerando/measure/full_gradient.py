@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy
 
 from accelerando.measure.accumulate import MeanGradient, Tally
 from accelerando.measure.chunks import CHUNK, Chunks, Tensors, in_chunks
-from accelerando.measure.untouched import Forward, has_batch_norm, untouched
+from accelerando.measure.explained import explained
+from accelerando.measure.untouched import Forward, coupled, untouched
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class FullGradient:
     """σ² = E‖∇f_i(θ) - ∇f(θ)‖², the variance of the per-example gradient."""
     variance_error: float | None = None
     """Standard error of ``variance``: too large where chunks are small, which leave less to
-    chance; NaN from two chunks, which cannot tell."""
+    chance; NaN from two chunks, which cannot tell. Several processes take the chunks in another
+    order, so that this, alone, differs with their number."""
     noise_scale: float | None = None
     """σ² / ‖∇f(θ)‖², the simple noise scale (McCandlish et al., arXiv 1812.06162): at batches
     well below it larger ones pay, well above it they hardly do."""
@@ -88,14 +90,12 @@ def full_gradient(
     if variance and order is None:
         random = torch.Generator().manual_seed(0)
         order = torch.randperm(len(labels), generator=random).to(labels.device)
-    return full_gradient_over(
-        model,
-        in_chunks(Tensors(images, labels), chunk, order=order),
-        batch_norm=batch_norm,
-        per_layer=per_layer,
-        variance=variance,
-        dtype=dtype,
-    )
+    chunks = in_chunks(Tensors(images, labels), chunk, order=order)
+    with explained(model, images):
+        return full_gradient_over(
+            model, chunks, batch_norm=batch_norm, per_layer=per_layer, variance=variance,
+            dtype=dtype,
+        )  # fmt: skip
 
 
 def full_gradient_over(
@@ -108,12 +108,16 @@ def full_gradient_over(
     dtype: torch.dtype | None = None,
 ) -> FullGradient:
     """``full_gradient`` of a data set that comes in chunks, over all processes of their team."""
-    if variance and batch_norm == "batch" and has_batch_norm(model):
+    if variance and coupled(model, batch_norm):
         raise ValueError(
             "the variance is that of per-example gradients, and BatchNorm couples the examples of "
-            'a chunk: use batch_norm="running", or a model without BatchNorm'
+            'a chunk: use batch_norm="running" where it has running statistics, or a model '
+            "without BatchNorm"
         )
-    with untouched(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters):
+    with (
+        explained(model),
+        untouched(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters),
+    ):
         if not parameters:
             raise ValueError("no parameter of the model requires a gradient")
         mean, tally = MeanGradient(parameters, scatter=variance), Tally(chunks.examples)

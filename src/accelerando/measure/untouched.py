@@ -20,6 +20,14 @@ def has_batch_norm(model: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
+def coupled(model: nn.Module, batch_norm: str) -> bool:
+    """Whether the examples of a chunk see each other where the model is measured so."""
+    return any(
+        isinstance(module, _BatchNorm) and (batch_norm == "batch" or module.running_mean is None)
+        for module in model.modules()
+    )
+
+
 @contextmanager
 def untouched(
     model: nn.Module, *, batch_norm: str = "running", dtype: torch.dtype | None = None
@@ -41,10 +49,13 @@ def untouched(
         The forward pass, and the tensors to take gradients by, in the order of the parameters.
 
     Raises:
-        ValueError: ``batch_norm`` is neither.
+        ValueError: ``batch_norm`` is neither, or ``dtype`` no precision.
     """
     if batch_norm not in ("batch", "running"):
-        raise ValueError(f"batch_norm must be batch or running, got {batch_norm!r}")
+        hint = ": see published_gradient_norm" if batch_norm == "published" else ""
+        raise ValueError(f"batch_norm must be batch or running, got {batch_norm!r}{hint}")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype must be a precision such as torch.float64, got {dtype!r}")
     modules, named = list(model.modules()), dict(model.named_parameters())
     modes = [module.training for module in modules]
     rough = dtype if dtype in (torch.bfloat16, torch.float16) else None

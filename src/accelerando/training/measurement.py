@@ -12,14 +12,14 @@ from omegaconf import DictConfig
 from torch import nn
 
 from accelerando.checks import UsageError
-from accelerando.config import Norm, Precision
+from accelerando.config import Precision
 from accelerando.measure.chunks import CHUNK, Chunks, Examples, go_on, in_chunks
 from accelerando.measure.curvature import sharpness_over
 from accelerando.measure.evaluation import evaluate
 from accelerando.measure.full_gradient import FullGradient, full_gradient_over
 from accelerando.measure.published import published_gradient_norm
 from accelerando.measure.subset import parts_of, stratified, subset_gradient
-from accelerando.measure.untouched import has_batch_norm
+from accelerando.measure.untouched import coupled
 from accelerando.randomness import Purpose, generator, permutation
 from accelerando.schedule import Plan, Progress
 from accelerando.team import ALONE, Team
@@ -109,7 +109,7 @@ class Measurement:
 
     def _coupled(self, model: nn.Module) -> bool:
         """Whether the examples of a chunk see each other."""
-        return bool(self._settings.batch_norm == Norm.batch) and has_batch_norm(model)
+        return coupled(model, self._settings.batch_norm.value)
 
     def due(self, position: Progress) -> bool:
         """Whether to measure here: the first and last positions always."""
