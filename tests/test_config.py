@@ -8,8 +8,9 @@ import pytest
 from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
-from accelerando.config import check
+from accelerando.config import Measure, check
 from accelerando.identity import run_folder, run_id
+from accelerando.measure.chunks import CHUNK
 
 Settings = Callable[..., DictConfig]
 
@@ -71,3 +72,7 @@ def test_missing_data_says_all_ways(settings: Settings) -> None:
         check(config)
     for way in ("dataset.folder=DIR", "apt install dataset-fashion-mnist", "torchvision"):
         assert way in str(caught.value)
+
+
+def test_one_chunk_everywhere(settings: Settings) -> None:
+    assert Measure().chunk == settings().measure.chunk == CHUNK

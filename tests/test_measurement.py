@@ -229,6 +229,8 @@ def test_refused_before_a_folder_is_made(
     ("overrides", "message"),
     [
         (("measure.epochs=[1]", "measure.every_epochs=2"), "got every_epochs, epochs"),
+        (("epochs=3", "measure.epochs=[1,4]"), "measure.epochs must be from 0 to 3, .* got 4"),
+        (("epochs=3", "measure.sharpness_epochs=[-1]"), "sharpness_epochs must be .* got -1"),
         (("measure.every_steps=0",), "measure.every_steps must be at least 1, got 0"),
         (("measure.subset=100", "measure.variance=true"), "leave out variance"),
         (("measure.subset=100", "measure.dtype=float64"), "leave out dtype"),

@@ -225,7 +225,7 @@ def check(config: DictConfig) -> Plan:
     try:
         whole("seed", config.seed, 0)
         whole("measure.chunk", config.measure.chunk, 1)
-        _check_cadence(config.measure)
+        _check_cadence(config.measure, config.epochs)
         whole("tracking.every", config.tracking.every, 1)
         for threshold in config.tracking.thresholds:
             positive("tracking.thresholds", threshold)
@@ -259,7 +259,7 @@ def _check_hardware(hardware: DictConfig) -> None:
             raise ValueError(f"hardware.sync_batch_norm and hardware.{other} exclude each other")
 
 
-def _check_cadence(measure: DictConfig) -> None:
+def _check_cadence(measure: DictConfig, epochs: int) -> None:
     names = ("every_epochs", "epochs", "every_steps")
     given = [name for name in names if measure[name] is not None]
     if len(given) > 1:
@@ -267,6 +267,13 @@ def _check_cadence(measure: DictConfig) -> None:
     for name in ("every_epochs", "every_steps", "subset"):
         if measure[name] is not None:
             whole(f"measure.{name}", measure[name], 1)
+    for name in ("epochs", "sharpness_epochs"):
+        outside = [epoch for epoch in measure[name] or () if not 0 <= epoch <= epochs]
+        if outside:
+            raise ValueError(
+                f"measure.{name} must be from 0 to {epochs}, the length of the run, "
+                f"got {', '.join(map(str, outside))}"
+            )
     others = [n for n in ("variance", "per_layer", "check", "dtype") if measure[n]]
     if measure.subset is not None and others:
         raise ValueError(
