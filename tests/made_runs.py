@@ -55,14 +55,13 @@ def write(
          "test_loss": 1.0, "test_accuracy": 0.5 + 0.01 * k, "seconds": 0.5 + k * seconds}
         for k, norm in enumerate(norms)
     ]  # fmt: skip
-    batch, rate = CLASSES.get(scheduler, ("ConstantBatch", "Constant"))
+    shapes = zip(("batch_size", "learning_rate"), CLASSES.get(scheduler, ()), strict=False)
     flat = {
         "model.name": "mlp", "model.norm": "none", "dataset.name": "digits",
         "dataset.examples": 100, "epochs": len(norms) - 1, "seed": seed, "precision": "fp32",
         "measure.chunk": 512, "measure.batch_norm": "batch", "hardware.micro_batch": None,
         "hardware.processes": 1, "optimizer.momentum": 0.0, "scheduler.name": scheduler,
-        "scheduler.batch_size._target_": f"accelerando.schedule.{batch}",
-        "scheduler.learning_rate._target_": f"accelerando.schedule.{rate}",
+        **{f"scheduler.{part}._target_": f"accelerando.schedule.{kind}" for part, kind in shapes},
         **(settings or {}),
     }  # fmt: skip
     name = f"seed{seed}-{abs(hash(str(sorted(flat.items(), key=str)))):x}"[:20]

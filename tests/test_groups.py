@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from accelerando.checks import UsageError
 from accelerando.compare.align import common_budget, curve, norm_at
 from accelerando.compare.choose import chosen, comparable, ended_well
 from accelerando.compare.groups import group, split
-from accelerando.composition import runs_of
-from accelerando.plotting import _COLOURS, _OTHERS, CASES, colours
-from conftest import ROOT
+from accelerando.plotting import CASES
 from made_runs import compared, runs, write
 
 NORMS = [1.0, 0.5, 0.2]
-SHIPPED = ",".join(
-    path.relative_to(ROOT / "conf" / "scheduler").with_suffix("").as_posix()
-    for folder in (".", "control", "extra")
-    for path in sorted((ROOT / "conf" / "scheduler" / folder).glob("*.yaml"))
-)
-"""Every scheduler with a name of its own."""
 
 
 def test_the_papers_cases_come_first_and_have_their_names(tmp_path: Path) -> None:
@@ -42,14 +33,9 @@ def test_shapes_of_one_case_are_told_apart_by_their_shape(tmp_path: Path) -> Non
     assert [part.name for part in found] == [
         "decay_constant", "decay_constant Linear", "decay_constant Polynomial",
     ]  # fmt: skip
-    assert [part.label for part in found] == ["(i) cosine", "(i) linear", "(i) polynomial"]
-
-
-def test_a_case_with_another_shape_says_so(tmp_path: Path) -> None:
-    write(tmp_path, NORMS, settings={
-        "scheduler.learning_rate._target_": "accelerando.schedule.Linear"})  # fmt: skip
-    (part,) = group(runs(tmp_path))
-    assert part.label == "(i) constant batch, decaying rate: linear"
+    assert [part.label for part in found] == [
+        "(i) constant batch, decaying rate", "(i) linear", "(i) polynomial",
+    ]  # fmt: skip
 
 
 def test_settings_are_named_as_far_as_they_tell_runs_apart(tmp_path: Path) -> None:
@@ -187,49 +173,3 @@ def test_a_curve_of_runs_measured_at_other_places(tmp_path: Path) -> None:
     found = curve(part, "full_gradient_norm", "steps")
     assert found.x.tolist() == [0, 10, 15, 20]
     assert found.mean.tolist() == pytest.approx([1.5, 1.2, 0.6, 0.5])
-
-
-def test_a_scheduler_has_its_colour_in_every_figure() -> None:
-    names = [*CASES, "extra", "mine", "decay_constant Linear", "yours"]
-    together = colours(names)
-    assert len({together[name] for name in names}) == len(names)
-    assert colours(list(reversed(names))) == together
-    alone = colours(["mine"])["mine"]
-    assert alone == colours(["mine", *CASES])["mine"]
-    many = [f"scheduler {number}" for number in range(50)]
-    assert set(many) <= set(colours(many))
-
-
-def test_every_scheduler_of_ours_has_one_colour_whatever_it_is_drawn_with() -> None:
-    ours = {str(config.scheduler.name) for config in runs_of([f"scheduler={SHIPPED}"])}
-    together = colours(sorted(ours))
-    assert len({together[name] for name in ours}) == len(ours)
-    for name in ours:
-        assert colours([name])[name] == colours([name, "mine", "yours"])[name] == together[name]
-
-
-def test_colours_are_told_apart_by_colour_blind_readers() -> None:
-    """As a reader without red or green receptors sees them (Viénot 1999), in CIELAB."""
-    from matplotlib.colors import to_rgb
-
-    lms = np.array([[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714],
-                    [0.0299566, 0.184309, 1.46709]])  # fmt: skip
-    without_red = np.array([[0, 2.02344, -2.52581], [0, 1, 0], [0, 0, 1]])
-    without_green = np.array([[1, 0, 0], [0.494207, 0, 1.24827], [0, 0, 1]])
-    every = np.array([to_rgb(colour) for colour in (*_COLOURS, *_OTHERS)])
-    linear = np.where(every <= 0.04045, every / 12.92, ((every + 0.055) / 1.055) ** 2.4)
-    for lacking in (np.eye(3), without_red, without_green):
-        seen = lab(np.clip(np.linalg.inv(lms) @ lacking @ lms @ linear.T, 0, 1))
-        apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
-        assert apart[~np.eye(len(every), dtype=bool)].min() > 12
-
-
-def lab(linear: np.ndarray) -> np.ndarray:
-    """CIELAB of linear sRGB, shape (3, colours): a distance of 2 is just seen."""
-    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722],
-                    [0.0193, 0.1192, 0.9505]]) @ linear  # fmt: skip
-    x, y, z = xyz / np.array([[0.9505], [1], [1.089]])
-    root = [np.where(v > 0.008856, np.cbrt(v), 7.787 * v + 16 / 116) for v in (x, y, z)]
-    return np.stack(
-        [116 * root[1] - 16, 500 * (root[0] - root[1]), 200 * (root[1] - root[2])], axis=1
-    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
@@ -29,43 +30,104 @@ _BESIDES = (
 _COLOURS = ("#0072B2", "#009E73", "#E69F00", "#D55E00")
 _OTHERS = ("#000000", "#56B4E9", "#785EF0", "#8B0000", "#F0A3D0", "#332288", "#4800F0", "#B2DF8A")
 
+# on and off, in widths of the line: the cases are told apart on grey paper as well
+_DASHES = ((1.2, 1.2), (5.0, 1.6), (6.0, 1.6, 1.2, 1.6), ())
+_MARKS = ("s", "D", "P", "X", "*", "h")
+_PUBLISHED = {
+    "Constant": "s",
+    "Diminishing": "D",
+    "Linear": "P",
+    "Polynomial": "X",
+    "learning_rate.final=0.5": "s",
+    "learning_rate.final=1.0": "D",
+    "learning_rate.peak=0.5": "s",
+    "learning_rate.peak=1.0": "D",
+    "WarmupCosine learning_rate.peak=0.2": "P",
+    "WarmupCosine learning_rate.peak=0.5": "X",
+    "WarmupCosine learning_rate.peak=1.0": "*",
+}
+"""Marks of the departures that were published, so that those of one case never share theirs."""
 
-def colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each scheduler, in every figure the same.
 
-    The paper's cases and the controls have theirs; another name has one by its letters, and the
-    next free one where two of a figure would share it.
+class Look(NamedTuple):
+    """How a group is drawn.
 
-    >>> colours(["mine", "warmup_increase"])["mine"] == colours(["mine"])["mine"]
+    Args:
+        colour: by its scheduler.
+        dash: by its scheduler: lengths on and off in widths of the line, none for a solid one.
+        mark: matplotlib's name for it, by what the scheduler departs in from the usual; none where
+            it does not.
+    """
+
+    colour: str
+    dash: tuple[float, ...]
+    mark: str
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """As matplotlib's lines take it."""
+        return {"color": self.colour, "ls": (0, self.dash) if self.dash else "solid"}
+
+    def marks(self, points: int, number: int) -> dict[str, Any]:
+        """A few marks along the line of so many points, not where those of its neighbours are."""
+        apart = max(1, points // 7)
+        first = number * apart // 3 % apart
+        places = {"markevery": (first, apart)}
+        return {"marker": self.mark, "ms": 6, "mec": "white", "mew": 0.5, **places}
+
+
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """A look for each group, in every figure the same.
+
+    Args:
+        names: of the groups, of which the first word is the scheduler's. The paper's cases and the
+            controls have colours and dashes of their own; other names have one by their letters.
+            Only where two would look the same does the second take the next that is free.
+
+    >>> alone, both = looks(["mine"]), looks(["mine", "warmup_increase"])
+    >>> alone["mine"] == both["mine"]
     True
     """
+    found: dict[str, Look] = {}
+    palette = colours(names)
+    # sorted, so that looks do not depend on the order; what was published chooses first
+    for name in sorted(names, key=lambda n: (n.partition(" ")[2] not in _PUBLISHED, n)):
+        scheduler, departures = _scheduler(name), name.partition(" ")[2]
+        dash = _DASHES[list(CASES).index(scheduler)] if scheduler in CASES else ()
+        every = [Look(palette[name], dash, mark) for mark in _marks(departures)]
+        taken = Counter(found.values())
+        found[name] = min(every, key=taken.__getitem__)  # of those used least the first
+    return found
+
+
+def _marks(departures: str) -> list[str]:
+    """The mark of some departures, and those that stand in for it."""
+    if not departures:
+        return ["", *_MARKS]
+    published = _PUBLISHED.get(departures, _MARKS[_by_letters(departures, len(_MARKS))])
+    first = _MARKS.index(published)
+    return [*_MARKS[first:], *_MARKS[:first]]
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """The colours of ``looks``: groups of one scheduler share theirs."""
     fixed = dict(zip((*CASES, *_BESIDES), (*_COLOURS, *_OTHERS), strict=False))
-    spare = [fixed[case] for case in CASES if case not in names]
-    palette, found = [*_OTHERS, *spare], dict(fixed)
-    # sorted, so that a figure's colours do not depend on its order
-    for name in sorted(set(names) - set(fixed)):
-        first = int.from_bytes(sha256(name.encode()).digest()[:4]) % len(_OTHERS)
-        turns = palette[first : len(_OTHERS)] + palette[:first] + palette[len(_OTHERS) :]
-        taken = Counter(found[other] for other in set(names) if other in found)
-        found[name] = min(turns, key=taken.__getitem__)  # of those used least the first
-    return found
+    schedulers = {name: _scheduler(name) for name in names}
+    found = dict(fixed)
+    for scheduler in sorted(set(schedulers.values()) - set(fixed)):
+        first = _by_letters(scheduler, len(_OTHERS))
+        turns = _OTHERS[first:] + _OTHERS[:first]
+        taken = Counter(found[other] for other in set(schedulers.values()) if other in found)
+        found[scheduler] = min(turns, key=taken.__getitem__)
+    return {name: found[scheduler] for name, scheduler in schedulers.items()}
 
 
-def dashes(names: Sequence[str], palette: Mapping[str, str]) -> dict[str, str]:
-    """A style of line for each scheduler: solid, and others for those that share a colour.
-
-    >>> dashes(["a", "b"], {"a": "#000000", "b": "#000000"})
-    {'a': 'solid', 'b': 'dashed'}
-    """
-    seen: Counter[str] = Counter()
-    found = {}
-    for name in names:
-        found[name] = _DASHES[seen[palette[name]] % len(_DASHES)]
-        seen[palette[name]] += 1
-    return found
+def _scheduler(name: str) -> str:
+    return name.partition(" ")[0].removeprefix("scheduler.name=").rstrip(",")
 
 
-_DASHES = ("solid", "dashed", "dotted", "dashdot")
+def _by_letters(text: str, choices: int) -> int:
+    return int.from_bytes(sha256(text.encode()).digest()[:4]) % choices
 
 
 def check_format(form: str) -> None:

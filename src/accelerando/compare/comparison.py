@@ -127,7 +127,8 @@ def compare(
         groups: what to compare, at least one.
         title: model, data and length of the runs.
         by: settings that they were grouped by.
-        reference: name or label of the group to count speed-ups against; None: the first.
+        reference: name or label of the group to count speed-ups against, or the name of its
+            scheduler where that is enough; None: the first.
         thresholds: levels of the norm; None: chosen from what the runs went through.
         left_out: runs that are not in any group.
         broken: runs that could not be read.
@@ -152,9 +153,13 @@ def compare(
 
 
 def _named(groups: Sequence[Group], reference: str) -> Group:
+    """The group of that name or label, or the only one of the scheduler of that name."""
     for group in groups:
         if reference in (group.name, group.label):
             return group
+    of_scheduler = [group for group in groups if group.name.split()[0] == reference]
+    if len(of_scheduler) == 1:
+        return of_scheduler[0]
     names = ", ".join(group.name for group in groups)
     raise UsageError(f"--reference {reference}: there is no such group; there are {names}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from accelerando.compare.align import AXES, NORM, curve
 from accelerando.compare.groups import Group
-from accelerando.plotting import colours, dashes
+from accelerando.plotting import Look, looks
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -23,14 +23,6 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
 }
 """What the figures of a comparison share; text stays text in vector files."""
-
-
-class Looks:
-    """Colour and dash of each group, by the names of all groups of a comparison."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.colour = colours(names)
-        self.dash = dashes(names, self.colour)
 
 
 def draw(
@@ -48,20 +40,20 @@ def draw(
         x: one of ``AXES``.
         title: above the panels.
         raw: the norm as it was measured, not its minimum so far.
-        names: of all groups that share colours with these; None: of these alone.
+        names: of all groups that must look other than these; None: of these alone.
     """
-    looks = Looks(names or [group.name for group in groups])
+    every = looks(names or [group.name for group in groups])
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 7), layout="constrained")
         panels = figure.subplots(2, 2).flatten()
-        _schedule(panels[0], groups, AXES[x], looks)
+        _schedule(panels[0], groups, AXES[x], every)
         norm = "full gradient norm" + ("" if raw else ", minimum so far")
         wanted = ((NORM, norm), ("empirical_loss", "empirical loss"))
         for panel, (column, label) in zip(panels[1:], wanted, strict=False):
-            _curves(panel, groups, column, x, looks, minimum=column == NORM and not raw)
+            _curves(panel, groups, column, x, every, minimum=column == NORM and not raw)
             panel.set_title(label)
             panel.set_yscale("log")
-        _curves(panels[3], groups, "test_accuracy", x, looks, minimum=False)
+        _curves(panels[3], groups, "test_accuracy", x, every, minimum=False)
         panels[3].set_title("test accuracy")
         _cut_first_climb(panels[3])
         for panel in panels:
@@ -76,7 +68,9 @@ def legend(figure: Figure, panel: Axes) -> None:
     """One legend for all panels, below them."""
     handles, labels = panel.get_legend_handles_labels()
     columns = 1 if max(map(len, labels), default=0) > 60 else 2
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    # long enough to show a dash and a mark
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False,
+                  handlelength=4)  # fmt: skip
 
 
 def plain_ticks(axis: Axis) -> None:
@@ -88,23 +82,24 @@ def plain_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _schedule(panel: Axes, groups: Sequence[Group], x: str, looks: Looks) -> None:
+def _schedule(panel: Axes, groups: Sequence[Group], x: str, every: Mapping[str, Look]) -> None:
+    """Batch sizes as wide pale lines, learning rates as lines like those of the other panels."""
     rates = panel.twinx()
     rates.spines["right"].set_visible(True)
     for number, group in enumerate(groups):
         record = group.runs[0].record
+        look = every[group.name]
         # each thinner than the one before it, so that equal schedules all show
-        style: dict[str, Any] = {
-            "color": looks.colour[group.name],
-            "lw": 1.2 + 3.2 * (len(groups) - 1 - number) / max(len(groups), 4),
-        }
-        panel.step(record[x], record["batch_size"], where="pre", **style)
-        rates.step(record[x], record["learning_rate"], where="pre", ls="--", **style)
+        thinner = (len(groups) - 1 - number) / max(len(groups), 4)
+        panel.step(record[x], record["batch_size"], where="pre", color=look.colour, alpha=0.45,
+                   lw=2.4 + 3.2 * thinner, solid_capstyle="butt")  # fmt: skip
+        rates.step(record[x], record["learning_rate"], where="pre", lw=1.2 + 1.2 * thinner,
+                   **look.line, **look.marks(len(record[x]), number))  # fmt: skip
     panel.set_yscale("log", base=2)
     panel.yaxis.set_major_formatter("{x:.0f}")
     panel.set_title("schedule")
-    panel.set_ylabel("batch size (solid)")
-    rates.set_ylabel("learning rate (dashed)")
+    panel.set_ylabel("batch size (wide, pale)")
+    rates.set_ylabel("learning rate (thin)")
     rates.set_ylim(bottom=0)
 
 
@@ -123,12 +118,12 @@ def _curves(
     groups: Sequence[Group],
     column: str,
     x: str,
-    looks: Looks,
+    every: Mapping[str, Look],
     *,
     minimum: bool,
 ) -> None:
-    for group in groups:
-        found = curve(group, column, x, minimum=minimum)
-        colour, dash = looks.colour[group.name], looks.dash[group.name]
-        panel.plot(found.x, found.mean, color=colour, ls=dash, label=group.label, lw=1.4)
-        panel.fill_between(found.x, found.lowest, found.highest, color=colour, alpha=0.2, lw=0)
+    for number, group in enumerate(groups):
+        found, look = curve(group, column, x, minimum=minimum), every[group.name]
+        panel.plot(found.x, found.mean, label=group.label, lw=1.4, **look.line,
+                   **look.marks(len(found.x), number))  # fmt: skip
+        panel.fill_between(found.x, found.lowest, found.highest, color=look.colour, alpha=0.2, lw=0)

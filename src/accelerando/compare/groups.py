@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from accelerando.compare.choose import LeftOut, matters
 from accelerando.compare.load import Run, differing, under
-from accelerando.plotting import CASES
+from accelerando.compare.names import Part, class_name, last, ordered, scheduler_part, spelled
 
 Block = tuple[int, tuple[Hashable, ...]]
 """Seed, and all else that makes a run comparable with its pair in another group."""
 
-_USUAL = {
-    "decay_constant": "Cosine",
-    "decay_increase": "Cosine",
-    "increase_increase": "Exponential",
-    "warmup_increase": "WarmupConstant",
-}
-"""Shape of the learning rate that a case has unless it says otherwise."""
 _MISSING = "not set"
 
 
@@ -49,19 +41,11 @@ class Group:
         return sorted({seed for seed, _ in self.members})
 
 
-class _Part(NamedTuple):
-    """What one ``--by`` says of one run."""
-
-    order: tuple[Any, ...]
-    name: str
-    label: str
-
-
 def group(runs: Sequence[Run], by: Sequence[str] = ("scheduler",)) -> list[Group]:
     """Runs by settings, or by sections of settings such as ``scheduler``.
 
-    Groups of a section are told apart by its name and by whatever else differs in it. The paper's
-    cases come first, numbers in their order.
+    Schedulers are told apart by their names and departures, other sections by their names and by
+    whatever else differs in them. The paper's cases come first, numbers in their order.
     """
     return split(runs, by)[0]
 
@@ -70,7 +54,7 @@ def split(runs: Sequence[Run], by: Sequence[str]) -> tuple[list[Group], list[Lef
     """As ``group``, and the runs that repeat another of their group."""
     columns = [_parts(runs, key) for key in by]
     others = [name for name in matters(runs) if not under(name, by)]
-    found: dict[tuple[_Part, ...], dict[Block, Run]] = {}
+    found: dict[tuple[Part, ...], dict[Block, Run]] = {}
     repeated = []
     for number, run in enumerate(runs):
         parts = tuple(column[number] for column in columns)
@@ -90,88 +74,37 @@ def split(runs: Sequence[Run], by: Sequence[str]) -> tuple[list[Group], list[Lef
     return groups, repeated
 
 
-def _parts(runs: Sequence[Run], key: str) -> list[_Part]:
+def _parts(runs: Sequence[Run], key: str) -> list[Part]:
+    if key == "scheduler":
+        return list(map(scheduler_part, runs))
     if any(name.startswith(f"{key}.") for run in runs for name in run.config):
         return _sections(runs, key)
     return [_leaf(key, run.config.get(key)) for run in runs]
 
 
-def _leaf(key: str, value: Any) -> _Part:
+def _leaf(key: str, value: Any) -> Part:
     text = _MISSING if value is None else str(value)
-    return _Part(_ordered(value), f"{key}={text}", f"{_short(key, 2)} = {text}")
+    return Part(ordered(value), f"{key}={text}", f"{'.'.join(key.split('.')[-2:])} = {text}")
 
 
-def _ordered(value: Any) -> tuple[Any, ...]:
-    """Numbers in their order, then words in theirs, then nothing."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return (0, value, "") if number else (1 + (value is None), 0, str(value))
+def _sections(runs: Sequence[Run], key: str) -> list[Part]:
+    """The section's name, and whatever else differs in it between runs of that name."""
+    names = [str(run.config.get(f"{key}.name", key)) for run in runs]
+    alike: dict[str, list[Run]] = {}
+    for name, run in zip(names, runs, strict=True):
+        alike.setdefault(name, []).append(run)
+    settings = {name: list(differing(members, [key])) for name, members in alike.items()}
+    return [_section(key, name, run, settings[name]) for name, run in zip(names, runs, strict=True)]
 
 
-def _sections(runs: Sequence[Run], key: str) -> list[_Part]:
-    """A name for each run, no longer than it takes to tell it from runs with another section."""
-    by_name: dict[str, list[int]] = {}
-    for number, run in enumerate(runs):
-        by_name.setdefault(str(run.config.get(f"{key}.name", key)), []).append(number)
-    parts: dict[int, _Part] = {}
-    for name, numbers in by_name.items():
-        members = [runs[number] for number in numbers]
-        shapes: dict[tuple[str, ...], list[int]] = {}
-        targets = [kind for kind in differing(members, [key]) if kind.endswith("_target_")]
-        for number in numbers:
-            words = tuple(_class(runs[number].config.get(target)) for target in targets)
-            shapes.setdefault(words, []).append(number)
-        for words, alike in shapes.items():
-            settings = [
-                setting
-                for setting in differing([runs[number] for number in alike], [key])
-                if not setting.endswith("_target_")
-            ]
-            alone = len(shapes) == 1 and not settings
-            for number in alike:
-                parts[number] = _named(name, runs[number], words, settings, alone=alone)
-    return [parts[number] for number in range(len(runs))]
-
-
-def _class(target: Any) -> str:
-    return str(target).rpartition(".")[2]
-
-
-def _named(
-    name: str, run: Run, classes: Sequence[str], settings: Sequence[str], *, alone: bool
-) -> _Part:
-    rate = _class(run.config.get("scheduler.learning_rate._target_"))
-    usual = _USUAL.get(name)
-    told = [word for word in classes if word != usual]
-    given = {key: run.config[key] for key in settings if run.config.get(key) is not None}
-    words = [f"{key.partition('.')[2]}={value}" for key, value in given.items()]
-    identity = " ".join([name, *told, *words])
-    case = list(CASES).index(name) if name in CASES else len(CASES)
-    order = (case, tuple(told), tuple(_ordered(value) for value in given.values()), identity)
-    if name not in CASES:
-        shown = ", ".join([" ".join([name, *map(_words, classes)]), *map(_last, words)])
-    elif alone:
-        shown = CASES[name] if rate == usual else f"{CASES[name]}: {_words(rate)}"
-    else:
-        shapes = list(map(_words, classes)) or [_words(rate)]
-        shown = ", ".join([" ".join([CASES[name].partition(" ")[0], *shapes]), *map(_last, words)])
-    return _Part(order, identity, shown)
-
-
-def _words(name: str) -> str:
-    """``WarmupCosine`` as a reader would write it."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Batch"))
-    return spaced.lower().replace("warmup", "warm-up")
-
-
-def _short(key: str, words: int) -> str:
-    return ".".join(key.split(".")[-words:])
-
-
-def _last(word: str) -> str:
-    """``learning_rate.peak=0.5`` without what a reader can do without."""
-    key, _, value = word.partition("=")
-    last = _short(key, 1)
-    # both shapes have an initial value, a growth, a final value and an interval
-    shared = last in ("initial", "growth", "final", "interval", "values", "maximum")
-    of = {"batch_size": "batch ", "learning_rate": "rate "}.get(key.split(".")[0], "")
-    return f"{of if shared else ''}{last} {value}"
+def _section(key: str, name: str, run: Run, settings: Sequence[str]) -> Part:
+    classes = [class_name(run.config.get(kind)) for kind in settings if kind.endswith("_target_")]
+    given = {
+        setting.removeprefix(f"{key}."): run.config[setting]
+        for setting in settings
+        if not setting.endswith("_target_") and run.config.get(setting) is not None
+    }
+    words = [f"{setting}={value}" for setting, value in given.items()]
+    label = ", ".join([" ".join([name, *map(spelled, classes)]), *map(last, words)])
+    order = (name, tuple(classes), tuple((k, ordered(value)) for k, value in given.items()))
+    return Part(order, " ".join([name, *classes, *words]), label)

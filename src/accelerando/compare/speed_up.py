@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from accelerando.compare.comparison import Comparison, Standing
-from accelerando.compare.figure import STYLE, Looks, legend, plain_ticks
+from accelerando.compare.figure import STYLE, legend, plain_ticks
 from accelerando.compare.groups import Group
 from accelerando.compare.thresholds import AT_LEAST, AT_MOST, EXACT, SpeedUp
+from accelerando.plotting import Look, looks
 
 
 def draw(comparison: Comparison, groups: Sequence[Group]) -> Figure:
@@ -27,15 +28,15 @@ def draw(comparison: Comparison, groups: Sequence[Group]) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 6.4), layout="constrained")
         panels = figure.subplots(2, 2, sharey=True, sharex=True).flatten()
-        looks = Looks(comparison.names)
+        every = looks(comparison.names)
         others = [group for group in groups if group is not comparison.reference]
         for panel, (axis, on) in zip(panels, comparison.axes.items(), strict=True):
-            panel.axhline(1, color=looks.colour[comparison.reference.name], lw=1.4,
+            panel.axhline(1, lw=1.4, **every[comparison.reference.name].line,
                           label=f"{comparison.reference.label} (reference)")  # fmt: skip
             for number, standing in enumerate(s for s in on.standings if s.group in others):
                 # side by side, so that bars do not hide each other
                 shift = 0.7 * ((number + 0.5) / len(others) - 0.5)
-                _line(panel, standing, looks, comparison.thresholds, shift)
+                _line(panel, standing, every[standing.group.name], comparison.thresholds, shift)
             panel.set_title(f"{axis}")
             panel.set_yscale("log")
             panel.grid(alpha=0.25)
@@ -52,19 +53,18 @@ def draw(comparison: Comparison, groups: Sequence[Group]) -> Figure:
 
 
 def _line(
-    panel: Axes, standing: Standing, looks: Looks, thresholds: Sequence[float], shift: float
+    panel: Axes, standing: Standing, look: Look, thresholds: Sequence[float], shift: float
 ) -> None:
-    colour, dash = looks.colour[standing.group.name], looks.dash[standing.group.name]
     known = [found for found in standing.speed_up if found.bound in (EXACT, AT_LEAST, AT_MOST)]
     x = np.array([thresholds.index(found.threshold) for found in known]) + shift
     y = np.array([found.factor for found in known])
-    panel.plot(x, y, color=colour, ls=dash, lw=1.2, label=standing.group.label)
+    panel.plot(x, y, lw=1.2, **look.line, label=standing.group.label)
     for found, place in zip(known, x, strict=True):
-        _point(panel, found, place, colour)
+        _point(panel, found, place, look)
 
 
-def _point(panel: Axes, found: SpeedUp, place: float, colour: str) -> None:
-    marker = {EXACT: "o", AT_LEAST: "^", AT_MOST: "v"}[found.bound]
-    panel.plot([place], [found.factor], marker=marker, ms=5, color=colour)
+def _point(panel: Axes, found: SpeedUp, place: float, look: Look) -> None:
+    marker = {EXACT: look.mark or "o", AT_LEAST: "^", AT_MOST: "v"}[found.bound]
+    panel.plot([place], [found.factor], marker=marker, ms=5, color=look.colour)
     low, high = (found.factor if np.isnan(end) else end for end in (found.low, found.high))
-    panel.plot([place, place], [low, high], color=colour, lw=1.1)
+    panel.plot([place, place], [low, high], color=look.colour, lw=1.1)

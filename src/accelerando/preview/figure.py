@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from accelerando.plotting import colours
+from accelerando.plotting import looks
 from accelerando.preview.entries import Entry
 from accelerando.schedule import Plan
 
@@ -19,12 +19,14 @@ def draw(entries: Sequence[Entry]) -> Figure:
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(figsize=(11, 5.5), layout="constrained")
         panels = figure.subplots(2, 3, sharex="col", sharey="row")
-        palette = colours([entry.name for entry in entries])
+        every = looks([entry.name for entry in entries])
         for number, entry in enumerate(entries):
             sizes, rates, axes = curves(entry.plan)
             for column, (label, x) in enumerate(axes.items()):
+                look = every[entry.name]
                 style = {
-                    "color": palette[entry.name],
+                    **look.line,
+                    **look.marks(len(x), number),
                     "lw": 1.2 + 0.8 * (len(entries) - 1 - number),
                     "label": entry.name,
                 }
@@ -39,7 +41,8 @@ def draw(entries: Sequence[Entry]) -> Figure:
         for panel in panels.flatten():
             panel.grid(alpha=0.25)
         handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False,
+                      handlelength=4)  # fmt: skip
     return figure
 
 

@@ -13,8 +13,9 @@ from accelerando.compare.align import NORM, column
 from accelerando.compare.answer import amount, answer, haste, number
 from accelerando.compare.comparison import Comparison, OnAxis, Standing
 from accelerando.compare.load import Run, under
+from accelerando.compare.report.chip import chip
 from accelerando.compare.table import at_end, cell, costs, ratio
-from accelerando.plotting import colours
+from accelerando.plotting import Look, looks
 
 T = TypeVar("T")
 
@@ -47,10 +48,10 @@ def cautions(words: Sequence[str]) -> str:
 
 def tables(comparison: Comparison) -> str:
     """Norms, and costs of the levels, on each axis."""
-    palette = colours(comparison.names)
+    look_of = looks(comparison.names)
     found = []
     for first, (axis, on) in _marked(comparison.axes.items()):
-        rows = [_row(on, on.standings[place], palette) for place in on.order]
+        rows = [_row(on, on.standings[place], look_of) for place in on.order]
         caption = (
             f"At equal {axis} ({amount(on)}): minimum so far, mean over seeds with its 95 % "
             "interval; in how many seeds it beats the best, with the exact interval of that "
@@ -58,7 +59,7 @@ def tables(comparison: Comparison) -> str:
         )
         tables = _table(caption, _HEAD, rows)
         if comparison.thresholds:
-            tables += _reach(comparison, on, palette)
+            tables += _reach(comparison, on, look_of)
         found.append(f'<div data-axis="{axis}"{_if(not first, " hidden")}>{tables}</div>')
     return "".join(found)
 
@@ -69,14 +70,14 @@ _HEAD = (
 )  # fmt: skip
 
 
-def _row(on: OnAxis, standing: Standing, palette: dict[str, str]) -> list[str]:
+def _row(on: OnAxis, standing: Standing, look_of: dict[str, Look]) -> list[str]:
     norm, duel = standing.norm, standing.against_best
     beats = ""
     if duel:
         chance = f"{number(duel.probability_low)}-{number(duel.probability_high)}"
         beats = f"{duel.wins} of {duel.count}\n{chance}"
     return [
-        _group(standing, palette),
+        _group(standing, look_of),
         str(norm.count),
         _lines(cell(norm)),
         number(norm.median),
@@ -89,11 +90,11 @@ def _row(on: OnAxis, standing: Standing, palette: dict[str, str]) -> list[str]:
     ]
 
 
-def _reach(comparison: Comparison, on: OnAxis, palette: dict[str, str]) -> str:
+def _reach(comparison: Comparison, on: OnAxis, look_of: dict[str, Look]) -> str:
     rows = []
     for place in on.order:
         standing = on.standings[place]
-        rows.append([_group(standing, palette), *map(_lines, costs(standing))])
+        rows.append([_group(standing, look_of), *map(_lines, costs(standing))])
     reference = escape(comparison.reference.label)
     caption = (
         f"{on.axis.capitalize()} to bring the norm to a level: median over runs, and how many "
@@ -120,10 +121,10 @@ def compared(comparison: Comparison) -> str:
     words.append(("code", ", ".join(commits)))
     words.append(("grouped by", ", ".join(comparison.by)))
     items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in words)
-    palette = colours(comparison.names)
+    look_of = looks(comparison.names)
     rows = [
         [
-            _chip(palette[group.name]) + escape(group.label),
+            chip(look_of[group.name]) + escape(group.label),
             str(len(group.runs)),
             escape(", ".join(map(str, group.seeds))),
             *(escape(_shape(group.runs, f"scheduler.{part}")) for part in _SHAPES),
@@ -162,10 +163,10 @@ def _values(runs: Iterable[Run], key: str) -> str:
 
 def runs(comparison: Comparison, folder: Path) -> str:
     """Every run that was compared, with where to find it."""
-    palette = colours(comparison.names)
+    look_of = looks(comparison.names)
     rows = [
         [
-            f"{_chip(palette[group.name])}{escape(group.label)}",
+            f"{chip(look_of[group.name])}{escape(group.label)}",
             str(run.state.seed),
             number(float(column(run, NORM).min())),
             number(run.state.seconds),
@@ -208,12 +209,8 @@ def _wandb(run: Run) -> str:
     return escape(str(run.state.wandb.get("mode") or "not tracked"))
 
 
-def _group(standing: Standing, palette: dict[str, str]) -> str:
-    return _chip(palette[standing.group.name]) + escape(standing.group.label)
-
-
-def _chip(colour: str) -> str:
-    return f'<i class="chip" style="background:{colour}"></i>'
+def _group(standing: Standing, look_of: dict[str, Look]) -> str:
+    return chip(look_of[standing.group.name]) + escape(standing.group.label)
 
 
 def _table(

@@ -84,7 +84,7 @@ function path(xs, ys, x, y, stairs) {
 }
 
 /* Draw spec into figure. spec: title, xLabel, xLog, yLog, yZero, height, cut, mark (a place on x),
-   series [{label, colour, x, mean, low, high, stairs}]. */
+   series [{label, colour, dash, mark, x, mean, low, high, stairs}]. */
 function drawChart(figure, spec) {
   figure.querySelector("svg")?.remove();
   const width = Math.max(figure.clientWidth, 260), height = spec.height || 270;
@@ -110,12 +110,27 @@ function drawChart(figure, spec) {
     height: box.bottom - box.top + 6 }, hole);
   const inside = element("g", { "clip-path": `url(#${clip})` }, svg);
   for (const line of shown) band(inside, line, x, y, spec.yLog);
-  shown.forEach((line, k) =>
+  shown.forEach((line, k) => {
     element("path", { d: path(line.x, positive(line.mean, spec.yLog), x, y, line.stairs), fill: "none",
       // each thinner than the one before it, so that equal schedules all show
       stroke: line.colour, "stroke-width": line.stairs ? 1.4 + (4 * (shown.length - 1 - k)) / shown.length : 1.8,
-      "stroke-linejoin": "round", "stroke-dasharray": line.stairs ? "" : line.dash, class: "line" }, inside));
+      "stroke-linejoin": "round", "stroke-dasharray": line.dash, class: "line" }, inside);
+    marks(inside, line, k, x, y, spec.yLog);
+  });
   follow(figure, svg, box, x, y, shown, spec);
+}
+
+/* A few marks along a line, not where those of its neighbours are. */
+function marks(parent, line, number, x, y, log) {
+  if (!line.mark) return;
+  const apart = Math.max(1, Math.floor(line.x.length / 7));
+  for (let k = Math.floor((number * apart) / 3) % apart; k < line.x.length; k += apart)
+    if (line.mean[k] !== null && (!log || line.mean[k] > 0))
+      mark(parent, line, x(line.x[k]), y(line.mean[k]));
+}
+
+function mark(parent, line, x, y) {
+  element("path", { d: line.mark, fill: line.colour, transform: `translate(${x} ${y})` }, parent);
 }
 
 function positive(values, log) {

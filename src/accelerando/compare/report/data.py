@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from accelerando.compare.align import AXES, GRID, NORM, Curve, FloatArray, curve, same_steps
 from accelerando.compare.comparison import Comparison, Standing
-from accelerando.compare.figure import Looks
 from accelerando.compare.groups import Group
+from accelerando.compare.report.chip import dasharray, mark_path
+from accelerando.plotting import looks
 
 Places = npt.NDArray[np.int64]
 
@@ -30,13 +31,9 @@ _COLUMNS = {
 """Column of the record, and whether its minimum so far is meant."""
 
 
-_DASHES = {"solid": "", "dashed": "6 4", "dotted": "2 3", "dashdot": "7 3 2 3"}
-"""As SVG writes them."""
-
-
 def chart_data(comparison: Comparison) -> dict[str, Any]:
     """Curves, ratios and speed-ups, in what JSON can hold."""
-    looks = Looks(comparison.names)
+    every = looks(comparison.names)
     order = next(iter(comparison.axes.values())).order
     points = GRID if len(comparison.groups) <= MANY else GRID // 3
     reference = comparison.groups.index(comparison.reference)
@@ -48,8 +45,9 @@ def chart_data(comparison: Comparison) -> dict[str, Any]:
         "groups": [
             {
                 "label": group.label,
-                "colour": looks.colour[group.name],
-                "dash": _DASHES[looks.dash[group.name]],
+                "colour": every[group.name].colour,
+                "dash": dasharray(every[group.name]),
+                "mark": mark_path(every[group.name]),
                 "shown": number in order[:SHOWN] or number == reference,
                 "curves": _curves(group, points),
             }

@@ -21,7 +21,7 @@ function shownGroups() {
 function series(column, stairs) {
   return shownGroups().map((group) => {
     const curve = group.curves.find((one) => state.axis in one.x);
-    return { label: group.label, colour: group.colour, dash: group.dash, x: curve.x[state.axis], stairs, ...curve.y[column] };
+    return { label: group.label, colour: group.colour, dash: group.dash, mark: group.mark, x: curve.x[state.axis], stairs, ...curve.y[column] };
   });
 }
 
@@ -105,15 +105,17 @@ function drawSpeedUps() {
     const points = row.found.map((one) => ({ ...one, px: x(data.levels.indexOf(one.level)) + shift }));
     element("path", { d: points.map((p, k) => `${k ? "L" : "M"}${p.px} ${y(p.factor)}`).join(""),
       fill: "none", stroke: row.colour, "stroke-width": 1.2, "stroke-dasharray": row.dash, class: "line" }, svg);
-    for (const point of points) speedPoint(svg, point, y, row.colour);
+    for (const point of points) speedPoint(svg, point, y, row);
   });
 }
 
-function speedPoint(svg, point, y, colour) {
+function speedPoint(svg, point, y, row) {
+  const colour = row.colour;
   const [py, low, high] = [point.factor, point.low ?? point.factor, point.high ?? point.factor].map(y);
   element("line", { x1: point.px, x2: point.px, y1: low, y2: high, stroke: colour, "stroke-width": 2 }, svg);
   const up = point.bound === "at least" ? -1 : 1;
-  if (point.bound === "exact") element("circle", { cx: point.px, cy: py, r: 4, fill: colour }, svg);
+  if (point.bound === "exact" && row.mark) mark(svg, row, point.px, py);
+  else if (point.bound === "exact") element("circle", { cx: point.px, cy: py, r: 4, fill: colour }, svg);
   else element("path", { d: `M${point.px - 5} ${py}h10l-5 ${8 * up}Z`, fill: colour }, svg);
 }
 
@@ -125,13 +127,18 @@ function legend() {
     box.checked = group.shown;
     box.style.setProperty("--c", group.colour);
     box.addEventListener("change", () => { group.shown = box.checked; draw(); });
-    const chip = document.createElement("i");
-    chip.className = "chip";
-    chip.style.background = group.dash
-      ? `repeating-linear-gradient(90deg, ${group.colour} 0 4px, transparent 4px 6px)` : group.colour;
-    label.append(box, chip, group.label);
+    label.append(box, chip(group), group.label);
     place.append(label);
   });
+}
+
+/* A short piece of the group's line. */
+function chip(group) {
+  const made = element("svg", { viewBox: "0 0 30 12", class: "chip" });
+  element("path", { d: "M0 6H30", stroke: group.colour, "stroke-width": 2.4,
+    "stroke-dasharray": group.dash }, made);
+  if (group.mark) mark(made, group, 15, 6);
+  return made;
 }
 
 function switched() {

@@ -1,0 +1,147 @@
+"""What a scheduler is called: by how it departs from the usual, whatever it is compared with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from accelerando.compare.load import Run
+from accelerando.plotting import CASES
+
+_SHAPES = {
+    "decay_constant": ("ConstantBatch", "Cosine"),
+    "decay_increase": ("ExponentialBatch", "Cosine"),
+    "increase_increase": ("ExponentialBatch", "Exponential"),
+    "warmup_increase": ("ExponentialBatch", "WarmupConstant"),
+    "increase_constant": ("ExponentialBatch", "Constant"),
+    "small_constant": ("ConstantBatch", "Constant"),
+    "small_decay": ("ConstantBatch", "Cosine"),
+    "small_increase": ("ConstantBatch", "Exponential"),
+    "small_warmup": ("ConstantBatch", "WarmupConstant"),
+    "seesaw": ("Seesaw", "ConstantBatch", "Cosine"),
+}
+"""Shapes that our schedulers have unless a run says otherwise; those of others are always named."""
+
+_NUMBERS: Mapping[str, Any] = {
+    "learning_rate.initial": 0.1,
+    "learning_rate.minimum": 0.0,
+    "learning_rate.power": 2.0,
+    "equivalence": "sgd",
+}
+"""Numbers of the shapes unless a run says otherwise; those that are not here are not set."""
+_BEGIN_SMALL = ("small_constant", "small_decay", "small_increase", "small_warmup", "seesaw")
+"""Whose constant batch is as small as others begin."""
+
+_LENGTHS: Mapping[str, Callable[[int], int]] = {
+    "interval": lambda epochs: max(1, epochs // 10),
+    "warmup_epochs": lambda epochs: max(2, epochs // 10),
+    "warmup_interval": lambda epochs: max(1, epochs // 100),
+}
+"""Lengths in epochs that follow the length of the run unless a run says otherwise."""
+
+
+class Part(NamedTuple):
+    """What one ``--by`` says of one run."""
+
+    order: tuple[Any, ...]
+    name: str
+    label: str
+
+
+def scheduler_part(run: Run) -> Part:
+    """The name of a run's scheduler, with the shapes and numbers that it departs in.
+
+    The paper's cases come first, numbers in their order.
+    """
+    name = str(run.config.get("scheduler.name", "scheduler"))
+    usual = {"Scheduler", *_SHAPES.get(name, ())}
+    told = [word for word in _classes(run) if word not in usual]
+    given = _departures(name, run)
+    words = [f"{key}={value}" for key, value in given.items()]
+    case = list(CASES).index(name) if name in CASES else len(CASES)
+    order = (case, name, tuple(told), tuple((key, ordered(v)) for key, v in given.items()))
+    return Part(order, " ".join([name, *told, *words]), _label(name, run, told, words))
+
+
+def _label(name: str, run: Run, told: list[str], words: list[str]) -> str:
+    """As short as a legend needs it."""
+    if name in CASES:
+        if not told and not words:
+            return CASES[name]
+        rate = class_name(run.config.get("scheduler.learning_rate._target_"))
+        # the shape of the rate always, for the case's own words say less
+        shapes = [spelled(word) for word in told if word != rate] + [spelled(rate)]
+        return ", ".join(
+            [f"{CASES[name].partition(' ')[0]} {', '.join(shapes)}", *map(last, words)]
+        )
+    shapes = [spelled(word) + ("" if word.endswith("Batch") else " rate") for word in told]
+    return ", ".join(
+        [f"{name}{':' if shapes else ''} {', '.join(shapes)}".strip(), *map(last, words)]
+    )
+
+
+def _classes(run: Run) -> list[str]:
+    targets = sorted(key for key in run.config if re.match(r"scheduler\.(.*\.)?_target_$", key))
+    return [class_name(run.config[target]) for target in targets]
+
+
+def _departures(name: str, run: Run) -> dict[str, Any]:
+    """Settings that are not as they usually are, by their names within the scheduler."""
+    constant = class_name(run.config.get("scheduler.batch_size._target_")) == "ConstantBatch"
+    small = name in _BEGIN_SMALL or not constant
+    numbers = {**_NUMBERS, "batch_size.initial": 8 if small else 128}
+    found = {}
+    for key, value in sorted(run.config.items()):
+        section, _, setting = key.partition(".")
+        leaf = setting.rpartition(".")[2]
+        if section != "scheduler" or leaf in ("name", "_target_") or value is None:
+            continue
+        usual = _LENGTHS[leaf](run.state.epochs) if leaf in _LENGTHS else numbers.get(setting)
+        if value != usual:
+            found[setting] = _plain(setting, value)
+    return found
+
+
+def _plain(setting: str, value: Any) -> Any:
+    """1 and 1.0 are one rate, and one name."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    if setting.startswith("learning_rate.") and setting.rpartition(".")[2] not in _LENGTHS:
+        return float(value)
+    return int(value) if float(value).is_integer() else value
+
+
+def ordered(value: Any) -> tuple[Any, ...]:
+    """Numbers in their order, then words in theirs, then nothing."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (0, value, "") if number else (1 + (value is None), 0, str(value))
+
+
+def class_name(target: Any) -> str:
+    """``accelerando.schedule.Cosine`` without where it is from."""
+    return str(target).rpartition(".")[2]
+
+
+def spelled(name: str) -> str:
+    """``WarmupCosine`` as a reader would write it.
+
+    >>> spelled("WarmupCosine"), spelled("LinearBatch")
+    ('warm-up cosine', 'linear batch')
+    """
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return spaced.lower().replace("warmup", "warm-up")
+
+
+def last(word: str) -> str:
+    """``learning_rate.peak=0.5`` without what a reader can do without.
+
+    >>> last("learning_rate.peak=0.5"), last("batch_size.initial=16")
+    ('peak 0.5', 'batch initial 16')
+    """
+    key, _, value = word.partition("=")
+    leaf = key.rpartition(".")[2]
+    # both shapes have an initial value, a growth, a final value and an interval
+    shared = leaf in ("initial", "growth", "final", "interval", "values", "maximum")
+    of = {"batch_size": "batch ", "learning_rate": "rate "}.get(key.split(".")[0], "")
+    return f"{of if shared else ''}{leaf} {value}"
