@@ -103,6 +103,16 @@ def test_what_must_be_shared(tmp_path: Path, kind: str, setting: str, value: obj
     comparable(chosen(found, [f"{setting}={value}"]))
 
 
+def test_where_batch_norm_is_synchronised_matters_with_batch_norm_alone(tmp_path: Path) -> None:
+    for norm in ("none", "batch"):
+        for together in (False, True):
+            write(tmp_path / norm, NORMS, settings={
+                "model.norm": norm, "hardware.sync_batch_norm": together})  # fmt: skip
+    comparable(runs(tmp_path / "none"))
+    with pytest.raises(UsageError, match="arithmetic: hardware.sync_batch_norm is False or True"):
+        comparable(runs(tmp_path / "batch"))
+
+
 def test_how_batches_are_split_matters_with_batch_norm_alone(tmp_path: Path) -> None:
     for norm in ("none", "batch"):
         for size in (None, 64):

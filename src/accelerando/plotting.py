@@ -73,7 +73,7 @@ class Look(NamedTuple):
         apart = max(1, points // 7)
         first = number * apart // 3 % apart
         places = {"markevery": (first, apart)}
-        return {"marker": self.mark, "ms": 6, "mec": "white", "mew": 0.5, **places}
+        return {"marker": self.mark, "ms": 6.5, "mec": "white", "mew": 0.3, **places}
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:

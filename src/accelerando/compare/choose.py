@@ -20,8 +20,10 @@ KINDS = {
     "model": ("model",),
     "budget": ("epochs",),
     "optimizer": ("optimizer",),
-    "arithmetic": ("precision", "hardware.micro_batch", "hardware.processes"),
-}
+    "arithmetic": (
+        "precision", "hardware.micro_batch", "hardware.processes", "hardware.sync_batch_norm"
+    ),
+}  # fmt: skip
 """What runs must share to be compared, and the settings that it is made of."""
 NOT_COMPARED = (
     "dataset.folder",
