@@ -40,6 +40,17 @@ def test_costs_over_seeds_with_some_that_never_arrive(tmp_path: Path) -> None:
     assert [reach.ended for reach in found] == [math.inf, 2, 2]
 
 
+def test_costs_are_averaged_within_a_seed(tmp_path: Path) -> None:
+    """Two runs of seed 0 that take 1 and 3 epochs, one of seed 1 that takes 4: 2 and 4."""
+    for name, seed, arrival in (("mine", 0, 1), ("yours", 0, 3), ("mine", 1, 4)):
+        norms = [1.0] * arrival + [0.1] * (6 - arrival)
+        write(tmp_path, norms, scheduler=name, seed=seed)
+    (part,) = group(runs(tmp_path), ["optimizer.momentum"])
+    (found,) = reaches(group_costs(part, "epochs", [0.5]), [0.5])
+    assert (found.median, found.lowest, found.highest) == (3, 2, 4)
+    assert (found.runs, found.reached) == (3, 3)
+
+
 def speed(
     tmp_path: Path, own: list[list[float]], other: list[list[float]], level: float
 ) -> SpeedUp:

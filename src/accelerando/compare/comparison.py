@@ -12,7 +12,14 @@ from accelerando.compare.align import AXES, common_budget, norm_at
 from accelerando.compare.choose import LeftOut
 from accelerando.compare.groups import Block, Group
 from accelerando.compare.load import Broken, Run
-from accelerando.compare.statistics import Paired, Summary, paired, summaries
+from accelerando.compare.statistics import (
+    FloatArray,
+    Paired,
+    Summary,
+    over_seeds,
+    paired,
+    summaries,
+)
 from accelerando.compare.thresholds import (
     Costs,
     Reach,
@@ -210,28 +217,15 @@ def _standing(
     )
 
 
-def _by_seed(norms: Norms) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """One value a seed: runs of one seed are not independent of each other."""
-    seeds: dict[int, list[float]] = {}
-    for (seed, _), norm in norms.items():
-        seeds.setdefault(seed, []).append(norm)
-    return np.array([np.mean(values) for values in seeds.values()])
+def _by_seed(norms: Norms) -> FloatArray:
+    return over_seeds(np.array(list(norms.values())), [seed for seed, _ in norms])
 
 
-def _pairs(
-    first: Norms, second: Norms
-) -> tuple[
-    np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int], np.dtype[np.float64]]
-]:
+def _pairs(first: Norms, second: Norms) -> tuple[FloatArray, FloatArray]:
     """Values of the common seeds, averaged over what else was paired within a seed."""
     common = [block for block in first if block in second]
-    seeds: dict[int, list[Block]] = {}
-    for block in common:
-        seeds.setdefault(block[0], []).append(block)
-    return (
-        np.array([np.mean([first[block] for block in blocks]) for blocks in seeds.values()]),
-        np.array([np.mean([second[block] for block in blocks]) for blocks in seeds.values()]),
-    )
+    own, other = ({block: norms[block] for block in common} for norms in (first, second))
+    return (_by_seed(own), _by_seed(other))
 
 
 def duel_of(first: Norms, second: Norms) -> Paired | None:

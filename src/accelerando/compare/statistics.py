@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -129,6 +130,23 @@ def summaries(samples: FloatArray) -> list[Summary]:
         )
         for number, row in enumerate(samples)
     ]
+
+
+def over_seeds(values: FloatArray, seeds: Sequence[int]) -> FloatArray:
+    """One value a seed, in their order: runs of one seed are not independent of each other.
+
+    Args:
+        values: shape (runs, ...).
+        seeds: of each run.
+
+    Returns:
+        Means of the runs of each seed, shape (seeds, ...).
+
+    >>> over_seeds(np.array([1.0, 5.0, 3.0]), [0, 1, 0]).tolist()
+    [2.0, 5.0]
+    """
+    of = np.asarray(seeds)
+    return np.array([values[of == seed].mean(axis=0) for seed in np.unique(of)])
 
 
 def paired(first: FloatArray, second: FloatArray) -> Paired | None:

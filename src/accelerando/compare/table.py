@@ -12,7 +12,7 @@ from accelerando.compare.align import column
 from accelerando.compare.answer import amount, number, speed
 from accelerando.compare.comparison import Comparison, OnAxis, Standing
 from accelerando.compare.groups import Group
-from accelerando.compare.statistics import Paired, Summary, summaries
+from accelerando.compare.statistics import Paired, Summary, over_seeds, summaries
 from accelerando.compare.thresholds import Reach
 
 
@@ -50,8 +50,8 @@ def reach_table(comparison: Comparison, on: OnAxis) -> Table:
     """One row per group, one column per level: median cost, and beneath it the speed-up."""
     result = Table(
         title=f"{on.axis} to bring the norm to a level",
-        caption="median over runs, and how many reached it where not all did; beneath it how many "
-        f"times fewer than {comparison.reference.label}",
+        caption="median over seeds, and how many runs reached it where not all did; beneath it how "
+        f"many times fewer than {comparison.reference.label}",
         box=box.SIMPLE,
         padding=0,
     )
@@ -74,9 +74,9 @@ def costs(standing: Standing) -> list[str]:
 
 
 def at_end(group: Group, name: str) -> Summary:
-    """The last value of a column, over a group's runs."""
-    values = [[column(run, name)[-1] for run in group.runs]]
-    return summaries(np.array(values))[0]
+    """The last value of a column, over a group's seeds."""
+    values = np.array([column(run, name)[-1] for run in group.runs])
+    return summaries(over_seeds(values, [seed for seed, _ in group.members])[None])[0]
 
 
 def cell(found: Summary, scale: float = 1) -> str:

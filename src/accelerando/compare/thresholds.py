@@ -13,7 +13,7 @@ import numpy.typing as npt
 from accelerando.compare.align import NORM, FloatArray, column, position, so_far
 from accelerando.compare.groups import Block, Group
 from accelerando.compare.load import Run
-from accelerando.compare.statistics import interval
+from accelerando.compare.statistics import interval, over_seeds
 
 MOST = 6
 """Levels that a table has room for."""
@@ -28,8 +28,9 @@ class Reach:
         threshold: the level.
         runs: of the group.
         reached: those that came below it; the others are censored at their end.
-        median: over all runs, infinite where fewer than half reached it.
-        lowest: least cost; ``highest`` the largest, infinite where any run did not reach it.
+        median: over all seeds, infinite where fewer than half reached it. Of several runs of one
+            seed their mean cost counts, infinite where any did not reach it.
+        lowest: least cost; ``highest`` the largest, infinite where any seed did not reach it.
         ended: where the first of the censored runs ended, infinite where there is none.
     """
 
@@ -121,17 +122,18 @@ def reaches(found: Costs, thresholds: Sequence[float]) -> list[Reach]:
     """What each level costs in a group."""
     table = np.stack([cost for cost, _ in found.values()])
     ends = np.array([end for _, end in found.values()])
+    over = over_seeds(table, [seed for seed, _ in found])
     return [
         Reach(
             threshold=threshold,
             runs=len(table),
             reached=int(np.isfinite(row).sum()),
-            median=float(_median(row)),
-            lowest=float(row.min()),
-            highest=float(row.max()),
+            median=float(_median(cost)),
+            lowest=float(cost.min()),
+            highest=float(cost.max()),
             ended=float(np.min(ends[np.isinf(row)], initial=np.inf)),
         )
-        for threshold, row in zip(thresholds, table.T, strict=True)
+        for threshold, row, cost in zip(thresholds, table.T, over.T, strict=True)
     ]
 
 
@@ -145,7 +147,7 @@ def _median(values: FloatArray) -> float:
 def speed_ups(group: Costs, reference: Costs, thresholds: Sequence[float]) -> list[SpeedUp]:
     """Factors by which ``group`` is quicker than ``reference``, on their common seeds."""
     common = [block for block in group if block in reference]
-    seeds = np.array([seed for seed, _ in common])
+    seeds = np.array([seed for seed, _ in common], dtype=np.int64)
     own, other = (_Side([costs[block] for block in common]) for costs in (group, reference))
     return [
         _speed_up(threshold, seeds, own.at(number), other.at(number))
@@ -178,7 +180,7 @@ def _speed_up(threshold: float, seeds: npt.NDArray[np.int64], own: _At, other: _
     early, late = bool((own.late & one).any()), bool((other.late & one).any())
     if not known.any() or (own.late & other.late).any() or (early and late):
         return SpeedUp(threshold, pairs, censored, math.nan, math.nan, math.nan, UNKNOWN)
-    logs = _over_seeds(np.log(other.cost[known] / own.cost[known]), seeds[known])
+    logs = over_seeds(np.log(other.cost[known] / own.cost[known]), seeds[known].tolist())
     low, high = (float(np.exp(end)) for end in interval(logs))
     bound = AT_LEAST if late else AT_MOST if early else EXACT
     return SpeedUp(
@@ -191,8 +193,3 @@ def _speed_up(threshold: float, seeds: npt.NDArray[np.int64], own: _At, other: _
         high=math.nan if bound == AT_LEAST else high,
         bound=bound,
     )
-
-
-def _over_seeds(values: FloatArray, seeds: npt.NDArray[np.int64]) -> FloatArray:
-    """One value a seed: pairs of one seed are not independent of each other."""
-    return np.array([values[seeds == seed].mean() for seed in np.unique(seeds)])

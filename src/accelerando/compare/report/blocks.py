@@ -97,8 +97,8 @@ def _reach(comparison: Comparison, on: OnAxis, look_of: dict[str, Look]) -> str:
         rows.append([_group(standing, look_of), *map(_lines, costs(standing))])
     reference = escape(comparison.reference.label)
     caption = (
-        f"{on.axis.capitalize()} to bring the norm to a level: median over runs, and how many "
-        f"reached it where not all did; beneath it how many times fewer than {reference}."
+        f"{on.axis.capitalize()} to bring the norm to a level: median over seeds, and how many "
+        f"runs reached it where not all did; beneath it how many times fewer than {reference}."
     )
     return _table(caption, ("group", *(f"{level:g}" for level in comparison.thresholds)), rows)
 

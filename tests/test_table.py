@@ -1,0 +1,30 @@
+"""The tables of a comparison, as a terminal shows them, and what stands in their cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from accelerando.compare.groups import group
+from accelerando.compare.table import at_end
+from made_runs import compared, runs, write
+
+
+def test_loss_and_accuracy_are_those_of_the_last_row(tmp_path: Path) -> None:
+    write(tmp_path, [1.0, 0.1, 0.3])
+    (part,) = group(runs(tmp_path))
+    assert at_end(part, "empirical_loss").mean == pytest.approx(0.6)
+    assert at_end(part, "test_accuracy").mean == pytest.approx(0.52)
+    assert at_end(part, "step").mean == 20
+
+
+def test_what_runs_end_at_is_averaged_within_a_seed(tmp_path: Path) -> None:
+    """Two runs of seed 0 end at 0.1 and 0.3, one of seed 1 at 0.6: 0.2 and 0.6."""
+    for name, seed, norm in (("mine", 0, 0.1), ("yours", 0, 0.3), ("mine", 1, 0.6)):
+        write(tmp_path, [1.0, norm], scheduler=name, seed=seed)
+    (part,) = group(runs(tmp_path), ["optimizer.momentum"])
+    found = at_end(part, "full_gradient_norm")
+    assert (found.count, found.mean) == (2, pytest.approx(0.4))
+    over = compared(tmp_path, "optimizer.momentum").axes["epochs"].standings[0].norm
+    assert (over.count, over.mean) == (2, pytest.approx(0.4))
