@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from accelerando.compare.answer import answer, cautions, haste
 from accelerando.compare.comparison import Comparison
+from accelerando.compare.export import tree
+from accelerando.compare.pictures import figures
+from accelerando.compare.report import page
 from made_runs import compared, write
 
 CONSTANT, WARMUP = "(i) constant batch, decaying rate", "(iv) increasing batch, warm-up rate"
@@ -92,3 +96,22 @@ def test_the_best_of_many_is_said_to_flatter(tmp_path: Path) -> None:
     found = ended(tmp_path, {name: [0.1] * 6 for name in ("mine", "yours", "theirs")})
     (caution,) = cautions(found)
     assert "picking the best of 3 groups" in caution
+
+
+def test_a_small_difference_is_told_with_the_digits_that_it_takes(tmp_path: Path) -> None:
+    found = ended(tmp_path, {"decay_constant": [0.2002] * 6, "warmup_increase": [0.2] * 6})
+    assert "0.2, 1.001 times smaller than" in answer(found.axes["epochs"])
+    assert "(95 % interval 1.001 to 1.001; smaller" in answer(found.axes["epochs"])
+
+
+def test_a_norm_of_0_has_no_ratio(tmp_path: Path) -> None:
+    found = ended(tmp_path, {"decay_constant": [0.2, 0.1], "warmup_increase": [0.0, 0.1]})
+    on = found.axes["epochs"]
+    said = answer(on)
+    assert f"{WARMUP} reaches a full gradient norm of 0.05, {CONSTANT} one of 0.15; to a" in said
+    assert on.duel is not None
+    assert (on.duel.wins, on.duel.ties) == (1, 1)
+    assert math.isnan(on.duel.ratio)
+    assert set(figures(found, axis="epochs")) == {"comparison", "differences"}
+    assert "nan" not in page(found, tmp_path).lower()
+    assert tree(found)["axes"]["epochs"]["best_against_second"]["ratio"] is None

@@ -225,6 +225,8 @@ DAMAGE: dict[str, tuple[str, Callable[[str], str | None], str]] = {
     "settings": ("config.yaml", lambda _: "{", "config.yaml"),
     "no settings": ("config.yaml", lambda _: None, "config.yaml"),
     "a state": ("state.json", lambda text: text[:30], "state.json cannot be read"),
+    "a seed in words": ("state.json", lambda text: text.replace('"seed": 0', '"seed": "one"'),
+                        "state.json: seed cannot be what a run writes"),
     "no state": ("state.json", lambda _: None, "state.json is missing"),
 }  # fmt: skip
 

@@ -33,7 +33,10 @@ def answer(on: OnAxis) -> str:
             f"{number(second.norm.mean)}{within(second.norm)}; they have no seed in common, so how "
             "they differ cannot be said."
         )
-    times = f"{number(1 / duel.ratio)} times smaller than that of {second.group.label}"
+    if math.isnan(duel.ratio):
+        other = f"{second.group.label} one of {number(second.norm.mean)}"
+        return f"{where} {reached}, {other}; to a norm of 0 there is no ratio."
+    times = f"{factor(1 / duel.ratio)} times smaller than that of {second.group.label}"
     seeds = f"in {duel.wins} of {duel.count} common seeds"
     if duel.count < ENOUGH:
         seeds += ", too few to be sure"
@@ -41,12 +44,12 @@ def answer(on: OnAxis) -> str:
         return f"{where} {_behind(best, second, duel)}; the first is smaller {seeds})."
     if duel.count < 2:
         return f"{where} {reached}, {times}; with one common seed nobody can say how sure that is."
-    interval = f"95 % interval {number(1 / duel.ratio_high)} to {number(1 / duel.ratio_low)}"
+    interval = f"95 % interval {factor(1 / duel.ratio_high)} to {factor(1 / duel.ratio_low)}"
     if not clear(duel):
         return (
             f"{where} the two smallest norms cannot be told apart: {best.group.label} "
             f"({number(best.norm.mean)}) and {second.group.label} ({number(second.norm.mean)}), "
-            f"whose ratio is {number(1 / duel.ratio)} ({interval}; the first is smaller {seeds})."
+            f"whose ratio is {factor(1 / duel.ratio)} ({interval}; the first is smaller {seeds})."
         )
     return f"{where} {reached}, {times} ({interval}; smaller {seeds})."
 
@@ -56,8 +59,8 @@ def _behind(best: Standing, second: Standing, duel: Paired) -> str:
     return (
         f"{best.group.label} has the smallest mean ({number(best.norm.mean)}), but seed by seed "
         f"{second.group.label} is smaller, so neither can be said to be ahead "
-        f"({number(duel.ratio)} times; 95 % interval {number(duel.ratio_low)} to "
-        f"{number(duel.ratio_high)}"
+        f"({factor(duel.ratio)} times; 95 % interval {factor(duel.ratio_low)} to "
+        f"{factor(duel.ratio_high)}"
     )
 
 
@@ -80,12 +83,12 @@ def haste(comparison: Comparison, on: OnAxis) -> str:
 
 def _times(found: SpeedUp, axis: str) -> tuple[str, SpeedUp]:
     """The factor in words, and the speed-up that they speak of: itself or its inverse."""
-    if found.bound == EXACT and number(found.factor) == "1":
+    if found.bound == EXACT and factor(found.factor) == "1":
         return f"as many {axis} as", found
     if found.bound == EXACT and found.factor < 1:
         found = _inverse(found)
-        return f"{number(found.factor)} times more {axis} than", found
-    return f"{_BOUNDS[found.bound]}{number(found.factor)} times fewer {axis} than", found
+        return f"{factor(found.factor)} times more {axis} than", found
+    return f"{_BOUNDS[found.bound]}{factor(found.factor)} times fewer {axis} than", found
 
 
 def _inverse(found: SpeedUp) -> SpeedUp:
@@ -98,7 +101,7 @@ def _open_interval(found: SpeedUp) -> str:
             return ""
         who = "which" if found.bound == AT_LEAST else "as it"
         return f", {who} never gets there in {found.censored} of {found.pairs} common seeds"
-    return f" (95 % interval {number(found.low)} to {number(found.high)})"
+    return f" (95 % interval {factor(found.low)} to {factor(found.high)})"
 
 
 def clear(duel: Paired) -> bool:
@@ -125,9 +128,9 @@ def speed(found: SpeedUp) -> str:
     if found.bound not in _BOUNDS:
         return "–"
     sign = {"at least ": "≥ ", "at most ": "≤ "}.get(_BOUNDS[found.bound], "")
-    text = f"{sign}{number(found.factor)}×"
+    text = f"{sign}{factor(found.factor)}×"
     if found.bound == EXACT and not math.isnan(found.low):
-        text += f" ({number(found.low)}-{number(found.high)})"
+        text += f" ({factor(found.low)}-{factor(found.high)})"
     return text
 
 
@@ -144,6 +147,18 @@ def number(value: float) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def factor(value: float) -> str:
+    """As ``number``, but near 1 with two digits of what it is more or less than 1.
+
+    >>> [factor(v) for v in (1.00123, 0.9988, 1.25, 1.0)]
+    ['1.0012', '0.9988', '1.25', '1']
+    """
+    apart = abs(value - 1)
+    if not 1e-6 < apart < 0.1:
+        return number(value)
+    return f"{value:.{1 - math.floor(math.log10(apart))}f}".rstrip("0")
 
 
 def cautions(comparison: Comparison) -> list[str]:

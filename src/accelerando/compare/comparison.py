@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -42,7 +43,7 @@ class Standing:
         against_reference: compared with the reference, likewise.
         reach: cost of each level.
         speed_up: against the reference, for each level; empty for the reference.
-        ratios: the norm over the reference's, of each common seed.
+        ratios: the norm over the reference's, of each common seed; NaN where that is 0.
     """
 
     group: Group
@@ -213,7 +214,7 @@ def _standing(
         against_reference=None if same else duel_of(own, norms[reference]),
         reach=tuple(reaches(found[number], thresholds)),
         speed_up=() if same else tuple(speed_ups(found[number], found[reference], thresholds)),
-        ratios=() if same else tuple(float(r) for r in np.divide(*_pairs(own, norms[reference]))),
+        ratios=() if same else _ratios(own, norms[reference]),
     )
 
 
@@ -226,6 +227,13 @@ def _pairs(first: Norms, second: Norms) -> tuple[FloatArray, FloatArray]:
     common = [block for block in first if block in second]
     own, other = ({block: norms[block] for block in common} for norms in (first, second))
     return (_by_seed(own), _by_seed(other))
+
+
+def _ratios(own: Norms, reference: Norms) -> tuple[float, ...]:
+    return tuple(
+        float(first / second) if second else math.nan
+        for first, second in zip(*_pairs(own, reference), strict=True)
+    )
 
 
 def duel_of(first: Norms, second: Norms) -> Paired | None:

@@ -47,7 +47,7 @@ def draw(comparison: Comparison, groups: Sequence[Group]) -> Figure:
 def _rows(panel: Axes, on: OnAxis, others: Sequence[Group], palette: dict[str, str]) -> None:
     for standing in on.standings:
         duel = standing.against_reference
-        if standing.group not in others or duel is None:
+        if standing.group not in others or duel is None or np.isnan(duel.ratio):
             continue
         row, colour = others.index(standing.group), palette[standing.group.name]
         # a little above the mean, so that neither hides the other

@@ -20,7 +20,11 @@ from accelerando.tracking.overview import RECORD, STATE, run_folders, seen
 # libyaml's where there is one: ten times as quick
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NEEDED = ("epoch", "step", "examples", "seconds")
-
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "seed": int, "epochs": int, "steps": int, "epoch": int, "seconds": (int, float),
+    "message": str, "overrides": list, "environment": dict, "wandb": dict,
+}  # fmt: skip
+"""What a comparison reads of ``state.json``."""
 
 Record = dict[str, npt.NDArray[np.float64]]
 
@@ -113,6 +117,9 @@ def _read(path: Path) -> Run:
     if found.state is None:
         lacks = not RunFolder(path).state.exists()
         raise Damaged("state.json is missing" if lacks else "state.json cannot be read")
+    wrong = [name for name, kind in _KINDS.items() if not isinstance(vars(found.state)[name], kind)]
+    if wrong:
+        raise Damaged(f"state.json: {' and '.join(wrong)} cannot be what a run writes")
     try:
         text = RunFolder(path).config.read_text()
         config = flat(yaml.load(text, Loader=_Loader))

@@ -47,7 +47,8 @@ class Paired:
     Args:
         count: pairs.
         difference: mean of first - second, with its interval ``difference_low`` to ``_high``.
-        ratio: geometric mean of first / second, with its interval ``ratio_low`` to ``_high``.
+        ratio: geometric mean of first / second, with its interval ``ratio_low`` to ``_high``; NaN,
+            and so is ``p_value``, where one of them is 0.
         wins: pairs in which the first is lower; ``ties`` those in which they are equal.
         probability: that the first is lower for a seed: (wins + ties / 2) / pairs.
         probability_low: lower end of the exact (Clopper-Pearson) interval; ``_high`` the upper.
@@ -153,7 +154,7 @@ def paired(first: FloatArray, second: FloatArray) -> Paired | None:
     """Compare two groups on their common seeds.
 
     Args:
-        first: a positive value per seed, shape (seeds,).
+        first: a value per seed, at least 0, shape (seeds,).
         second: the other group's, in the same order of seeds.
 
     Returns:
@@ -162,7 +163,9 @@ def paired(first: FloatArray, second: FloatArray) -> Paired | None:
     count = len(first)
     if count == 0:
         return None
-    difference, logs = first - second, np.log(first) - np.log(second)
+    difference, logs = first - second, np.full(count, np.nan)
+    if (first > 0).all() and (second > 0).all():
+        logs = np.log(first) - np.log(second)
     low, high = interval(np.stack([difference, logs]))
     wins, ties = int((difference < 0).sum()), int((difference == 0).sum())
     return Paired(
@@ -196,6 +199,8 @@ def _sign_flip(values: FloatArray) -> float:
     All 2^n flips for few seeds, else the observed signs and as many drawn ones.
     """
     means = np.abs(_flips(len(values)) @ values)
+    if np.isnan(means[0]):
+        return math.nan
     # the observed mean is one of them, and must not miss itself by a rounding
     return float((means >= means[0] * (1 - 1e-9)).mean())
 

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from accelerando.compare.align import column
-from accelerando.compare.answer import amount, number, speed
+from accelerando.compare.answer import amount, factor, number, speed
 from accelerando.compare.comparison import Comparison, OnAxis, Standing
 from accelerando.compare.groups import Group
 from accelerando.compare.statistics import Paired, Summary, over_seeds, summaries
@@ -93,12 +93,10 @@ def ratio(found: Paired | None, *, best: bool) -> str:
         return "1"
     if found is None:
         return "–"
-    text = number(found.ratio)
-    return (
-        text
-        if found.count < 2
-        else (f"{text}\n{number(found.ratio_low)}-{number(found.ratio_high)}")
-    )
+    text = factor(found.ratio)
+    if found.count < 2 or math.isnan(found.ratio):
+        return text
+    return f"{text}\n{factor(found.ratio_low)}-{factor(found.ratio_high)}"
 
 
 def reached(reach: Reach) -> str:

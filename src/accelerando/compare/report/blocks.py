@@ -84,7 +84,7 @@ def _row(on: OnAxis, standing: Standing, look_of: dict[str, Look]) -> list[str]:
         f"{number(norm.lowest)}\u00a0to\u00a0{number(norm.highest)}",
         _lines(ratio(duel, best=standing is on.best)),
         _lines(beats),
-        f"{duel.p_value:.2g}" if duel else "",
+        f"{duel.p_value:.2g}".replace("nan", "–") if duel else "",
         _lines(cell(at_end(standing.group, "empirical_loss"))),
         _lines(cell(at_end(standing.group, "test_accuracy"), scale=100)),
     ]

@@ -97,7 +97,7 @@ def _band(line: Curve, keep: Places) -> dict[str, list[float | None]]:
 
 def _ratio(standing: Standing) -> dict[str, Any] | None:
     duel = standing.against_reference
-    if duel is None:
+    if duel is None or math.isnan(duel.ratio):
         return None
     return {
         "mean": _number(duel.ratio, 5),
