@@ -110,3 +110,17 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return call
+
+
+@pytest.fixture
+def make(settings: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., list[Any]]:
+    """Train runs that share their other settings: ``make("seed=0", "seed=1")``."""
+    from accelerando.compare.load import load
+    from test_run import train
+
+    def trained(*variants: str, root: str = "runs") -> list[Any]:
+        for variant in variants:
+            train(settings("model=mlp", "epochs=2", f"root={tmp_path}/{root}", *variant.split()))
+        return load([tmp_path / root]).runs
+
+    return trained

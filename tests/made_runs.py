@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from accelerando.commands import main
 from accelerando.compare.comparison import Comparison, compare
 from accelerando.compare.groups import split
 from accelerando.compare.load import Run, load
 from accelerando.tracking.folder import FINISHED, State
+
+Make = Callable[..., list[Run]]
+"""The fixture that trains runs."""
 
 CLASSES = {
     "decay_constant": ("ConstantBatch", "Cosine"),
@@ -94,3 +99,15 @@ def compared(root: Path, *by: str, **more: Any) -> Comparison:
     """The comparison of all runs below ``root``."""
     groups, repeated = split(runs(root), by or ("scheduler",))
     return compare(groups, title="a title", by=by or ("scheduler",), left_out=repeated, **more)
+
+
+def norms_of(run: Run) -> list[float]:
+    lines = (run.path / "record.jsonl").read_text().splitlines()
+    return [json.loads(line)["full_gradient_norm"] for line in lines]
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What ``accelerando compare`` prints."""
+    capsys.readouterr()
+    main(["compare", *arguments])
+    return capsys.readouterr().out

@@ -14,50 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
 from accelerando.commands import main
-from accelerando.compare.bound import bound_curve, with_bound
-from accelerando.compare.bound import draw as draw_bound
-from accelerando.compare.figure import draw
-from accelerando.compare.groups import group
-from accelerando.compare.load import Run, load
-from accelerando.compare.pictures import MOST, figures
-from accelerando.compare.report.data import chart_data
-from accelerando.compare.yardstick import draw as draw_yardsticks
+from accelerando.compare.load import load
 from accelerando.identity import run_folder
-from accelerando.plotting import save
 from accelerando.tracking.folder import RunFolder
-from made_runs import compared, write
-from test_run import train
-
-Make = Callable[..., list[Run]]
-
-
-@pytest.fixture
-def make(settings: Callable[..., DictConfig], tmp_path: Path) -> Make:
-    """Train runs that share their other settings: ``make("seed=0", "seed=1")``."""
-
-    def trained(*variants: str, root: str = "runs") -> list[Run]:
-        for variant in variants:
-            train(settings("model=mlp", "epochs=2", f"root={tmp_path}/{root}", *variant.split()))
-        return load([tmp_path / root]).runs
-
-    return trained
-
-
-def norms_of(run: Run) -> list[float]:
-    lines = (run.path / "record.jsonl").read_text().splitlines()
-    return [json.loads(line)["full_gradient_norm"] for line in lines]
-
-
-def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    capsys.readouterr()
-    main(["compare", *arguments])
-    return capsys.readouterr().out
+from made_runs import Make, norms_of, printed, write
 
 
 def test_json_agrees_with_the_records(
@@ -129,64 +93,6 @@ def test_the_command_prints_tables_and_writes_everything(make: Make, tmp_path: P
             assert picture.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
         assert (tmp_path / "out" / x / "report.html").exists()
     assert not (tmp_path / "runs" / "report.html").exists()
-
-
-def test_the_figure_draws_the_record(make: Make, tmp_path: Path) -> None:
-    runs = make("scheduler=decay_constant", "scheduler=warmup_increase")
-    figure = draw(group(runs), x="examples", title="a title")
-    panels = {panel.get_title(): panel for panel in figure.axes}
-    drawn = {line.get_label(): line for line in panels["empirical loss"].lines}
-    for part in group(runs):
-        record = part.runs[0].record
-        line = drawn[part.label]
-        assert np.asarray(line.get_xdata()).tolist() == record["examples"].tolist()
-        assert np.asarray(line.get_ydata()).tolist() == pytest.approx(
-            record["empirical_loss"].tolist()
-        )
-    assert len({line.get_color() for line in drawn.values()}) == 2
-    raw = draw(group(runs), x="steps", title="", raw=True).axes[1]
-    assert raw.get_title() == "full gradient norm"
-    assert np.asarray(raw.lines[0].get_ydata()).tolist() == pytest.approx(norms_of(runs[0]))
-    with pytest.raises(UsageError, match="the ending must be one of"):
-        save(figure, tmp_path / "a.abc")
-
-
-def test_differences_and_speed_ups_are_drawn_as_they_were_found(tmp_path: Path) -> None:
-    for seed, factor in enumerate((0.5, 0.25)):
-        write(tmp_path, [1.0, 0.8, 0.1], seed=seed)
-        write(tmp_path, [1.0, 0.1, 0.1 * factor], scheduler="warmup_increase", seed=seed)
-    found = compared(tmp_path, thresholds=[0.5, 0.1])
-    pictures = figures(found, axis="epochs")
-    panel = pictures["differences"].axes[0]
-    drawn = [np.asarray(line.get_xdata()).tolist() for line in panel.lines]
-    assert pytest.approx([0.5, 0.25]) in drawn
-    assert [pytest.approx(math.sqrt(1 / 8))] in drawn
-    speed = pictures["speed_up"].axes[1]
-    assert speed.get_title() == "steps"
-    (line,) = [line for line in speed.lines if str(line.get_label()).startswith("(iv)")]
-    assert np.asarray(line.get_ydata()).tolist() == pytest.approx([2, 2])
-    assert [text.get_text() for text in pictures["speed_up"].axes[2].get_xticklabels()] == [
-        "0.5", "0.1",
-    ]  # fmt: skip
-
-
-def test_many_groups_are_drawn_as_far_as_a_reader_can_tell_them(tmp_path: Path) -> None:
-    for number in range(MOST + 5):
-        write(tmp_path, [1.0, 1 - number / 20], scheduler=f"scheduler{number:02}")
-    found = compared(tmp_path)
-    figure = figures(found, axis="epochs")["comparison"]
-    labels = figure.axes[1].get_legend_handles_labels()[1]
-    assert len(labels) == MOST
-    assert "scheduler00" in labels  # the reference
-    assert "scheduler14" in labels
-    assert "scheduler01" not in labels
-    assert "the best 10 of 15" in str(figure.get_suptitle())
-    # of the colour that the report gives them, though the report has more of them
-    report = {group["label"]: group["colour"] for group in chart_data(found)["groups"]}
-    drawn = {str(line.get_label()): line.get_color() for line in figure.axes[1].lines}
-    assert drawn == {label: report[label] for label in labels}
-    looks = {(g["colour"], g["dash"]) for g in chart_data(found)["groups"]}
-    assert len(looks) == MOST + 5
 
 
 def test_unfinished_and_diverged_runs_are_shown_counted_and_left_out(
@@ -320,41 +226,10 @@ def test_one_group_and_one_seed_say_what_they_can(
     assert "they have no seed in common" in " ".join(printed(capsys, str(tmp_path)).split())
 
 
-def test_both_yardsticks_are_drawn_where_both_were_measured(
-    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    runs = make("measure.published=true model=cnn_bn")
-    figure = draw_yardsticks(group(runs), title="a title")
-    above, below = figure.axes
-    exact, published = (np.asarray(line.get_ydata()) for line in above.lines[:2])
-    record = runs[0].record
-    assert exact.tolist() == record["full_gradient_norm"].tolist()
-    assert published.tolist() == record["published_gradient_norm"].tolist()
-    assert np.asarray(below.lines[0].get_ydata()).tolist() == (published / exact).tolist()
-    assert "yardsticks.{png,svg}" in printed(capsys, str(tmp_path / "runs"))
-
-
-def test_the_bound_is_drawn_where_it_is_defined(make: Make) -> None:
-    """Against the formula by hand, for a constant batch and rate."""
-    (run,) = make("scheduler=decay_constant scheduler/learning_rate=constant measure.variance=true "
-                  "scheduler.learning_rate.initial=0.01 measure.chunk=200 "
-                  "measure.sharpness_epochs=[0,2]")  # fmt: skip
-    record, rate, size = run.record, 0.01, 128
-    smoothness, variance = np.nanmax(record["sharpness"]), record["gradient_variance"].max()
-    gap = record["empirical_loss"][0]
-    slack = 2 - smoothness * rate
-    curve = bound_curve(run)
-    assert curve is not None
-    assert math.isnan(curve[0])
-    for value, steps in zip(curve[1:], record["step"][1:], strict=True):
-        bias, noise = (
-            2 * gap / (slack * rate * steps),
-            smoothness * variance * rate / (slack * size),
-        )
-        assert value == pytest.approx(math.sqrt(bias + noise))
-    (line,) = [
-        line
-        for line in draw_bound(with_bound(group([run])), title="").axes[0].lines
-        if "bound, indicative" in str(line.get_label())
-    ]
-    assert np.asarray(line.get_ydata())[1:].tolist() == pytest.approx(curve[1:].tolist())
+def test_csv_counts_pairs_and_not_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, norm in enumerate((0.1, 0.9, 0.8)):
+        write(tmp_path, [1.0, 0.5], seed=seed)
+        write(tmp_path, [1.0, norm], scheduler="warmup_increase", seed=seed)
+    rows = list(csv.DictReader(io.StringIO(printed(capsys, str(tmp_path), "--csv"))))
+    assert rows[1]["pairs_to_reference"] == "3"
+    assert float(rows[1]["probability_to_reference"]) == pytest.approx(1 / 3)

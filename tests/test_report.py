@@ -156,6 +156,15 @@ def test_runs_are_linked_with_their_settings_and_wandb(tmp_path: Path) -> None:
     assert out.exists()
 
 
+def test_the_table_counts_the_seeds_in_which_a_group_beats_the_best(tmp_path: Path) -> None:
+    for seed, norms in enumerate(((0.9, 0.1), (0.4, 0.1), (0.2, 0.3))):
+        for name, norm in zip(("decay_constant", "warmup_increase"), norms, strict=True):
+            write(tmp_path, [1.0, norm], scheduler=name, seed=seed)
+    text = page(compared(tmp_path), tmp_path)
+    assert "<td>1 of 3<br>" in text
+    assert "2 of 3<br>" not in text
+
+
 def test_it_is_small(report: Path) -> None:
     assert report.stat().st_size < 100_000
 

@@ -70,9 +70,7 @@ def haste(comparison: Comparison, on: OnAxis) -> str:
     if best.group is comparison.reference:
         return ""
     for reach, found in reversed(list(zip(best.reach, best.speed_up, strict=True))):
-        # that a factor is at least 0.4 says nothing of who is quicker
-        nothing = found.bound == AT_LEAST and found.factor <= 1
-        if reach.reached == reach.runs and found.bound in _BOUNDS and not nothing:
+        if reach.reached == reach.runs and found.telling:
             times, found = _times(found, on.axis)
             return (
                 f"{best.group.label} comes below {reach.threshold:g} with {times} "

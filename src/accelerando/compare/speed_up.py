@@ -12,14 +12,21 @@ from matplotlib.figure import Figure
 from accelerando.compare.comparison import Comparison, Standing
 from accelerando.compare.figure import STYLE, legend, plain_ticks
 from accelerando.compare.groups import Group
-from accelerando.compare.thresholds import AT_LEAST, AT_MOST, EXACT, SpeedUp
+from accelerando.compare.thresholds import AT_LEAST, AT_MOST, EXACT
 from accelerando.plotting import Look, looks
+
+BOUNDS = {
+    AT_LEAST: ("^", "at least: the reference never got there"),
+    AT_MOST: ("v", "at most: the group itself never got there"),
+}
+"""Marks of factors that are known from one side, and what they mean."""
 
 
 def draw(comparison: Comparison, groups: Sequence[Group]) -> Figure:
     """A panel for each axis: how many times less than the reference each level of the norm costs.
 
-    Bars are 95 % intervals. An arrow up marks "at least": the reference never reached the level.
+    Bars are 95 % intervals. Hollow triangles are factors that are known from one side; those that
+    say nothing, such as "at least 0.4", are left out.
 
     Args:
         comparison: what was found.
@@ -47,6 +54,7 @@ def draw(comparison: Comparison, groups: Sequence[Group]) -> Figure:
             panel.set_xlabel("full gradient norm to reach")
         for panel in panels[::2]:
             panel.set_ylabel("times fewer than the reference")
+        _explain(panels[0], comparison, others)
         legend(figure, panels[0])
         figure.suptitle(f"{comparison.title}: speed-up over {comparison.reference.label}")
     return figure
@@ -55,16 +63,34 @@ def draw(comparison: Comparison, groups: Sequence[Group]) -> Figure:
 def _line(
     panel: Axes, standing: Standing, look: Look, thresholds: Sequence[float], shift: float
 ) -> None:
-    known = [found for found in standing.speed_up if found.bound in (EXACT, AT_LEAST, AT_MOST)]
-    x = np.array([thresholds.index(found.threshold) for found in known]) + shift
-    y = np.array([found.factor for found in known])
-    panel.plot(x, y, lw=1.2, **look.line, label=standing.group.label)
-    for found, place in zip(known, x, strict=True):
-        _point(panel, found, place, look)
+    """Exact factors, joined, and what is known from one side as triangles of their own."""
+    known = [found for found in standing.speed_up if found.telling]
+    exact = [found for found in known if found.bound == EXACT]
+    x = [thresholds.index(found.threshold) + shift for found in exact]
+    panel.plot(x, [found.factor for found in exact], lw=1.2, marker=look.mark or "o", ms=5.5,
+               label=standing.group.label, **look.line)  # fmt: skip
+    x = [thresholds.index(found.threshold) + shift for found in known]
+    # pale, so that what is known from one side is seen to be the group's and not its factor
+    panel.plot(x, [found.factor for found in known], color=look.colour, lw=0.6, alpha=0.5)
+    for found in known:
+        place = thresholds.index(found.threshold) + shift
+        if found.bound in BOUNDS:
+            panel.plot([place], [found.factor], marker=BOUNDS[found.bound][0], ms=6, mfc="white",
+                       color=look.colour, ls="")  # fmt: skip
+        low, high = (found.factor if np.isnan(end) else end for end in (found.low, found.high))
+        panel.plot([place, place], [low, high], color=look.colour, lw=1.1, zorder=1.5)
 
 
-def _point(panel: Axes, found: SpeedUp, place: float, look: Look) -> None:
-    marker = {EXACT: look.mark or "o", AT_LEAST: "^", AT_MOST: "v"}[found.bound]
-    panel.plot([place], [found.factor], marker=marker, ms=5, color=look.colour)
-    low, high = (found.factor if np.isnan(end) else end for end in (found.low, found.high))
-    panel.plot([place, place], [low, high], color=look.colour, lw=1.1)
+def _explain(panel: Axes, comparison: Comparison, others: Sequence[Group]) -> None:
+    """A line of the legend for each kind of triangle that is drawn."""
+    drawn = {
+        found.bound
+        for on in comparison.axes.values()
+        for standing in on.standings
+        if standing.group in others
+        for found in standing.speed_up
+        if found.telling
+    }
+    for bound in sorted(drawn & set(BOUNDS)):
+        mark, words = BOUNDS[bound]
+        panel.plot([], [], marker=mark, ms=6, mfc="white", color="black", ls="", label=words)

@@ -65,6 +65,13 @@ class SpeedUp:
     high: float
     bound: str
 
+    @property
+    def telling(self) -> bool:
+        """Whether it says anything: that a factor is at least 0.4 leaves open who is quicker."""
+        if self.bound in (AT_LEAST, AT_MOST):
+            return self.factor > 1 if self.bound == AT_LEAST else self.factor < 1
+        return self.bound == EXACT
+
 
 def levels(groups: Sequence[Group]) -> list[float]:
     """Round levels between the runs' first norms and the lowest of all, the largest first.

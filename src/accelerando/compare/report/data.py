@@ -117,6 +117,7 @@ def _speed_ups(standing: Standing) -> list[dict[str, Any]]:
             "bound": found.bound,
         }
         for found in standing.speed_up
+        if found.telling
     ]
 
 

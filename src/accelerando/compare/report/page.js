@@ -78,14 +78,14 @@ function drawRatios() {
   });
 }
 
-/* Levels from easy to hard; a triangle marks a factor known from one side. */
+/* Levels from easy to hard; a hollow triangle marks a factor known from one side. */
 function drawSpeedUps() {
   const place = document.getElementById("figure-speed");
   place.hidden = data.groups.length < 2 || !data.levels.length;
   place.querySelector("figcaption").textContent = `Times fewer ${state.axis} than ${data.groups[data.reference].label} to reach a norm`;
   place.querySelector("svg")?.remove();
   const rows = others().map((group) => ({ ...group,
-    found: data.speedUps[state.axis][group.k].filter((one) => one.factor !== null) }));
+    found: data.speedUps[state.axis][group.k] }));
   const values = rows.flatMap(({ found }) => found.flatMap((one) => [one.factor, one.low, one.high]));
   if (place.hidden || !values.length) return;
   const width = Math.max(place.clientWidth, 260), height = 300;
@@ -103,8 +103,12 @@ function drawSpeedUps() {
   rows.forEach((row, number) => {
     const shift = (number - (rows.length - 1) / 2) * Math.min(9, (step * 0.7) / rows.length);
     const points = row.found.map((one) => ({ ...one, px: x(data.levels.indexOf(one.level)) + shift }));
-    element("path", { d: points.map((p, k) => `${k ? "L" : "M"}${p.px} ${y(p.factor)}`).join(""),
+    const exact = points.filter((p) => p.bound === "exact");
+    element("path", { d: exact.map((p, k) => `${k ? "L" : "M"}${p.px} ${y(p.factor)}`).join(""),
       fill: "none", stroke: row.colour, "stroke-width": 1.2, "stroke-dasharray": row.dash, class: "line" }, svg);
+    // pale, so that what is known from one side is seen to be the group's and not its factor
+    element("path", { d: points.map((p, k) => `${k ? "L" : "M"}${p.px} ${y(p.factor)}`).join(""),
+      fill: "none", stroke: row.colour, "stroke-width": 0.8, opacity: 0.4 }, svg);
     for (const point of points) speedPoint(svg, point, y, row);
   });
 }
@@ -116,7 +120,8 @@ function speedPoint(svg, point, y, row) {
   const up = point.bound === "at least" ? -1 : 1;
   if (point.bound === "exact" && row.mark) mark(svg, row, point.px, py);
   else if (point.bound === "exact") element("circle", { cx: point.px, cy: py, r: 4, fill: colour }, svg);
-  else element("path", { d: `M${point.px - 5} ${py}h10l-5 ${8 * up}Z`, fill: colour }, svg);
+  else element("path", { d: `M${point.px - 5} ${py}h10l-5 ${8 * up}Z`, fill: "#fff", stroke: colour, "stroke-width": 1.5,
+    class: "bound" }, svg);
 }
 
 function legend() {
