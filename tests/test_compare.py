@@ -108,9 +108,11 @@ def test_unfinished_and_diverged_runs_are_shown_counted_and_left_out(
     out = printed(capsys, str(tmp_path / "runs"))
     assert "left out, failed (2 of 2 epochs)" in out
     assert "left out, diverged (" in out
+    assert "1 unfinished, 1 diverged left out" in out
     assert "Diverged runs are left out: 1 of warmup_increase" in " ".join(out.split())
     report = (tmp_path / "runs" / "report.html").read_text()
     assert "failed (2 of 2 epochs)" in report
+    assert "<p>1 unfinished, 1 diverged left out.</p>" in report
     found = json.loads(printed(capsys, str(tmp_path / "runs"), "--json"))
     assert sorted(run["status"] for run in found["left_out"]) == ["diverged", "failed"]
 

@@ -165,6 +165,19 @@ def test_the_table_counts_the_seeds_in_which_a_group_beats_the_best(tmp_path: Pa
     assert "2 of 3<br>" not in text
 
 
+def test_it_opens_on_what_was_asked_for(tmp_path: Path) -> None:
+    for name, steps in (("decay_constant", 10), ("warmup_increase", 20)):
+        write(tmp_path, [1.0, 0.4, 0.6], scheduler=name, steps=steps)
+    write_report(compared(tmp_path), tmp_path / "report.html", axis="steps", raw=True)
+    with browser(tmp_path) as found:
+        found.open(tmp_path / "report.html")
+        assert found.ask("document.querySelector('input[name=axis]:checked').value") == "steps"
+        assert shown(found, ".answer")[0].startswith("At equal steps (20) ")
+        assert "as measured" in shown(found, "#figure-norm figcaption")[0]
+        assert "steps" in found.ask("document.querySelector('#figure-norm svg').textContent")
+        assert found.errors == []
+
+
 def test_it_is_small(report: Path) -> None:
     assert report.stat().st_size < 100_000
 

@@ -132,7 +132,7 @@ def _numbers(text: str | None) -> list[float] | None:
 
 
 def _show(comparison: Comparison, options: argparse.Namespace) -> None:
-    from accelerando.compare.answer import answer, cautions, haste
+    from accelerando.compare.answer import answer, cautions, haste, left_out_words
     from accelerando.compare.pictures import figures
     from accelerando.compare.report import write_report
     from accelerando.compare.table import reach_table, table
@@ -148,6 +148,8 @@ def _show(comparison: Comparison, options: argparse.Namespace) -> None:
     on = comparison.axes[options.x]
     for out in comparison.left_out:
         console.print(f"left out, {out.reason}: {out.run.path}", soft_wrap=True, markup=False)
+    if words := left_out_words(comparison):
+        console.print(words)
     console.print(table(comparison, on))
     if comparison.thresholds:
         console.print(reach_table(comparison, on))
@@ -160,5 +162,5 @@ def _show(comparison: Comparison, options: argparse.Namespace) -> None:
             save(figure, folder / f"{name}.{form}")
         endings = f"{{{','.join(formats)}}}" if len(formats) > 1 else formats[0]
         console.print(f"figure  {folder / name}.{endings}", soft_wrap=True, markup=False)
-    write_report(comparison, folder / "report.html")
+    write_report(comparison, folder / "report.html", axis=options.x, raw=options.raw)
     console.print(f"report  {folder / 'report.html'}", soft_wrap=True, markup=False)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from accelerando.compare.comparison import Comparison, OnAxis, Standing
 from accelerando.compare.statistics import ENOUGH, Paired, Summary
 from accelerando.compare.thresholds import AT_LEAST, AT_MOST, EXACT, SpeedUp
-from accelerando.tracking.folder import DIVERGED
+from accelerando.tracking.folder import DIVERGED, FINISHED
 
 _BOUNDS = {EXACT: "", AT_LEAST: "at least ", AT_MOST: "at most "}
 
@@ -157,6 +157,20 @@ def factor(value: float) -> str:
     if not 1e-6 < apart < 0.1:
         return number(value)
     return f"{value:.{1 - math.floor(math.log10(apart))}f}".rstrip("0")
+
+
+def left_out_words(comparison: Comparison) -> str:
+    """What was left out, counted: ``3 unfinished, 1 diverged left out``; empty for nothing."""
+    counts = Counter(_why(out.run.status) for out in comparison.left_out)
+    counts["damaged"] = len(comparison.broken)
+    words = [f"{count} {why}" for why, count in counts.items() if count]
+    return f"{', '.join(words)} left out" if words else ""
+
+
+def _why(status: str) -> str:
+    if status == FINISHED:
+        return "finished, but repeated or without an exact norm,"
+    return "diverged" if status == DIVERGED else "unfinished"
 
 
 def cautions(comparison: Comparison) -> list[str]:

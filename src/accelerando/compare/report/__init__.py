@@ -15,34 +15,40 @@ from accelerando.tracking.folder import write_whole
 _HERE = Path(__file__).parent
 
 
-def write_report(comparison: Comparison, path: Path) -> None:
+def write_report(
+    comparison: Comparison, path: Path, *, axis: str = "epochs", raw: bool = False
+) -> None:
     """Write the report; links in it are relative to where it is.
 
     Its figures are drawn by a script of its own from data inside it; the words and tables are
     there without the script. A content security policy keeps it from asking any network.
     """
-    write_whole(path, page(comparison, path.parent).encode())
+    write_whole(path, page(comparison, path.parent, axis=axis, raw=raw).encode())
 
 
-def page(comparison: Comparison, folder: Path) -> str:
+def page(comparison: Comparison, folder: Path, *, axis: str = "epochs", raw: bool = False) -> str:
     """The report as text.
 
     Args:
         comparison: what was found.
         folder: where the report will be.
+        axis: what it opens on.
+        raw: whether it opens with norms as they were measured, not their minimum so far.
     """
     parts = {
         "title": escape(comparison.title),
         "style": (_HERE / "page.css").read_text(),
         "question": escape(question(comparison)),
-        "answers": blocks.answers(comparison),
-        "switch": blocks.switch(comparison),
+        "answers": blocks.answers(comparison, axis),
+        "switch": blocks.switch(comparison, axis),
+        "lowest": "" if raw else " checked",
+        "raw": " checked" if raw else "",
         "cautions": blocks.cautions(cautions(comparison)),
-        "tables": blocks.tables(comparison),
+        "tables": blocks.tables(comparison, axis),
         "compared": blocks.compared(comparison),
         "runs": blocks.runs(comparison, folder),
         "left_out": blocks.left_out(comparison, folder),
-        "data": _inside_script(json.dumps(chart_data(comparison), separators=(",", ":"))),
+        "data": _inside_script(json.dumps(chart_data(comparison, axis), separators=(",", ":"))),
         "script": (_HERE / "chart.js").read_text() + (_HERE / "page.js").read_text(),
     }
     text = (_HERE / "page.html").read_text()

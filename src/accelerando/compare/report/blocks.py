@@ -6,35 +6,32 @@ import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import quote
 
 from accelerando.compare.align import NORM, column
-from accelerando.compare.answer import amount, answer, haste, number
+from accelerando.compare.answer import amount, answer, haste, left_out_words, number
 from accelerando.compare.comparison import Comparison, OnAxis, Standing
 from accelerando.compare.load import Run, under
 from accelerando.compare.report.chip import chip
 from accelerando.compare.table import at_end, cell, costs, ratio
 from accelerando.plotting import Look, looks
 
-T = TypeVar("T")
 
-
-def switch(comparison: Comparison) -> str:
+def switch(comparison: Comparison, chosen: str) -> str:
     """Which axis costs are counted on."""
     return "".join(
-        f'<label><input type="radio" name="axis" value="{axis}"{_if(first, " checked")}>'
+        f'<label><input type="radio" name="axis" value="{axis}"{_if(axis == chosen, " checked")}>'
         f"<span>{axis}</span></label>"
-        for first, axis in _marked(comparison.axes)
+        for axis in comparison.axes
     )
 
 
-def answers(comparison: Comparison) -> str:
+def answers(comparison: Comparison, chosen: str) -> str:
     """The answer on each axis; the script shows the one that is asked for."""
     return "".join(
-        f'<p class="answer" data-axis="{axis}"{_if(not first, " hidden")}>'
+        f'<p class="answer" data-axis="{axis}"{_if(axis != chosen, " hidden")}>'
         f"{escape(answer(on))} {escape(haste(comparison, on))}</p>"
-        for first, (axis, on) in _marked(comparison.axes.items())
+        for axis, on in comparison.axes.items()
     )
 
 
@@ -46,11 +43,11 @@ def cautions(words: Sequence[str]) -> str:
     return f'<ul class="cautions">{items}</ul>'
 
 
-def tables(comparison: Comparison) -> str:
+def tables(comparison: Comparison, chosen: str) -> str:
     """Norms, and costs of the levels, on each axis."""
     look_of = looks(comparison.names)
     found = []
-    for first, (axis, on) in _marked(comparison.axes.items()):
+    for axis, on in comparison.axes.items():
         rows = [_row(on, on.standings[place], look_of) for place in on.order]
         caption = (
             f"At equal {axis} ({amount(on)}): minimum so far, mean over seeds with its 95 % "
@@ -60,7 +57,7 @@ def tables(comparison: Comparison) -> str:
         tables = _table(caption, _HEAD, rows)
         if comparison.thresholds:
             tables += _reach(comparison, on, look_of)
-        found.append(f'<div data-axis="{axis}"{_if(not first, " hidden")}>{tables}</div>')
+        found.append(f'<div data-axis="{axis}"{_if(axis != chosen, " hidden")}>{tables}</div>')
     return "".join(found)
 
 
@@ -194,7 +191,8 @@ def left_out(comparison: Comparison, folder: Path) -> str:
     ]
     if not rows:
         return "<p>Nothing: every run that was found is compared.</p>"
-    return _table("", ("run", "reason"), rows, words=True)
+    count = f"<p>{escape(left_out_words(comparison))}.</p>"
+    return count + _table("", ("run", "reason"), rows, words=True)
 
 
 def _link(target: Path, folder: Path, text: str) -> str:
@@ -229,10 +227,6 @@ def _table(
 def _lines(text: str) -> str:
     first, _, second = text.partition("\n")
     return f"{escape(first)}<br><small>{escape(second)}</small>" if second else escape(first)
-
-
-def _marked(items: Iterable[T]) -> Iterable[tuple[bool, T]]:
-    return ((number == 0, item) for number, item in enumerate(items))
 
 
 def _if(condition: bool, text: str) -> str:

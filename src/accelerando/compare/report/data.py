@@ -31,10 +31,10 @@ _COLUMNS = {
 """Column of the record, and whether its minimum so far is meant."""
 
 
-def chart_data(comparison: Comparison) -> dict[str, Any]:
-    """Curves, ratios and speed-ups, in what JSON can hold."""
+def chart_data(comparison: Comparison, axis: str = "epochs") -> dict[str, Any]:
+    """Curves, ratios and speed-ups, in what JSON can hold; the best on ``axis`` are shown."""
     every = looks(comparison.names)
-    order = next(iter(comparison.axes.values())).order
+    order = comparison.axes[axis].order
     points = GRID if len(comparison.groups) <= MANY else GRID // 3
     reference = comparison.groups.index(comparison.reference)
     return {

@@ -2,7 +2,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const figures = document.getElementById("figures");
-const state = { axis: data.axes[0], norm: "norm" };
+const state = { axis: data.axes[0], norm: "norm" }; // until the switches are read
 
 const CHARTS = [
   { id: "norm", full: true, height: 340, yLog: true,
