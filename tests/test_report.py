@@ -113,8 +113,16 @@ def test_it_prints(opened: Browser, tmp_path: Path) -> None:
     assert shown(opened, ".segments input:not(:checked) + span") == []
     assert opened.ask(LINES.format("norm")) == 3
     opened.call("Emulation.setEmulatedMedia", media="")
+    opened.size(1440, 900)
+    drawn = "+document.querySelector('#figure-norm svg').getAttribute('viewBox').split(' ')[2]"
+    wide = opened.ask(drawn)
+    # what is drawn for the paper is as wide as its text, so that its text keeps its size
+    opened.ask(f"addEventListener('beforeprint', () => {{ window.paper = {drawn} }})")
     opened.print(tmp_path / "report.pdf")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert 600 < opened.ask("window.paper") < 700 < wide
+    assert opened.ask(drawn) == wide
+    opened.size(1200, 900)
 
 
 def test_nothing_leaves_the_page_and_nothing_is_complained_about(

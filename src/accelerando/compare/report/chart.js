@@ -87,7 +87,7 @@ function path(xs, ys, x, y, stairs) {
    series [{label, colour, dash, mark, x, mean, low, high, stairs}]. */
 function drawChart(figure, spec) {
   figure.querySelector("svg")?.remove();
-  const width = Math.max(figure.clientWidth, 260), height = spec.height || 270;
+  const width = Math.max(figure.clientWidth, 260), height = spec.height;
   const box = { left: 52, right: width - 12, top: 10, bottom: height - 40 };
   const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" }, figure);
   element("title", {}, svg, spec.title);

@@ -38,11 +38,16 @@ function draw() {
   for (const chart of CHARTS) {
     const place = document.getElementById(`figure-${chart.id}`);
     place.querySelector("figcaption").textContent = chart.title();
-    drawChart(place, { ...chart, title: chart.title(), xLabel: state.axis,
+    drawChart(place, { ...chart, height: onPaper(chart.height || 270), title: chart.title(), xLabel: state.axis,
       mark: chart.mark ? data.budgets[state.axis] : null, series: series(chart.column(), chart.stairs) });
   }
   drawRatios();
   drawSpeedUps();
+}
+
+/* Lower on paper, where a figure that does not fit leaves the rest of its page blank. */
+function onPaper(height) {
+  return figures.classList.contains("paper") ? 0.75 * height : height;
 }
 
 function others() {
@@ -88,7 +93,7 @@ function drawSpeedUps() {
     found: data.speedUps[state.axis][group.k] }));
   const values = rows.flatMap(({ found }) => found.flatMap((one) => [one.factor, one.low, one.high]));
   if (place.hidden || !values.length) return;
-  const width = Math.max(place.clientWidth, 260), height = 300;
+  const width = Math.max(place.clientWidth, 260), height = onPaper(300);
   const box = { left: 44, right: width - 20, top: 10, bottom: height - 40 };
   const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" }, place);
   element("title", {}, svg, place.textContent);
@@ -159,8 +164,12 @@ for (const name of ["axis", "norm"])
     if (input.checked) state[name] = input.value; // a browser may keep the choice when it reloads
     input.addEventListener("change", () => { state[name] = input.value; switched(); });
   }
+// paper has a width of its own: drawn for a wide window, text would shrink with the figures
+addEventListener("beforeprint", () => { figures.classList.add("paper"); draw(); });
+addEventListener("afterprint", () => { figures.classList.remove("paper"); draw(); });
 let drawnAt = 0;
 new ResizeObserver(() => {
+  if (figures.classList.contains("paper")) return;
   if (figures.clientWidth !== drawnAt) { drawnAt = figures.clientWidth; draw(); }
 }).observe(figures);
 switched();
