@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
 
+from accelerando.compare.export import AT_END, tree, write_csv
 from accelerando.compare.groups import group
+from accelerando.compare.report import page
 from accelerando.compare.table import at_end
 from made_runs import compared, runs, write
 
@@ -17,6 +21,15 @@ def test_loss_and_accuracy_are_those_of_the_last_row(tmp_path: Path) -> None:
     assert at_end(part, "empirical_loss").mean == pytest.approx(0.6)
     assert at_end(part, "test_accuracy").mean == pytest.approx(0.52)
     assert at_end(part, "step").mean == 20
+    found = compared(tmp_path)
+    assert found.axes["epochs"].best.norm.mean == 0.1
+    assert tree(found)["groups"]["decay_constant"]["at_end"]["full_gradient_norm"]["mean"] == 0.3
+    file = io.StringIO()
+    write_csv(found, file)
+    (row, *_) = csv.DictReader(io.StringIO(file.getvalue()))
+    ends = [row[f"{name}_at_end"] for name in AT_END]
+    assert ends == ["0.3", "0.6", "0.52"]
+    assert "<td>0.3</td><td>0.6</td><td>52</td>" in page(found, tmp_path)
 
 
 def test_what_runs_end_at_is_averaged_within_a_seed(tmp_path: Path) -> None:

@@ -7,9 +7,13 @@ import math
 from dataclasses import asdict
 from typing import Any, TextIO
 
+from accelerando.compare.align import NORM
 from accelerando.compare.answer import answer, cautions, question
 from accelerando.compare.comparison import Comparison, OnAxis, Standing
 from accelerando.compare.table import at_end
+
+AT_END = (NORM, "empirical_loss", "test_accuracy")
+"""What is told as it was last measured, besides the norm's minimum so far."""
 
 
 def tree(comparison: Comparison) -> dict[str, Any]:
@@ -25,6 +29,7 @@ def tree(comparison: Comparison) -> dict[str, Any]:
         "thresholds": list(comparison.thresholds),
         "groups": {
             group.name: {
+                "at_end": {name: asdict(at_end(group, name)) for name in AT_END},
                 "label": group.label,
                 "seeds": group.seeds,
                 "runs": [str(run.path) for run in group.runs],
@@ -92,10 +97,7 @@ def _row(comparison: Comparison, on: OnAxis, standing: Standing) -> dict[str, An
         "seeds": standing.norm.count,
     }
     row |= {f"norm_{k}": v for k, v in asdict(standing.norm).items() if k != "count"}
-    row |= {
-        f"{name}_at_end": at_end(standing.group, name).mean
-        for name in ("empirical_loss", "test_accuracy")
-    }
+    row |= {f"{name}_at_end": at_end(standing.group, name).mean for name in AT_END}
     for name in ("pairs", "ratio", "ratio_low", "ratio_high", "probability", "p_value"):
         duel = standing.against_reference
         key = "count" if name == "pairs" else name

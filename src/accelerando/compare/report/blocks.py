@@ -52,7 +52,7 @@ def tables(comparison: Comparison, chosen: str) -> str:
         caption = (
             f"At equal {axis} ({amount(on)}): minimum so far, mean over seeds with its 95 % "
             "interval; in how many seeds it beats the best, with the exact interval of that "
-            "probability. Loss and accuracy are those at the end of the runs."
+            "probability. Norm at the end, loss and accuracy are those at the end of the runs."
         )
         tables = _table(caption, _HEAD, rows)
         if comparison.thresholds:
@@ -63,7 +63,7 @@ def tables(comparison: Comparison, chosen: str) -> str:
 
 _HEAD = (
     "group", "seeds", "full gradient norm", "median", "min to max", "times the best",
-    "beats the best in", "p", "empirical loss", "test accuracy %",
+    "beats the best in", "p", "norm at the end", "empirical loss", "test accuracy %",
 )  # fmt: skip
 
 
@@ -82,6 +82,7 @@ def _row(on: OnAxis, standing: Standing, look_of: dict[str, Look]) -> list[str]:
         _lines(ratio(duel, best=standing is on.best)),
         _lines(beats),
         f"{duel.p_value:.2g}".replace("nan", "–") if duel else "",
+        _lines(cell(at_end(standing.group, NORM))),
         _lines(cell(at_end(standing.group, "empirical_loss"))),
         _lines(cell(at_end(standing.group, "test_accuracy"), scale=100)),
     ]
