@@ -3,7 +3,7 @@
 The records are made up (norms that fall with noise), as many and as long as asked for; what reads
 them is the real command, in a process of its own.
 
-    python benchmarks/compare.py [--runs 1000] [--epochs 300] [--seeds 25]
+    python benchmarks/compare.py [--runs 1000] [--epochs 300] [--seeds 25 3]
 """
 
 from __future__ import annotations
@@ -83,26 +83,33 @@ def write_runs(root: Path, *, runs: int, epochs: int, seeds: int) -> None:
         write_run(config, generator)
 
 
-def main() -> None:
-    """Print time and memory of the command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=25, help="of each group")
-    options = parser.parse_args()
+def measure(options: argparse.Namespace, seeds: int) -> None:
+    """Time and memory of the command on groups of so many seeds."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "runs"
-        write_runs(root, runs=options.runs, epochs=options.epochs, seeds=options.seeds)
+        write_runs(root, runs=options.runs, epochs=options.epochs, seeds=seeds)
         for more in ([], ["--json"]):
             command = [sys.executable, "-m", "accelerando.commands", "compare", str(root), *more]
             begin = time.perf_counter()
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             seconds = time.perf_counter() - begin
+            # of the largest so far, so the case of few groups comes first
             peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-            groups = -(-options.runs // options.seeds)
+            groups = -(-options.runs // seeds)
             what = f"{options.runs} runs of {options.epochs} epochs in {groups} groups"
             print(" ".join(["compare", *more, what]), f"{seconds:.1f} s, peak {peak / 1e9:.2f} GB")
         print(f"report.html: {(root / 'report.html').stat().st_size / 1e6:.1f} MB")
+
+
+def main() -> None:
+    """Print time and memory of the command, for few groups and for many."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[25, 3], help="of each group")
+    options = parser.parse_args()
+    for seeds in options.seeds:
+        measure(options, seeds)
 
 
 if __name__ == "__main__":
