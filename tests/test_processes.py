@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import DictConfig
+from rich.console import Console
 
 from accelerando.checks import UsageError
-from accelerando.config import check
+from accelerando.config import check, plan_of, register
 from accelerando.identity import run_folder, run_id
 from accelerando.tracking.folder import RunFolder
-from conftest import ROOT, begin
+from accelerando.training.checkpoint import Checkpoint
+from accelerando.training.run import run
+from accelerando.training.step import SgdStep
+from conftest import ROOT, begin, forkserver
 from test_run import SHORT, lines, same, train
 
 Settings = Callable[..., DictConfig]
@@ -114,6 +119,12 @@ def members(group: int) -> list[int]:
     return [int(r[0]) for r in rows if int(r[1]) == group and "spawn_main" in r[2]]
 
 
+def saved_step(root: Path) -> int:
+    (path,) = record_of(root)
+    saved = Checkpoint.load(RunFolder(path.parent), torch.device("cpu"), print)
+    return -1 if saved is None else saved.position.step
+
+
 def rows(root: Path) -> int:
     return sum(len(path.read_text().splitlines()) for path in record_of(root))
 
@@ -127,13 +138,14 @@ def test_stopped_and_lost_processes_leave_a_run_that_goes_on(tmp_path: Path) -> 
     process.terminate()
     assert process.wait(60) == 75
     assert members(process.pid) == []
-    # another process is lost: the leader says so, and its last checkpoint stands
+    # another process is lost: the leader says so, and saves what was trained together
     process = start(broken)
-    before = rows(broken)
+    before, saved = rows(broken), saved_step(broken)
     wait_until(lambda: rows(broken) > before + 2 and members(process.pid), process)
     os.kill(members(process.pid)[0], signal.SIGKILL)
     assert process.wait(60) == 1
     assert "another process of the run was lost" in (tmp_path / "broken.log").read_text()
+    assert saved_step(broken) > saved
     # the leader is lost: nobody stays behind
     process = start(broken)
     wait_until(lambda: members(process.pid), process)
@@ -174,6 +186,50 @@ def test_a_signal_to_all_while_they_start_is_no_failure(
     wait_until(lambda: members(process.pid), process)
     os.killpg(process.pid, number)
     assert process.wait(60) == 75, (tmp_path / "runs.log").read_text()
+
+
+def without_memory(config: DictConfig, rank: int, port: int) -> None:
+    """A process of two, of which the second has no memory for a larger batch."""
+    gradients = SgdStep.gradients
+
+    def fails(self: SgdStep, images: Any, labels: Any, count: int) -> Any:
+        if rank == 1 and count == 128:
+            raise torch.OutOfMemoryError("no more")
+        return gradients(self, images, labels, count)
+
+    SgdStep.gradients = fails  # type: ignore[method-assign]
+    register()
+    os.environ |= {"RANK": f"{rank}", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    os.environ["MASTER_PORT"] = f"{port}"
+    try:
+        run(config, [], Console(quiet=True))
+    except UsageError as error:
+        (run_folder(config) / "said").write_text(str(error))
+        sys.exit(1)
+
+
+def test_memory_that_runs_out_in_one_process_saves_the_run(
+    settings: Settings, tmp_path: Path
+) -> None:
+    more = (*SHORT, "hardware.processes=2", "optimizer.momentum=0.9")
+    whole, broken = settings(*more, f"root={tmp_path}/whole"), settings(*more)
+    train(whole)
+    context, port = forkserver(), 30000 + os.getpid() % 10000
+    both = [context.Process(target=without_memory, args=(broken, rank, port)) for rank in (0, 1)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [1, 1]
+    folder = RunFolder(run_folder(broken))
+    said = (folder.path / "said").read_text()
+    assert said.startswith("out of memory in epoch 1 on cpu; the run is saved and goes on from")
+    assert said.endswith("(in another process of the run)")
+    saved = Checkpoint.load(folder, torch.device("cpu"), print)
+    assert saved is not None
+    assert saved.position.step == plan_of(broken).first_steps[1]
+    assert train(broken).status == "finished"
+    assert same(folder, RunFolder(run_folder(whole)))
 
 
 def test_torchrun_starts_the_processes(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from accelerando.interruption import Interrupted
 from accelerando.schedule import Plan, Progress
-from accelerando.team import ALONE, Team
+from accelerando.team import ALONE, Lost, Team
 from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.record import Row
 from accelerando.tracking.recorder import Recorder
@@ -103,6 +103,7 @@ class Loop:
             Interrupted: a signal asked to stop; a checkpoint was saved.
             Diverged: the loss or the gradient is no longer finite.
             OutOfMemory: the device had no memory for a step or a measurement.
+            Lost: another process of the team has ended.
         """
         try:
             self._measure_if_due()
@@ -111,7 +112,7 @@ class Loop:
                 self._measure_if_due()
                 self._save_if_due()
             self._save()
-        except Interrupted:
+        except (Interrupted, Lost):  # a step that another process left was not made here either
             self._save()
             raise
         except (RuntimeError, MemoryError) as error:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from accelerando.checks import UsageError
 from accelerando.measure.untouched import has_batch_norm
-from accelerando.training.step import SgdStep
+from accelerando.team import Team
+
+if TYPE_CHECKING:
+    from accelerando.training.step import SgdStep
 
 MARGIN = 1.25
 """What a pass needs beyond the tensors it keeps for its backward, as a factor: measured, rounded up
@@ -28,6 +34,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch, or Python, ran out of memory."""
     kinds = (torch.OutOfMemoryError, MemoryError)
     return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+@contextmanager
+def out_of_memory_told(team: Team) -> Iterator[None]:
+    """Where memory runs out within it in one process of a team, every process raises that.
+
+    Else the others would wait for the sums that this one is no longer part of.
+    """
+    mine = None
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        mine = error
+    if team.any(mine is not None):
+        raise mine or MemoryError("in another process of the run")
 
 
 def check_memory(

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from accelerando.team import ALONE, Team
 from accelerando.training.arithmetic import products, training_forward
 from accelerando.training.batch_norm import TeamBatchNorm2d, over_team
+from accelerando.training.memory import out_of_memory_told
 
 
 class SgdStep:
@@ -61,8 +62,16 @@ class SgdStep:
             labels: likewise, shape (m,).
             learning_rate: η.
             count: examples in the whole batch; None: these are all.
+
+        Raises:
+            MemoryError: as torch's own, also where another process of the team had no memory; the
+                parameters are as they were.
         """
-        gradients, loss = self.gradients(images, labels, len(labels) if count is None else count)
+        # synchronised statistics are sums too: memory that runs out between them just ends the team
+        with out_of_memory_told(ALONE if self._synchronised else self._team):
+            gradients, loss = self.gradients(
+                images, labels, len(labels) if count is None else count
+            )
         with torch.no_grad():
             self._team.total([*gradients, loss])
             direction = self._direction(gradients)
