@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+import accelerando.data.stream as stream_module
 from accelerando.checks import UsageError
 from accelerando.config import augmentation_of, check, load
 from accelerando.data.stream import Stream, streamed
@@ -116,6 +119,27 @@ def test_batches_follow_the_plan_whoever_reads_them(
     assert labels.tolist() == train_set.labels[torch.from_numpy(order)].tolist()
     again = run_through(opened(small(), 0)[0])
     assert all(torch.equal(a[0], b[0]) for a, b in zip(batches, again, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_large_batches_are_read_in_pieces(
+    workers: int, small: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_through(opened(small(), 0)[0]), run_through(opened(small(), 0)[0], Team(2, 3))
+    loaders: list[DataLoader[object]] = []
+
+    def counted(*arguments: Any, **more: Any) -> DataLoader[object]:
+        loaders.append(DataLoader(*arguments, **more))
+        return loaders[-1]
+
+    monkeypatch.setattr(stream_module, "PIECE", 3)
+    monkeypatch.setattr(stream_module, "DataLoader", counted)
+    for team, expected in zip((ALONE, Team(2, 3)), whole, strict=True):
+        found = run_through(opened(small(), workers)[0], team)
+        for batch, other in zip(found, expected, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(batch, other, strict=True))
+    assert len(loaders) == 2  # one a run, whose workers stay
+    assert max(map(len, loaders[0].batch_sampler)) == 3  # type: ignore[arg-type]
 
 
 def test_an_example_is_augmented_alike_in_any_batch(small: Callable[..., DictConfig]) -> None:

@@ -6,8 +6,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,9 @@ from accelerando.team import ALONE, Team
 
 Key = tuple[int, int]
 """Epoch, or -1 for the view without augmentation, and number of an example."""
+
+PIECE = 256
+"""Examples that a worker reads at a time: of a large batch it holds a piece, as others do."""
 
 Transform = Callable[[Any], Any]
 """From one PIL image to another."""
@@ -116,32 +121,37 @@ class Stream:
         self._decoder, self.labels, self._mean, self._std = decoder, labels, mean, std
         self._workers, self._channels_last = workers, channels_last
 
-    def load(self, keys: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    def load(self, keys: Iterable[list[Key]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images and labels of each list of keys, read ahead by the workers."""
+        pieces: Any = _Pieces(keys)
         loader = DataLoader(
             self._decoder,
-            batch_sampler=keys,
+            batch_sampler=pieces,
             num_workers=self._workers,
             collate_fn=self._decoder.collate,
             pin_memory=self.labels.is_cuda,
             worker_init_fn=_leave_signals_to_the_run,
             generator=torch.Generator(),  # the global one is part of what a checkpoint holds
         )
-        order = torch.channels_last if self._channels_last else torch.contiguous_format
         # workers inherit that signals wait: SLURM and terminals signal every process there is
         before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
         try:
-            batches = iter(loader)
+            read = iter(loader)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
-            for images, labels in batches:
-                pixels = images.to(self.labels.device, non_blocking=True)
-                pixels = pixels.to(torch.float32, memory_format=order)
-                pixels = pixels.sub_(self._mean).div_(self._std)
-                yield pixels, labels.to(self.labels.device, non_blocking=True)
+            for first in read:
+                yield self._batch([first, *islice(read, pieces.counts.popleft() - 1)])
         except UsageError as error:  # a worker's comes with its traceback before it
             raise UsageError(str(error).strip().rpartition("UsageError: ")[2]) from error
+
+    def _batch(self, pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Their images, normalised, and labels, on the device."""
+        there = [[t.to(self.labels.device, non_blocking=True) for t in piece] for piece in pieces]
+        images, labels = there[0] if len(there) == 1 else map(torch.cat, zip(*there, strict=True))
+        order = torch.channels_last if self._channels_last else torch.contiguous_format
+        pixels = images.to(torch.float32, memory_format=order)
+        return pixels.sub_(self._mean).div_(self._std), labels
 
     def read(
         self, parts: Sequence[Tensor | slice], epoch: int = -1
@@ -221,6 +231,22 @@ class _Keys:
     def __iter__(self) -> Iterator[list[Key]]:
         for position, batch in zip(self._plan.positions(self._start), self._sampler, strict=True):
             yield [(position.epoch, index) for index in batch]
+
+
+class _Pieces:
+    """Keys of batches in lists of at most ``PIECE``, and how many lists make up each batch."""
+
+    def __init__(self, keys: Iterable[list[Key]]) -> None:
+        self._keys = keys
+        self.counts: deque[int] = deque()
+        """Of the batches that are read ahead."""
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for batch in self._keys:
+            starts = range(0, max(1, len(batch)), PIECE)  # an empty batch is a piece too
+            self.counts.append(len(starts))
+            for start in starts:
+                yield batch[start : start + PIECE]
 
 
 def streamed(
