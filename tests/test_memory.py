@@ -30,12 +30,17 @@ EASY = (*SHORT, "scheduler.batch_size.final=1437", "model=cnn")
 def test_a_batch_that_does_not_fit_is_refused_before_the_run(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "available_memory", lambda: 3_000_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 1_000_000)
     config = settings(*EASY)
     with pytest.raises(UsageError, match=r"a batch of 1437 examples.*hardware\.micro_batch=718"):
         train(config)
     assert not run_folder(config).exists()
-    assert train(settings(*EASY, "hardware.micro_batch=64")).status == "finished"
+    small = settings(*EASY, "hardware.micro_batch=64")
+    with pytest.raises(UsageError, match=r"^the memory of cpu is .*measure\.chunk=256"):
+        train(small)
+    assert not run_folder(small).exists()
+    less = settings(*EASY, "hardware.micro_batch=64", "measure.chunk=64")
+    assert train(less).status == "finished"
 
 
 def test_what_a_batch_needs_is_estimated_from_small_ones(settings: Settings) -> None:
@@ -159,8 +164,11 @@ def test_processes_share_the_memory_that_is_left(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[Any] = []
-    monkeypatch.setattr("accelerando.training.task.check_memory", lambda *all_: found.append(all_))
+    monkeypatch.setattr(
+        "accelerando.training.task.check_memory",
+        lambda *all_, beside: found.append((all_[3], beside)),
+    )
     for processes in (1, 3):
         config = settings(*EASY, f"hardware.processes={processes}")
         prepare(config, plan_of(config)).check_memory()
-    assert [(size, beside) for *_, size, _, beside in found] == [(1437, 1), (479, 3)]
+    assert found == [(1437, 1), (479, 3)]

@@ -59,34 +59,40 @@ def check_memory(
     example: tuple[Tensor, Tensor],
     size: int,
     unit: int | None,
+    chunk: int,
     beside: int = 1,
 ) -> None:
-    """Try the largest batch that this process will meet; nothing of the run is changed.
+    """Try the largest batch, and chunk, that this process will meet; nothing of the run is changed.
 
     A GPU computes it. On a CPU, where that may take minutes and no error comes in time, what two
     small batches keep for their backward passes tells what a large one needs.
 
     Args:
         model: as it will be trained.
-        step: what will train it.
+        step: what will train it, but whole batches.
         example: one image, shape (1, ...), and its label, shape (1,).
         size: examples in this process's share of the largest batch.
         unit: of them, at most so many at a time; None: all.
+        chunk: examples at a time in a measurement, which goes forward and backward as a step does.
         beside: processes that share this memory.
 
     Raises:
         UsageError: it does not fit; the sentence says what to set.
     """
-    at_once = min(size, unit or size)
-    if example[1].device.type == "cpu":
-        fits = _fits_main_memory(model, step, example, at_once, beside)
-    else:
-        fits = _can_be_computed(model, step, example, at_once)
-    if not fits:
+    at_once, device = min(size, unit or size), example[1].device
+
+    def fits(count: int) -> bool:
+        if device.type == "cpu":
+            return _fits_main_memory(model, step, example, count, beside)
+        return _can_be_computed(model, step, example, count)
+
+    if not fits(at_once):
         raise UsageError(
             f"a batch of {size} examples, the schedule's largest, does not fit into the memory of "
-            f"{example[1].device} at {at_once} examples at a time: {remedy(model, at_once)}"
+            f"{device} at {at_once} examples at a time: {remedy(model, at_once)}"
         )
+    if chunk > at_once and not fits(chunk):
+        raise UsageError(f"the memory of {device} is too small: {measurement_remedy(chunk)}")
 
 
 def remedy(model: nn.Module, at_once: int) -> str:
@@ -98,6 +104,14 @@ def remedy(model: nn.Module, at_once: int) -> str:
             "less, in which BatchNorm sees parts of a batch, or with a smaller largest batch"
         )
     return f"set {half}, or less, which splits batches and changes no result but by rounding"
+
+
+def measurement_remedy(chunk: int) -> str:
+    """What to set where chunks were too large."""
+    return (
+        f"a measurement goes through {chunk} examples at a time: take a device with more memory, "
+        f"or another run with measure.chunk={max(1, chunk // 2)}, or less"
+    )
 
 
 def _can_be_computed(

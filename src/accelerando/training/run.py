@@ -44,7 +44,7 @@ from accelerando.training.beginning import (
 )
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Diverged
-from accelerando.training.memory import OutOfMemory, remedy
+from accelerando.training.memory import OutOfMemory, measurement_remedy, remedy
 from accelerando.training.processes import (
     LEAVE,
     follow,
@@ -192,11 +192,7 @@ def _words(around: Setting, state: State, error: OutOfMemory) -> str:
     """What to do where the memory of the device was not enough."""
     hardware, size = around.task.config.hardware, around.task.plan.largest_batch
     if error.measuring:
-        chunk = around.task.config.measure.chunk
-        words = (
-            f"a measurement goes through {chunk} examples at a time: a device with more memory, or "
-            f"another run with measure.chunk={max(1, chunk // 2)}, or less"
-        )
+        words = measurement_remedy(around.task.config.measure.chunk)
     else:
         at_once = min(around.team.share(size).stop, hardware.micro_batch or size)
         words = remedy(around.task.model, at_once)

@@ -17,7 +17,7 @@ from accelerando.measure.untouched import has_batch_norm
 from accelerando.randomness import Purpose, torch_seed
 from accelerando.schedule import Plan
 from accelerando.schedule.plan import START
-from accelerando.team import ALONE, Team
+from accelerando.team import Team
 from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.recorder import Recorder
 from accelerando.training.arithmetic import check_precision
@@ -55,13 +55,16 @@ class Task:
         return []
 
     def check_memory(self) -> None:
-        """Raise UsageError where the largest scheduled batch does not fit here."""
+        """Raise UsageError where the largest scheduled batch, or a measurement, does not fit."""
         hardware, train = self.config.hardware, self.data[0]
         share = Team(0, hardware.processes).share(self.plan.largest_batch)
         (example,) = train.read([slice(0, 1)])
-        step = self.step(ALONE, compiled=False)
+        step = SgdStep(self.model, precision=self.config.precision.value)
+        chunk = min(self.config.measure.chunk, len(train.labels))
         beside = hardware.processes if self.device.type == "cpu" else 1
-        check_memory(self.model, step, example, share.stop, hardware.micro_batch, beside)
+        check_memory(
+            self.model, step, example, share.stop, hardware.micro_batch, chunk, beside=beside
+        )
 
     def step(self, team: Team, *, compiled: bool) -> SgdStep:
         """What updates the model."""
