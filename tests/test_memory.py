@@ -139,6 +139,23 @@ def test_half_a_step_of_batch_norm_is_undone(
     assert same(*(RunFolder(run_folder(config)) for config in (broken, whole)))
 
 
+def test_statistics_are_kept_by_one_copy_for_each_type(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, copied = torch._foreach_copy_, []
+
+    def counted(into: list[torch.Tensor], tensors: list[torch.Tensor]) -> None:
+        copied.append([t.dtype for t in tensors])
+        copy(into, tensors)
+
+    monkeypatch.setattr(torch, "_foreach_copy_", counted)
+    config = settings(*GROWING, "epochs=1")
+    train(config)
+    # two layers: mean and variance of each, then its count of batches
+    step = [[torch.float32] * 4, [torch.int64] * 2]
+    assert copied == step * plan_of(config).total_steps
+
+
 def test_the_memory_that_is_left_is_that_of_the_machine_or_less() -> None:
     found = memory.available_memory()
     assert found is not None

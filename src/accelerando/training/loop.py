@@ -92,8 +92,11 @@ class Loop:
         self._loss, self._count = torch.zeros((), dtype=torch.float64, device=device), 0
         if start is not None:
             self._restore(start)
-        self._statistics = list(model.buffers())
-        self._before = [b.clone() for b in self._statistics]
+        buffers = list(model.buffers())
+        # by type: copied together, else a GPU is asked for each
+        kinds = dict.fromkeys(b.dtype for b in buffers)
+        self._statistics = [[b for b in buffers if b.dtype == kind] for kind in kinds]
+        self._before = [[b.clone() for b in same] for same in self._statistics]
         self._began = self._saved = time.monotonic()
 
     def run(self) -> None:
@@ -125,13 +128,12 @@ class Loop:
         position, setting = self._position, self._plan.setting(self._position)
         images, labels = self._batches.at(position.epoch, position.offset, setting.batch_size)
         count = min(setting.batch_size, self._plan.examples - position.offset)
-        if self._statistics:
-            torch._foreach_copy_(self._before, self._statistics)
+        _copy(self._statistics, self._before)
         try:
             self._loss += self._step(images, labels, setting.learning_rate, count)
         except BaseException:
-            if self._statistics:  # BatchNorm's, moved by the forward pass of half a step
-                torch._foreach_copy_(self._statistics, self._before)
+            # BatchNorm's, moved by the forward pass of half a step
+            _copy(self._before, self._statistics)
             raise
         self._count += count
         self._position = self._plan.advance(position)
@@ -218,3 +220,8 @@ class Loop:
         self._model.load_state_dict(start.model)
         self._step.velocity = start.velocity
         set_random_states(start.random, self._loss.device)
+
+
+def _copy(tensors: list[list[Tensor]], into: list[list[Tensor]]) -> None:
+    for same, copies in zip(tensors, into, strict=True):
+        torch._foreach_copy_(copies, same)
