@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -82,6 +83,21 @@ def test_a_growing_batch_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> No
     for n in (8, 16, 5, 32, 64, 3, 128, 100):
         torch.testing.assert_close(gradients(step, n), gradients(plain, n), rtol=1e-4, atol=1e-6)
     assert len(compiled) == 1
+
+
+def test_compilation_without_a_compiler_is_refused_in_one_line(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/g++",))
+    torch.compiler.reset()
+    config = settings(*SHORT, "hardware.compile=true")
+    with pytest.raises(
+        UsageError, match=r"^hardware\.compile=true cannot .* install a C\+\+"
+    ) as it:
+        train(config)
+    assert "\n" not in str(it.value)
+    assert not run_folder(config).exists()
 
 
 def test_channels_last_is_the_same_run_to_rounding(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from accelerando.checks import UsageError
 from accelerando.config import plan_of
-from accelerando.training.arithmetic import check_precision
+from accelerando.training.arithmetic import check_compiler, check_precision
 from accelerando.training.device import prepare_device
 from accelerando.training.measurement import Measurement
 from accelerando.training.task import data_of, seeded_model
@@ -57,3 +57,5 @@ def _measure(config: DictConfig) -> None:
 def _device(config: DictConfig) -> None:
     device = prepare_device(config.hardware.device, threads=1)
     check_precision(config.precision.value, device)
+    if config.hardware.compile:
+        check_compiler(device)

@@ -22,6 +22,18 @@ def check_precision(precision: str, device: torch.device) -> None:
         )
 
 
+def check_compiler(device: torch.device) -> None:
+    """Raise UsageError where torch.compile has not what it needs, by compiling a sum."""
+    try:
+        torch.compile(torch.add)(torch.ones(2, device=device), 1)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"hardware.compile=true cannot compile for {device.type} here ({reason}): install a "
+            "C++ compiler such as g++ (for a GPU a C compiler, and triton), or leave it out"
+        ) from error
+
+
 @contextmanager
 def products(precision: str) -> Iterator[None]:
     """Within it tf32 multiplies in that format; outside of it, and so in measurements, nothing."""

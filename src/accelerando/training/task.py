@@ -20,7 +20,7 @@ from accelerando.schedule.plan import START
 from accelerando.team import Team
 from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.recorder import Recorder
-from accelerando.training.arithmetic import check_precision
+from accelerando.training.arithmetic import check_compiler, check_precision
 from accelerando.training.batch_norm import synchronise
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.device import prepare_device
@@ -118,6 +118,8 @@ def prepare(config: DictConfig, plan: Plan, local_rank: int = 0) -> Task:
     hardware = config.hardware
     device = prepare_device(hardware.device, hardware.threads, local_rank)
     check_precision(config.precision.value, device)
+    if hardware.compile:
+        check_compiler(device)
     model = seeded_model(config)
     if hardware.sync_batch_norm:
         synchronise(model)
