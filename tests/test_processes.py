@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from accelerando.tracking.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.run import run
 from accelerando.training.step import SgdStep
+from accelerando.training.task import prepare
 from conftest import ROOT, begin, forkserver
 from test_run import SHORT, lines, same, train
 
@@ -61,6 +63,34 @@ def test_processes_with_statistics_of_their_own_are_another_run(settings: Settin
     plain = settings("hardware.processes=2", "hardware.micro_batch=32", "precision=fp32")
     assert run_id(plain) == run_id(settings())
     assert run_id(settings("precision=bf16")) != run_id(settings())
+
+
+SHARES = r"^BatchNorm sees the shares of 2 processes of a batch.*sync_batch_norm=true makes them"
+PARTS = r"^BatchNorm sees parts of 100 examples of the larger batches \(hardware\.micro_batch\)"
+
+
+@pytest.mark.parametrize(
+    ("more", "notes"),
+    [
+        ((), []),
+        (("hardware.processes=2",), [SHARES]),
+        (("hardware.processes=2", "hardware.sync_batch_norm=true"), []),
+        (("hardware.processes=2", "model.norm=group"), []),
+        (("hardware.micro_batch=100",), [PARTS]),
+        (("hardware.micro_batch=256",), []),  # as large as the largest batch
+        (("hardware.micro_batch=100", "model.norm=group"), []),
+        # shares of 128
+        (("hardware.micro_batch=100", "hardware.processes=2"), [SHARES, PARTS]),
+        (("hardware.micro_batch=128", "hardware.processes=2"), [SHARES]),
+    ],
+)
+def test_what_batch_norm_sees_is_noted(
+    more: tuple[str, ...], notes: list[str], settings: Settings
+) -> None:
+    config = settings(*SHORT, "model=cnn_bn", *more)
+    found = prepare(config, plan_of(config)).notes()
+    assert len(found) == len(notes)
+    assert all(re.search(note, said) for note, said in zip(notes, found, strict=True))
 
 
 def test_what_excludes_each_other_is_refused(settings: Settings) -> None:

@@ -45,14 +45,22 @@ class Task:
 
     def notes(self) -> list[str]:
         """What the user should know of how batches are computed."""
-        hardware = self.config.hardware
+        hardware, notes = self.config.hardware, []
+        if not has_batch_norm(self.model):
+            return []
+        if hardware.processes > 1 and not hardware.sync_batch_norm:
+            notes.append(
+                f"BatchNorm sees the shares of {hardware.processes} processes of a batch, not the "
+                "whole: results differ from those of one process; hardware.sync_batch_norm=true "
+                "makes them the same"
+            )
         share = Team(0, hardware.processes).share(self.plan.largest_batch).stop
-        if has_batch_norm(self.model) and (hardware.micro_batch or share) < share:
-            return [
+        if (hardware.micro_batch or share) < share:
+            notes.append(
                 f"BatchNorm sees parts of {hardware.micro_batch} examples of the larger batches "
                 "(hardware.micro_batch), not the whole: results differ from those of a whole batch"
-            ]
-        return []
+            )
+        return notes
 
     def check_memory(self) -> None:
         """Raise UsageError where the largest scheduled batch, or a measurement, does not fit."""
