@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
+from accelerando.team import ALONE
 from accelerando.training.device import prepare_device
+from accelerando.training.processes import with_followers
 
 
 @pytest.mark.parametrize(
-    ("name", "local_rank", "index"), [("cuda", 0, 0), ("cuda", 3, 3), ("cuda:2", 0, 2)]
+    ("name", "local_rank", "shown", "index"),
+    [
+        ("cuda", 0, 4, 0),
+        ("cuda", 3, 4, 3),
+        ("cuda", 3, 1, 0),
+        ("cuda", 5, 4, 1),
+        ("cuda:2", 0, 4, 2),
+    ],
 )
 def test_each_process_of_a_machine_has_a_gpu_of_its_own(
-    name: str, local_rank: int, index: int, monkeypatch: pytest.MonkeyPatch
+    name: str, local_rank: int, shown: int, index: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where SLURM shows each task its own GPU alone."""
     chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: shown)
     # below torch's own checks of what it is given
     monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
     monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
     assert prepare_device(name, 1, local_rank) == torch.device("cuda", index)
     assert chosen == [index]
+
+
+def test_more_processes_than_gpus_are_refused(
+    settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    config = settings("hardware=multi_gpu")
+    words = r"^hardware\.processes=2 is a GPU for each, this machine shows 1: set it to that"
+    with pytest.raises(UsageError, match=words), with_followers(config, ALONE):
+        pass
 
 
 def test_a_device_that_is_not_there_is_said() -> None:

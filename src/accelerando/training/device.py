@@ -36,8 +36,9 @@ def prepare_device(name: str, threads: int, local_rank: int = 0) -> torch.device
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     try:
-        # torch.cuda.set_device wants to be told which
-        device = torch.device(f"cuda:{local_rank}" if name == "cuda" else name)
+        # torch.cuda.set_device wants to be told which; SLURM may show each task its own GPU alone
+        mine = f"cuda:{local_rank % max(1, torch.cuda.device_count())}"
+        device = torch.device(mine if name == "cuda" else name)
         torch.empty(0, device=device)
         if device.type == "cuda":
             torch.cuda.set_device(device)

@@ -103,12 +103,17 @@ def with_followers(config: DictConfig, team: Team) -> Iterator[Team]:
     """Start the other processes of a run on this machine, if it has any and nothing did before.
 
     Raises:
-        UsageError: one of them could not start; it has said why.
+        UsageError: one of them could not start; it has said why. Or there are not as many GPUs.
     """
     processes = config.hardware.processes
     if processes == team.ranks:
         yield team
         return
+    if config.hardware.device == "cuda" and (gpus := torch.cuda.device_count()) < processes:
+        raise UsageError(
+            f"hardware.processes={processes} is a GPU for each, this machine shows {gpus}: "
+            "set it to that, or start the processes by torchrun or srun on several machines"
+        )
     store = TCPStore("127.0.0.1", 0, processes, is_master=True, wait_for_workers=False)
     followers = [_start(config, Team(rank, processes), store.port) for rank in range(1, processes)]
     try:
