@@ -58,7 +58,7 @@ def test_what_a_batch_needs_is_estimated_from_small_ones(settings: Settings) -> 
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        memory._gradients(task.model, step, example, 1437)
+        memory.trial(task.model, step, example, 1437)
     needed = sum(kept.values())
     for room, fits in ((needed * 1.5, True), (needed * 1.1, False)):
         with pytest.MonkeyPatch.context() as patched:

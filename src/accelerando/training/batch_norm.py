@@ -26,6 +26,16 @@ def over_team(team: Team, examples: int) -> Iterator[None]:
         _team, _examples = ALONE, 0
 
 
+def smallest_part(examples: int, processes: int, micro_batch: int | None) -> int:
+    """Least number of examples that any process passes at once, of a batch of so many.
+
+    >>> smallest_part(9, 2, None), smallest_part(3, 1, 2), smallest_part(3, 4, None)
+    (4, 1, 1)
+    """
+    shares = {examples // processes, -(-examples // processes)} - {0}
+    return min(share // (-(-share // (micro_batch or share))) for share in shares)
+
+
 class TeamBatchNorm2d(nn.BatchNorm2d):
     """``nn.BatchNorm2d``, in a step over all processes of a team, on any device.
 

@@ -118,7 +118,7 @@ def _can_be_computed(
     model: nn.Module, step: SgdStep, example: tuple[Tensor, Tensor], count: int
 ) -> bool:
     try:
-        _gradients(model, step, example, count)
+        trial(model, step, example, count)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -144,12 +144,12 @@ def _fits_main_memory(
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            _gradients(model, step, example, small)
+            trial(model, step, example, small)
         kept.append(sum(storages.values()))
     return (kept[1] - kept[0]) / 2 * count * MARGIN * beside < available
 
 
-def _gradients(model: nn.Module, step: SgdStep, example: tuple[Tensor, Tensor], count: int) -> None:
+def trial(model: nn.Module, step: SgdStep, example: tuple[Tensor, Tensor], count: int) -> None:
     """Forward and backward of ``count`` examples; running statistics and random state come back."""
     images, labels = (t.expand(count, *t.shape[1:]).clone() for t in example)
     buffers = [(b, b.clone()) for b in model.buffers()]

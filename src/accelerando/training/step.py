@@ -103,10 +103,7 @@ class SgdStep:
         return total, sum(losses[1:], start=losses[0])
 
     def _parts(self, images: Tensor, labels: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-        """What is computed at a time.
-
-        Equal to within one example: none is left over alone, which BatchNorm could not take.
-        """
+        """What is computed at a time, equal to within one example."""
         if self._micro_batch is None or len(labels) <= self._micro_batch:
             return [(images, labels)]
         count = -(-len(labels) // self._micro_batch)
