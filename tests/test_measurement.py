@@ -48,6 +48,16 @@ def test_cadence(override: tuple[str, ...], expected: list[float], settings: Set
         assert [row["step"] for row in record] == [0, 20, 40, plan.total_steps]
 
 
+def test_between_measurements_settings_are_not_looked_up(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked at every step, and a look into OmegaConf takes as long as a layer of a step."""
+    config = settings(*SHORT)
+    measurement = prepare(config, plan_of(config)).measurement
+    monkeypatch.setattr(measurement, "_settings", None)
+    assert not measurement.due(Progress(0, 64, 1))
+
+
 def test_everything_at_once_in_a_run(settings: Settings) -> None:
     config = settings(
         *SHORT, "measure.per_layer=true", "measure.variance=true", "measure.published=true",

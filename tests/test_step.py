@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import accelerando.data.images as images_module
+import accelerando.training.step as step_module
 from accelerando.data.images import Batches, Images
 from accelerando.models import Mlp
 from accelerando.randomness import permutation
@@ -48,6 +49,14 @@ def test_steps_like_torch(momentum: float, nesterov: bool, weight_decay: float) 
         assert float(step(images, labels, rate)) == pytest.approx(6 * float(loss.detach()))
     for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, reference, rtol=1e-12, atol=1e-14)
+
+
+def test_a_plain_step_enters_no_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At small batches each of them would be felt."""
+    monkeypatch.setattr(step_module, "over_team", None)
+    monkeypatch.setattr(step_module, "products", None)
+    step = SgdStep(Mlp((1, 4, 4), 3, [5]))
+    step(torch.randn(6, 1, 4, 4), torch.randint(0, 3, (6,)), 0.1)
 
 
 def images(n: int) -> Images:

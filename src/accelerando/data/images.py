@@ -124,16 +124,15 @@ class Batches:
 
     def __init__(self, data: Images, *, seed: int, team: Team = ALONE) -> None:
         self._data, self._seed, self._team = data, seed, team
-        self._epoch, self._size, self._places = -1, 0, {0: slice(0)}
+        self._epoch, self._size = -1, 0
+        self._ready: dict[int, tuple[Tensor, Tensor]] = {}
         self._block = max(1, BLOCK // data.images[0, 0].numel())
 
     def at(self, epoch: int, offset: int, size: int) -> tuple[Tensor, Tensor]:
         """This process's share of the batch that begins at ``offset``; the last may be smaller."""
-        if (epoch, size) != (self._epoch, self._size) or offset not in self._places:
+        if (epoch, size) != (self._epoch, self._size) or offset not in self._ready:
             self._prepare(epoch, offset, size)
-        images, labels = self._ready
-        place = self._places[offset]
-        return images[place], labels[place]
+        return self._ready[offset]
 
     def _prepare(self, epoch: int, offset: int, size: int) -> None:
         examples = len(self._data)
@@ -141,12 +140,11 @@ class Batches:
             order = permutation(self._seed, epoch, examples)
             self._order = torch.from_numpy(order).to(self._data.labels.device)
             self._view = self._data.augmented(seed=self._seed, epoch=epoch)
-        self._epoch, self._size, self._places = epoch, size, {}
-        mine, ready = [], 0
-        for begin in range(offset, min(offset + max(size, self._block), examples), size):
-            batch = self._order[begin : begin + size]
-            share = batch[self._team.share(len(batch))]
-            mine.append(share)
-            self._places[begin] = slice(ready, ready + len(share))
-            ready += len(share)
-        self._ready = self._view.take(torch.cat(mine))
+        self._epoch, self._size = epoch, size
+        places = range(offset, min(offset + max(size, self._block), examples), size)
+        batches = [self._order[begin : begin + size] for begin in places]
+        mine = [batch[self._team.share(len(batch))] for batch in batches]
+        images, labels = self._view.take(torch.cat(mine))
+        counts = [len(share) for share in mine]
+        parts = zip(images.split(counts), labels.split(counts), strict=True)
+        self._ready = dict(zip(places, parts, strict=True))

@@ -20,7 +20,13 @@ from accelerando.launch.pool import Ended, Job, run_jobs
 from accelerando.provenance import commit
 from accelerando.tracking.folder import ENDED, RunFolder
 
-PRELOAD = ("accelerando.launch.tryout", "wandb", "sklearn.datasets", "sklearn.model_selection")
+PRELOAD = (
+    "accelerando.launch.tryout",
+    "wandb",
+    "sklearn.datasets",
+    "sklearn.model_selection",
+    "torch.fx.experimental.symbolic_shapes",  # which torch imports at the first backward pass
+)
 """Imported once for all runs: seconds for each of them otherwise."""
 
 

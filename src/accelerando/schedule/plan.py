@@ -49,6 +49,12 @@ class Plan:
         return len(self.batch_sizes)
 
     @cached_property
+    def _sizes(self) -> list[int]:
+        """The batch sizes as Python's numbers, which are quicker to take one of."""
+        sizes: list[int] = self.batch_sizes.tolist()
+        return sizes
+
+    @cached_property
     def steps(self) -> IntArray:
         """Steps in each epoch, ceil(n / b): the last, smaller batch is kept."""
         return -(-self.examples // self.batch_sizes)
@@ -73,7 +79,7 @@ class Plan:
 
     def setting(self, progress: Progress) -> Setting:
         """What the step at ``progress`` is made with; a pure function of the position."""
-        size = int(self.batch_sizes[progress.epoch])
+        size = self._sizes[progress.epoch]
         return Setting(size, float(self._rate(progress.epoch, progress.step)))
 
     def last_setting(self, progress: Progress) -> Setting:
@@ -91,7 +97,7 @@ class Plan:
 
     def advance(self, progress: Progress) -> Progress:
         """The position after the step at ``progress``."""
-        offset = progress.offset + int(self.batch_sizes[progress.epoch])
+        offset = progress.offset + self._sizes[progress.epoch]
         if offset >= self.examples:
             return Progress(progress.epoch + 1, 0, progress.step + 1)
         return Progress(progress.epoch, offset, progress.step + 1)
@@ -179,5 +185,5 @@ class Plan:
         return self.terms().largest_rate
 
     def _rate(self, epoch: int, step: int | IntArray) -> float | npt.NDArray[np.float64]:
-        size, first = int(self.batch_sizes[epoch]), int(self.batch_sizes[0])
+        size, first = self._sizes[epoch], self._sizes[0]
         return self.learning_rate(Moment(epoch, step, size, first, self.first_steps))

@@ -74,6 +74,9 @@ class Measurement:
     ) -> None:
         self._settings, self._plan, self._seed = settings, plan, seed
         self._train, self._test = data
+        # asked at every step, where a look into the settings would be felt
+        self._every_steps = settings.every_steps
+        self._sharpness_epochs = frozenset(settings.sharpness_epochs)
         random = generator(seed, Purpose.CHUNKS)
         order = torch.from_numpy(random.permutation(len(self._train.labels)))
         order = order.to(self._train.labels.device)
@@ -115,8 +118,8 @@ class Measurement:
         """Whether to measure here: the first and last positions always."""
         if position.step in (0, self._plan.total_steps) or self._sharpness_due(position):
             return True
-        if self._settings.every_steps is not None:
-            return bool(position.step % self._settings.every_steps == 0)
+        if self._every_steps is not None:
+            return bool(position.step % self._every_steps == 0)
         if position.offset != 0:
             return False
         if self._settings.epochs is not None:
@@ -124,7 +127,7 @@ class Measurement:
         return bool(position.epoch % (self._settings.every_epochs or 1) == 0)
 
     def _sharpness_due(self, position: Progress) -> bool:
-        return position.offset == 0 and position.epoch in self._settings.sharpness_epochs
+        return position.offset == 0 and position.epoch in self._sharpness_epochs
 
     def take(self, model: nn.Module, position: Progress, way: Way = Way()) -> dict[str, Any]:
         """The measured columns of the record's row, the same in every process of a team.

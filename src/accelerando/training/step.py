@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,8 @@ class SgdStep:
         self._team, self._micro_batch, self._precision = team, micro_batch, precision
         self._forward = training_forward(model, precision, compiled=compiled)
         self._synchronised = any(isinstance(m, TeamBatchNorm2d) for m in model.modules())
+        self._plain = precision != "tf32" and not self._synchronised
+        self._scales: dict[int, Tensor] = {}
         self.velocity: list[Tensor] = []
 
     def __call__(
@@ -90,10 +93,12 @@ class SgdStep:
         total: list[Tensor] = []
         losses: list[Tensor] = []
         for part, targets in self._parts(images, labels):
-            with products(self._precision), over_team(self._team, count):
+            with nullcontext() if self._plain else self._around(count):
                 loss = cross_entropy(self._forward(part), targets, reduction="sum")
                 # scaling what goes back rather than the loss spares two operations of a small step
-                scale = torch.full_like(loss, 1 / count)
+                if count not in self._scales:
+                    self._scales[count] = torch.full_like(loss, 1 / count)
+                scale = self._scales[count]
                 found = list(torch.autograd.grad(loss, self._parameters, scale))
             losses.append(loss.detach())
             if total:
@@ -101,6 +106,12 @@ class SgdStep:
             else:
                 total = found
         return total, sum(losses[1:], start=losses[0])
+
+    @contextmanager
+    def _around(self, count: int) -> Iterator[None]:
+        """What forward and backward of a part of ``count`` examples are made in, where anything."""
+        with products(self._precision), over_team(self._team, count):
+            yield
 
     def _parts(self, images: Tensor, labels: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
         """What is computed at a time, equal to within one example."""
