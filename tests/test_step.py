@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 import accelerando.data.images as images_module
 import accelerando.training.step as step_module
+from accelerando.data.augmentation import Augmentation
 from accelerando.data.images import Batches, Images
 from accelerando.models import Mlp
 from accelerando.randomness import permutation
@@ -72,6 +73,20 @@ def test_batches_follow_the_permutation_whatever_their_size(size: int) -> None:
     seen = [batches.at(2, offset, size) for offset in range(0, 200, size)]
     assert torch.cat([labels for _, labels in seen]).tolist() == order.tolist()
     assert torch.cat([x for x, _ in seen]).flatten().tolist() == order.tolist()
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_batches_have_the_order_in_memory_that_is_asked_for(channels_last: bool) -> None:
+    pixels = torch.randint(0, 256, (50, 3, 6, 5), dtype=torch.uint8)
+    zeros, ones = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+    flip = Augmentation(crop=1, flip=True)
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    for augmentation in (None, flip):
+        data = Images(pixels, torch.arange(50), zeros, ones, augmentation, channels_last)
+        (read,) = data.read([torch.arange(7)])
+        for images, _ in (read, Batches(data, seed=0).at(0, 8, 8)):
+            assert images.is_contiguous(memory_format=order)
+            assert images.is_contiguous() is not channels_last
 
 
 def test_a_batch_depends_on_its_position_alone() -> None:

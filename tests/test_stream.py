@@ -69,14 +69,14 @@ def plan() -> Plan:
     )
 
 
-def opened(config: DictConfig, workers: int) -> tuple[Stream, Stream]:
+def opened(config: DictConfig, workers: int, channels_last: bool = False) -> tuple[Stream, Stream]:
     loaded = load(config)
     return streamed(  # type: ignore[arg-type]
         loaded,
         torch.device("cpu"),
         augmentation=augmentation_of(config),
         workers=workers,
-        channels_last=False,
+        channels_last=channels_last,
     )
 
 
@@ -140,6 +140,17 @@ def test_large_batches_are_read_in_pieces(
             assert all(torch.equal(a, b) for a, b in zip(batch, other, strict=True))
     assert len(loaders) == 2  # one a run, whose workers stay
     assert max(map(len, loaders[0].batch_sampler)) == 3  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("piece", [3, 256])
+def test_streamed_batches_have_the_order_in_memory_that_is_asked_for(
+    piece: int, small: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "PIECE", piece)
+    for channels_last in (True, False):
+        batches = run_through(opened(small(), 0, channels_last)[0])
+        order = torch.channels_last if channels_last else torch.contiguous_format
+        assert all(images.is_contiguous(memory_format=order) for images, _ in batches)
 
 
 def test_an_example_is_augmented_alike_in_any_batch(small: Callable[..., DictConfig]) -> None:
