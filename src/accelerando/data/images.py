@@ -146,5 +146,5 @@ class Batches:
         mine = [batch[self._team.share(len(batch))] for batch in batches]
         images, labels = self._view.take(torch.cat(mine))
         counts = [len(share) for share in mine]
-        parts = zip(images.split(counts), labels.split(counts), strict=True)
+        parts = zip(torch.split(images, counts), torch.split(labels, counts), strict=True)
         self._ready = dict(zip(places, parts, strict=True))
