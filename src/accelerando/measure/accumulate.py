@@ -106,7 +106,7 @@ class MeanGradient:
             self._terms += torch.stack([torch.ones_like(term), term, term.square()])
         # m + (g - m) c / C
         if self._owned:
-            torch._foreach_lerp_(self.mean, gradients, count / total)
+            torch._foreach_lerp_(self.mean, list(gradients), count / total)
         else:  # the first chunk's gradients are those of others, and may share memory
             for place, gradient in enumerate(gradients):
                 self.mean[place] = torch.lerp(self.mean[place], gradient, count / total)

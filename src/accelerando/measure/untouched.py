@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ def untouched(
 def _full_precision() -> Iterator[None]:
     """Within it products are as exact as their factors; torch's own default is not, on GPUs."""
     rough = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
-    places = torch.backends.cuda.matmul, torch.backends.cudnn
+    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     allowed = [place.allow_tf32 for place in places]
     try:
         for kind in rough:
