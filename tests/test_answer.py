@@ -35,6 +35,13 @@ def test_a_clear_answer_of_enough_seeds(tmp_path: Path) -> None:
     assert cautions(found) == []
 
 
+def test_a_network_that_learned_nothing_is_told_of(tmp_path: Path) -> None:
+    """Its gradient may be the smallest of all."""
+    learned, dead = [0.2 + k / 100 for k in range(6)], [1.99, 1.98, *[0.1] * 4]
+    (caution,) = cautions(ended(tmp_path, {"decay_constant": learned, "warmup_increase": dead}))
+    assert caution.startswith(f"{WARMUP}: 2 of 6 runs learned nothing, their loss ends where it")
+
+
 def test_few_seeds_that_agree_are_too_few_to_be_sure(tmp_path: Path) -> None:
     found = ended(
         tmp_path, {"decay_constant": [0.4] * 5, "warmup_increase": [0.2, 0.1] * 2 + [0.2]}

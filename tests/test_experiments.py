@@ -21,10 +21,10 @@ CONTROLLED = {
 }
 BEST = {
     "digits": [
-        ("decay_constant", "Constant", 0.1),
+        ("decay_constant", "Cosine", 0.1),
         ("decay_increase", "Constant", 0.1),
         ("increase_increase", "Exponential", 1.0),
-        ("warmup_increase", "WarmupConstant", 1.0),
+        ("warmup_increase", "WarmupConstant", 0.2),
     ],
     "fashion_mnist": [
         ("decay_constant", "Polynomial", 0.1),

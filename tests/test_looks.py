@@ -44,11 +44,9 @@ def composed(*words: str) -> list[Run]:
 def test_what_is_usual_is_what_our_schedulers_are(epochs: int) -> None:
     for run in composed(f"scheduler={SHIPPED}", f"epochs={epochs}"):
         found, name = scheduler_part(run), run.state.scheduler
-        told = {
-            "small_increase": "learning_rate.final=1.0",
-            "small_warmup": "learning_rate.peak=1.0",
-        }
-        assert found.name in (name, f"{name} {told.get(name)}")
+        cosines = [f"WarmupCosine learning_rate.peak={peak}" for peak in (0.2, 0.5)]
+        told = {"small_increase": ["learning_rate.final=1.0"], "small_warmup": cosines}
+        assert found.name in (name, *(f"{name} {words}" for words in told.get(name, ())))
         if name in CASES:
             assert found.label == CASES[name]
 
@@ -64,7 +62,7 @@ def test_what_is_usual_is_what_our_schedulers_are(epochs: int) -> None:
      ("scheduler=decay_constant scheduler.batch_size.initial=64", "(i) cosine, batch initial 64"),
      ("scheduler=increase_increase scheduler.batch_size.interval=7",
       "(iii) exponential, batch interval 7"),
-     ("scheduler=control/small_warmup_1.0", "small_warmup, peak 1.0"),
+     ("scheduler=control/small_increase_1.0", "small_increase, rate final 1.0"),
      ("scheduler=decay_increase scheduler.name=mine",
       "mine: exponential batch, cosine rate")],
 )  # fmt: skip

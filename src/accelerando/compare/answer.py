@@ -7,10 +7,13 @@ from collections import Counter
 from dataclasses import replace
 
 from accelerando.compare.comparison import Comparison, OnAxis, Standing
+from accelerando.compare.load import Run
 from accelerando.compare.statistics import ENOUGH, Paired, Summary
 from accelerando.compare.thresholds import AT_LEAST, AT_MOST, EXACT, SpeedUp
 from accelerando.tracking.folder import DIVERGED, FINISHED
 
+LITTLE = 0.95
+"""What is left of the loss where nothing was learned, as a share, at least."""
 _BOUNDS = {EXACT: "", AT_LEAST: "at least ", AT_MOST: "at most "}
 
 
@@ -197,6 +200,12 @@ def cautions(comparison: Comparison) -> list[str]:
         words = ", ".join(f"{count} of {name}" for name, count in diverged.items())
         found.append(f"Diverged runs are left out: {words}. What is compared is what survived.")
     found += [
+        f"{group.label}: {idle} of {len(group.runs)} runs learned nothing, their loss ends where "
+        "it began. A small gradient there is that of a network that no longer responds."
+        for group in comparison.groups
+        if (idle := sum(map(_learned_nothing, group.runs)))
+    ]
+    found += [
         f"{group.label} brings together runs that differ in {', '.join(group.mixed)}; they are "
         "averaged within a seed, and paired with their like."
         for group in comparison.groups
@@ -212,3 +221,8 @@ def cautions(comparison: Comparison) -> list[str]:
     if len(machines) > 1:
         found.append(f"Seconds are from {len(machines)} kinds of machine and compare badly.")
     return found
+
+
+def _learned_nothing(run: Run) -> bool:
+    losses = run.record.get("empirical_loss")
+    return losses is not None and bool(losses[-1] > LITTLE * losses[0])
