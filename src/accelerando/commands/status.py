@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("folder", type=Path, help="folder with runs, such as runs/")
     parser.add_argument("--watch", action="store_true", help="keep the list alive until Ctrl-C")
-    parser.add_argument("--every", type=float, default=2.0, help="seconds between two looks")
+    parser.add_argument(
+        "--every", type=float, help="seconds between two looks: 2, with jobs of SLURM 15"
+    )
     parser.add_argument("--json", action="store_true", help="a line of JSON for each run")
 
 
@@ -63,21 +65,23 @@ def act(options: argparse.Namespace) -> None:
         console.print(listing(look(options.folder), options.folder))
         return
     try:
-        at_least("--every", options.every, SHORTEST)
+        if options.every is not None:
+            at_least("--every", options.every, SHORTEST)
     except ValueError as error:
         raise UsageError(str(error)) from error
     with suppress(KeyboardInterrupt):
         _watch(options.folder, options.every, console)
 
 
-def _watch(folder: Path, every: float, console: Console) -> None:
-    def now() -> Group:
-        return listing(look(folder), folder, room=console.height if console.is_terminal else None)
-
-    with Live(now(), console=console, auto_refresh=False, vertical_overflow="crop") as live:
+def _watch(folder: Path, every: float | None, console: Console) -> None:
+    runs = look(folder)
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
-            time.sleep(every)
-            live.update(now(), refresh=True)
+            room = console.height if console.is_terminal else None
+            live.update(listing(runs, folder, room=room), refresh=True)
+            # a cluster's controller answers everybody, and is to be asked seldom
+            time.sleep(every or (15 if any(run.job for run in runs) else 2))
+            runs = look(folder)
 
 
 def look(folder: Path) -> list[Seen]:

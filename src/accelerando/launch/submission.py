@@ -32,7 +32,7 @@ from accelerando.tracking.folder import RUNNING
 from accelerando.tracking.overview import seen
 from accelerando.tracking.submitted import Submitted, submitted
 
-POLL = 3.0
+POLL = 10.0
 """Seconds between two looks at the queue while waiting for jobs."""
 OURS = ("runs_per_job", "wait", "submitit_folder", "max_num_timeout")
 """Settings of the launcher that are not sbatch's."""
