@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from accelerando.interruption import Interrupted
 from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.wandb_client import resolve_mode
 from accelerando.training import loop
-from conftest import forkserver
+from conftest import ROOT, forkserver
 from test_run import SHORT, train
 
 
@@ -145,3 +147,18 @@ def test_without_a_login_offline_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_
     assert resolve_mode("online") == "online"
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert resolve_mode("auto") == "disabled"
+
+
+def test_a_run_does_not_use_the_wandb_process_of_who_started_it(
+    settings: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    """A requeued job would find there that it is still at work."""
+    config = settings(*SHORT, "tracking=offline")
+    environment = os.environ | {"WANDB_SERVICE": f"3-{os.getpid()}-unix-{tmp_path}/nobody"}
+    command = [sys.executable, str(ROOT / "train.py"), *SHORT, f"root={config.root}"]
+    result = subprocess.run(
+        [*command, "tracking=offline"], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    folder = RunFolder(run_folder(config))
+    assert mirrored(folder) == rows(folder)

@@ -90,6 +90,8 @@ def begin(
     import wandb
 
     _new_enough(wandb.__version__)
+    # whoever started this process may have a W&B process, which ends with it and knows it alone
+    os.environ.pop("WANDB_SERVICE", None)
     waits = {"finish_timeout": last_upload() * (5 if must else 1)}
     if "WANDB_FINISH_TIMEOUT" in os.environ:
         waits = {}
