@@ -20,7 +20,6 @@ from accelerando.measure.subset import SubsetGradient, subset_gradient
 from accelerando.randomness import Purpose, generator
 from accelerando.schedule import Progress
 from accelerando.tracking.folder import RunFolder
-from accelerando.training.measurement import Measurement
 from accelerando.training.task import prepare
 from test_measure import data, tiny
 from test_run import SHORT, lines, train
@@ -254,8 +253,7 @@ def test_refused(overrides: tuple[str, ...], message: str, settings: Settings) -
 def test_first_and_last_are_always_measured(settings: Settings) -> None:
     config = settings(*SHORT, "measure.epochs=[]")
     plan = plan_of(config)
-    measurement = Measurement.__new__(Measurement)
-    measurement._settings, measurement._plan = config.measure, plan
+    measurement = prepare(config, plan).measurement
     due = [position for position in plan.positions() if measurement.due(position)]
     assert due == [Progress()]
     assert measurement.due(plan.at(3, 0))

@@ -20,16 +20,16 @@ class Interruption:
     when its terminal is gone. Signals reach the main thread alone; elsewhere it sets nothing.
     """
 
-    ANNOUNCEMENTS = (signal.SIGUSR1, signal.SIGUSR2)
-    """Sent before the end of a job, which may be put back into its queue."""
-    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, *ANNOUNCEMENTS)
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+        self.signals: list[signal.Signals] = []
+        """Those that came, in order."""
+
+    @property
+    def received(self) -> signal.Signals | None:
         """The last that came."""
-        self.announced = False
-        """Whether an announcement came, before or after another signal."""
-        self._by_hand = False
+        return self.signals[-1] if self.signals else None
 
     def __enter__(self) -> Interruption:
         self._earlier = {}
@@ -49,12 +49,9 @@ class Interruption:
             signal.signal(number, handler)
 
     def _set(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT:
-            if self._by_hand:
-                raise KeyboardInterrupt
-            self._by_hand = True
-        self.announced = self.announced or number in self.ANNOUNCEMENTS
-        self.received = signal.Signals(number)
+        if number == signal.SIGINT and signal.SIGINT in self.signals:
+            raise KeyboardInterrupt
+        self.signals.append(signal.Signals(number))
 
     def pause(self) -> None:
         """Raise Interrupted where a signal has come; called where nothing is half done."""

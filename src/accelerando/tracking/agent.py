@@ -45,9 +45,9 @@ def given_up(stop: Interruption) -> bool:
     if sweep() is None:
         return False
     late = time.monotonic() + (ANNOUNCED if "SLURM_JOB_ID" in os.environ else 0)
-    while not stop.announced and time.monotonic() < late:
+    while set(stop.signals) == {signal.SIGTERM} and time.monotonic() < late:
         time.sleep(0.05)
-    return stop.received == signal.SIGTERM and not stop.announced
+    return set(stop.signals) == {signal.SIGTERM}
 
 
 def words_of_agent(arguments: Sequence[str]) -> list[str]:
