@@ -8,9 +8,11 @@ the usual loop in a process of its own, the others in one that is set up as that
 - usual: what research code does: a DataLoader at batch size 8, ``backward`` into ``grad``
 
 It prints the pass's time as a multiple of the first, and as a speed-up over the others, each as a
-median over the rounds with its range; then the peak memory of a pass over n and over 4 n examples.
+median over the rounds with its range. Then what a pass takes at most in memory, in copies of the
+parameters of an MLP so wide that its activations are nothing beside them, over 32 and over 128
+examples, beside what the bare passes take: each in a process of its own (Linux).
 
-    python benchmarks/full_gradient.py [--model mlp cnn resnet18] [--rounds 3] [--threads 1]
+    python benchmarks/full_gradient.py [--model mlp cnn cnn_bn resnet18] [--rounds 3] [--threads 1]
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from accelerando.measure import full_gradient
+from accelerando.measure.chunks import Tensors, in_chunks
 from accelerando.models import Cnn, Mlp, ResNet
 from accelerando.training.device import prepare_device
 
@@ -45,6 +48,7 @@ SHORTEST = 0.5
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = {
     "mlp": (lambda: Mlp((1, 8, 8), 10, [128, 128]), (1, 8, 8), 20_000),
     "cnn": (lambda: Cnn((1, 28, 28), 10, [16, 32]), (1, 28, 28), 4096),
+    "cnn_bn": (lambda: Cnn((1, 28, 28), 10, [16, 32], norm="batch"), (1, 28, 28), 4096),
     "resnet18": (lambda: ResNet((3, 32, 32), 100, [2, 2, 2, 2]), (3, 32, 32), 256),
 }
 
@@ -52,7 +56,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = {
 def bare(model: nn.Module, images: Tensor, labels: Tensor, chunk: int) -> None:
     """Forward and backward, nothing else."""
     parameters = list(model.parameters())
-    for x, y in zip(images.split(chunk), labels.split(chunk), strict=True):
+    for x, y in in_chunks(Tensors(images, labels), chunk):
         torch.autograd.grad(cross_entropy(model(x), y), parameters)
 
 
@@ -76,7 +80,7 @@ def usual_pass(model: nn.Module, images: Tensor, labels: Tensor) -> None:
 
 def curvlinops(model: nn.Module, images: Tensor, labels: Tensor, chunk: int) -> None:
     """The gradient of another library over the same chunks."""
-    data = list(zip(images.split(chunk), labels.split(chunk), strict=True))
+    data = list(in_chunks(Tensors(images, labels), chunk))
     HessianLinearOperator(
         model,
         nn.CrossEntropyLoss(),
@@ -95,12 +99,37 @@ def seconds(call: Callable[[], object], times: int = 1) -> float:
     return (time.perf_counter() - begin) / times
 
 
-def peak_mib(call: Callable[[], object]) -> float:
-    """Peak memory of this process during a call, in MiB (Linux)."""
+def copies(measured: bool, examples: int) -> float:
+    """What a pass takes at most beside the parameters, in copies of them (Linux)."""
+    torch.set_num_threads(1)
+    call = full_gradient if measured else bare
+    images, labels = torch.randn(examples, 1, 32, 32), torch.zeros(examples, dtype=torch.int64)
+    call(Mlp((1, 32, 32), 10, [8]), images, labels, chunk=8)  # what the first call loads stays
+    model = Mlp((1, 32, 32), 10, [4096, 4096])
+    size = sum(p.nbytes for p in model.parameters())
     Path("/proc/self/clear_refs").write_text("5")
-    call()
+    before = resident("VmRSS")
+    call(model, images, labels, chunk=8)
+    return (resident("VmHWM") - before) / size
+
+
+def resident(which: str) -> int:
+    """Memory of this process, in bytes: VmRSS now, VmHWM at most since it was last cleared."""
     status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return int(status.split(f"{which}:")[1].split()[0]) * 1024
+
+
+def memory() -> None:
+    """Print what passes take in memory."""
+    for name, measured in (("bare passes", False), ("full_gradient", True)):
+        found = []
+        for examples in (32, 128):
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+                found.append(fresh.submit(copies, measured, examples).result())
+        print(
+            f"{name}: {found[0]:.2f} copies of the parameters at most over 32 examples, "
+            f"{found[1]:.2f} over 128"
+        )
 
 
 def spread(ratios: list[float]) -> str:
@@ -147,10 +176,6 @@ def measure(name: str, rounds: int, elsewhere: Executor) -> None:
         f"{spread(ratio['curvlinops'])} times as fast as curvlinops, "
         f"{spread(ratio['usual'])} times as fast as the usual loop at b=8"
     )
-    more = images.repeat(4, 1, 1, 1), labels.repeat(4)
-    small = peak_mib(ours)
-    large = peak_mib(lambda: full_gradient(model, *more, chunk=best))
-    print(f"  peak memory {small:.0f} MiB over n, {large:.0f} MiB over 4 n examples")
 
 
 def main() -> None:
@@ -165,6 +190,7 @@ def main() -> None:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as elsewhere:
         for name in options.model:
             measure(name, options.rounds, elsewhere)
+    memory()
 
 
 if __name__ == "__main__":

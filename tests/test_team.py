@@ -147,6 +147,20 @@ def test_a_team_measures_what_one_process_does(
         assert found == pytest.approx({n: alone[n] for n in found}, rel=1e-5, abs=1e-9)
 
 
+def in_float32(team: Team, *, kind: str) -> dict[str, float]:
+    chunks = in_chunks(Tensors(*data()), 9, team=team)
+    full = full_gradient_over(model_of(kind), chunks, variance=kind != "batch")
+    found = {"norm": full.norm, "loss": full.loss, "accuracy": full.accuracy}
+    return found | ({} if full.variance is None else {"variance": full.variance})
+
+
+@pytest.mark.parametrize("kind", ["mlp", "batch"])
+def test_a_team_measures_the_same_in_float32(kind: str, tmp_path: Path) -> None:
+    part = partial(in_float32, kind=kind)
+    for found in together(part, 3, tmp_path):
+        assert found == pytest.approx(part(ALONE), rel=1e-5)
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])
 @pytest.mark.parametrize("count", [0, 1, 5, 8, 41])
 def test_shares_are_those_of_numpy(ranks: int, count: int) -> None:

@@ -63,6 +63,28 @@ class Tally:
         return float(loss), int(right) / self._examples
 
 
+PIECE = 2**17
+"""Elements that are converted to float64 at a time."""
+
+
+def squares(tensors: Sequence[Tensor]) -> Tensor:
+    """Squared norm of each tensor, in float64, shape (tensors,)."""
+    small = [t for t in tensors if t.numel() <= PIECE]
+    norms = iter(torch._foreach_norm(small, 2, torch.float64) if small else ())
+    large = (_norm_in_pieces(t) for t in tensors if t.numel() > PIECE)
+    return torch.stack([next(norms if t.numel() <= PIECE else large) for t in tensors]).square()
+
+
+def _norm_in_pieces(tensor: Tensor) -> Tensor:
+    """Torch's norm converts the whole tensor first, which takes twice its memory."""
+    exact = torch.empty(PIECE, dtype=torch.float64, device=tensor.device)
+    found = []
+    for piece in torch.split(tensor.reshape(-1), PIECE):
+        part = exact[: len(piece)].copy_(piece)
+        found.append(torch.dot(part, part))
+    return torch.stack(found).sum().sqrt()
+
+
 class MeanGradient:
     """Streams mean gradients of chunks into the mean over all examples.
 
@@ -70,8 +92,8 @@ class MeanGradient:
     k, Welford's terms t_k = (C_{k-1} c_k / C_k) ‖ḡ_k - m_{k-1}‖², k = 2 … K, add up to
     Σ c_k ‖ḡ_k - ḡ‖² without ḡ being known beforehand. For chunks of a random permutation each has
     the expectation S² = Σ_i ‖g_i - ḡ‖² / (n - 1): their mean estimates it, and their spread says
-    how well (they are Helmert contrasts, so uncorrelated). Memory: one copy of the parameters,
-    and one tensor more for a moment.
+    how well (they are Helmert contrasts, so uncorrelated). Memory: one copy of the parameters
+    (and one tensor more for a moment, where the scatter is measured).
 
     Args:
         parameters: tensors whose shapes the gradients have.
@@ -83,7 +105,6 @@ class MeanGradient:
         self._dtypes = [torch.promote_types(p.dtype, torch.float32) for p in parameters]
         self._converts = any(p.dtype != d for p, d in zip(parameters, self._dtypes, strict=True))
         self._parameters, self._scatter, self._count = parameters, scatter, 0
-        self._owned = False
         self.mean: list[Tensor] = []
         # number of terms, their sum, and that of their squares
         if scatter:
@@ -94,23 +115,15 @@ class MeanGradient:
         if self._converts:
             gradients = [g.to(d) for g, d in zip(gradients, self._dtypes, strict=True)]
         total = self._count + count
-        if not self._count:
-            self.mean, self._count = list(gradients), count
+        if not self._count:  # a copy, since those of others may share memory
+            self.mean, self._count = [g.clone() for g in gradients], count
             return
         if self._scatter:
-            squares = [
-                torch.linalg.vector_norm(g - m, dtype=torch.float64).square()
-                for g, m in zip(gradients, self.mean, strict=True)
-            ]
-            term = torch.stack(squares).sum() * (self._count * count / total)
+            pairs = zip(gradients, self.mean, strict=True)
+            distance = torch.cat([squares([g - m]) for g, m in pairs]).sum()
+            term = distance * (self._count * count / total)
             self._terms += torch.stack([torch.ones_like(term), term, term.square()])
-        # m + (g - m) c / C
-        if self._owned:
-            torch._foreach_lerp_(self.mean, list(gradients), count / total)
-        else:  # the first chunk's gradients are those of others, and may share memory
-            for place, gradient in enumerate(gradients):
-                self.mean[place] = torch.lerp(self.mean[place], gradient, count / total)
-            self._owned = True
+        torch._foreach_lerp_(self.mean, list(gradients), count / total)  # m + (g - m) c / C
         self._count = total
 
     def over(self, team: Team) -> MeanGradient:
@@ -139,7 +152,7 @@ class MeanGradient:
 
     def square(self) -> Tensor:
         """Squared norm of each tensor of the mean, in float64, shape (tensors,)."""
-        return torch.stack(torch._foreach_norm(self.mean, 2, torch.float64)).square()
+        return squares(self.mean)
 
     def scatter(self) -> Scatter:
         """Variance of the per-example gradient and its standard error.

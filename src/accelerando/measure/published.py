@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from accelerando.measure.accumulate import squares
 from accelerando.measure.chunks import Chunks
 from accelerando.measure.untouched import untouched
 
@@ -29,5 +30,4 @@ def published_gradient_norm(model: nn.Module, batches: Chunks) -> float:
                 total, torch.autograd.grad(loss, parameters, materialize_grads=True)
             )
         batches.team.total(total)
-    squares = [torch.linalg.vector_norm(g, dtype=torch.float64).square() for g in total]
-    return float(torch.stack(squares).sum().sqrt()) / len(batches.parts)
+    return float(squares(total).sum().sqrt()) / len(batches.parts)
