@@ -91,12 +91,11 @@ def curvlinops(model: nn.Module, images: Tensor, labels: Tensor, chunk: int) -> 
     ).gradient_and_loss()
 
 
-def seconds(call: Callable[[], object], times: int = 1) -> float:
-    """Time that a call takes, on average over so many."""
+def seconds(call: Callable[[], object]) -> float:
+    """Time that a call takes."""
     begin = time.perf_counter()
-    for _ in range(times):
-        call()
-    return (time.perf_counter() - begin) / times
+    call()
+    return time.perf_counter() - begin
 
 
 def copies(measured: bool, examples: int) -> float:
@@ -161,8 +160,11 @@ def measure(name: str, rounds: int, elsewhere: Executor) -> None:
     often = math.ceil(SHORTEST / quickest)
     times: dict[str, list[float]] = {key: [] for key in (*calls, "usual")}
     for _ in range(rounds):
-        for key, call in calls.items():
-            times[key].append(seconds(call, often))
+        for key in calls:
+            times[key].append(0.0)
+        for _ in range(often):  # pass by pass: what else the machine does meets all alike
+            for key, call in calls.items():
+                times[key][-1] += seconds(call) / often
         there = elsewhere.submit(usual, name, torch.get_num_threads())
         times["usual"].append(there.result())
         time.sleep(0.5)  # its workers take a moment to leave

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from accelerando.entry import flags_first
+from accelerando.entry import explain, flags_first
 from accelerando.identity import run_folder
 from accelerando.tracking.folder import RunFolder
 from conftest import ROOT, begin
@@ -225,6 +225,11 @@ def test_a_folder_that_cannot_be_written(command: Command, tmp_path: Path) -> No
     assert result.returncode == 1
     assert "Runs go to a folder of your choice: root=DIR" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_other_files_have_nothing_to_do_with_the_folder_of_runs() -> None:
+    error = PermissionError(13, "Permission denied", "/data/cifar/batch_1")
+    assert explain(error) == "/data/cifar/batch_1: Permission denied"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from accelerando.config import build, plan_of, source_of
+from accelerando.identity import run_folder
+from conftest import compose_settings
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "accelerando"
@@ -144,3 +146,12 @@ def test_the_shortest_runs_have_a_plan(
 
 def test_no_launcher_is_missing() -> None:
     assert options("hydra/launcher") == options("hardware")
+
+
+def test_the_run_that_the_readme_names_is_one_of_its_sweep() -> None:
+    readme = (ROOT / "README.md").read_text()
+    named = next(word for word in readme.split() if word.startswith("runs/digits-cnn/"))
+    settings = compose_settings(
+        "scheduler=warmup_increase", "seed=0", "hardware=slurm_gpu", "root=runs"
+    )
+    assert str(run_folder(settings)) == named

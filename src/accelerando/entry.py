@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
@@ -87,7 +88,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OmegaConfBaseException):
         return f"{_first_line(error)} ({error.full_key})"
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}. Runs go to a folder of your choice: root=DIR"
+        return f"{error.filename}: {error.strerror}{_other_root(str(error.filename))}"
     # Hydra lists the options a line each, then where it looked for them
     lines = str(error).split("Config search path:")[0].split("Set the environment variable")[0]
     words = [line.strip() for line in lines.splitlines() if line.strip()]
@@ -96,6 +97,14 @@ def explain(error: BaseException) -> str:
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0].removesuffix(".")
+
+
+def _other_root(file: str) -> str:
+    """What to do where the folder of the runs is what cannot be written."""
+    root = next((word[5:] for word in reversed(sys.argv) if word.startswith("root=")), "runs")
+    one, other = Path(root).absolute(), Path(file).absolute()
+    concerned = one.is_relative_to(other) or other.is_relative_to(one)
+    return ". Runs go to a folder of your choice: root=DIR" if concerned else ""
 
 
 def _hint(error: OmegaConfBaseException) -> str:
