@@ -113,6 +113,12 @@ def train(task: Task, stop: Interruption | None = None) -> None:
             task.loop(ALONE, folder, recorder, None, stop or Interruption()).run()
 
 
+def wait() -> None:
+    """Until a GPU, where one is used, has computed all that it was asked for."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def machine() -> str:
     """A line on what computes: timings mean little without it."""
     try:

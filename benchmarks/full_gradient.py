@@ -13,6 +13,7 @@ parameters of an MLP so wide that its activations are nothing beside them, over 
 examples, beside what the bare passes take: each in a process of its own (Linux).
 
     python benchmarks/full_gradient.py [--model mlp cnn cnn_bn resnet18] [--rounds 3] [--threads 1]
+        [--device cpu]
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from cases import wait
 from curvlinops import HessianLinearOperator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -60,13 +62,14 @@ def bare(model: nn.Module, images: Tensor, labels: Tensor, chunk: int) -> None:
         torch.autograd.grad(cross_entropy(model(x), y), parameters)
 
 
-def usual(name: str, threads: int) -> float:
+def usual(name: str, threads: int, device: str) -> float:
     """Seconds that the loop of research code takes at the schedule's first batch size."""
     torch.set_num_threads(threads)
-    return seconds(partial(usual_pass, *made(name)))
+    model, images, labels = made(name)
+    return seconds(partial(usual_pass, model.to(device), images, labels, device))
 
 
-def usual_pass(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+def usual_pass(model: nn.Module, images: Tensor, labels: Tensor, device: str) -> None:
     """Through a DataLoader, every batch's gradient added up."""
     model.zero_grad()
     # its workers as torch starts them by itself: a process that was spawned would spawn them
@@ -74,7 +77,8 @@ def usual_pass(model: nn.Module, images: Tensor, labels: Tensor) -> None:
         TensorDataset(images, labels), 8, num_workers=2, multiprocessing_context="fork"
     )
     for x, y in loader:
-        (cross_entropy(model(x), y) / len(loader)).backward()
+        loss = cross_entropy(model(x.to(device)), y.to(device)) / len(loader)
+        loss.backward()
     torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm().item()
 
 
@@ -93,8 +97,10 @@ def curvlinops(model: nn.Module, images: Tensor, labels: Tensor, chunk: int) -> 
 
 def seconds(call: Callable[[], object]) -> float:
     """Time that a call takes."""
+    wait()
     begin = time.perf_counter()
     call()
+    wait()
     return time.perf_counter() - begin
 
 
@@ -142,9 +148,10 @@ def made(name: str) -> tuple[nn.Module, Tensor, Tensor]:
     return make().train(), torch.randn(examples, *shape), torch.randint(0, 10, (examples,))
 
 
-def measure(name: str, rounds: int, elsewhere: Executor) -> None:
+def measure(name: str, rounds: int, elsewhere: Executor, device: str) -> None:
     """Time one model and print its ratios."""
     model, images, labels = made(name)
+    model, images, labels = model.to(device), images.to(device), labels.to(device)
     examples = len(labels)
     chunks = [chunk for chunk in CHUNKS if chunk <= examples] * 3
     quickest, best = min((seconds(partial(bare, model, images, labels, c)), c) for c in chunks)
@@ -165,7 +172,7 @@ def measure(name: str, rounds: int, elsewhere: Executor) -> None:
         for _ in range(often):  # pass by pass: what else the machine does meets all alike
             for key, call in calls.items():
                 times[key][-1] += seconds(call) / often
-        there = elsewhere.submit(usual, name, torch.get_num_threads())
+        there = elsewhere.submit(usual, name, torch.get_num_threads(), device)
         times["usual"].append(there.result())
         time.sleep(0.5)  # its workers take a moment to leave
     ratio = {
@@ -187,11 +194,12 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
-    prepare_device("cpu", options.threads or torch.get_num_threads())
+    prepare_device(options.device, options.threads or torch.get_num_threads())
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as elsewhere:
         for name in options.model:
-            measure(name, options.rounds, elsewhere)
+            measure(name, options.rounds, elsewhere, options.device)
     memory()
 
 

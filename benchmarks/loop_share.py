@@ -12,7 +12,7 @@ The second part starts two processes that hold the same cached data, and prints 
 memory, and what of it is its own (Linux).
 
     python benchmarks/loop_share.py [--case mlp cnn-digits cnn cnn_bn resnet18 ... (--help: all)]
-        [--rounds 5] [--threads 1] [--channels-last] [--mebibytes 200]
+        [--rounds 5] [--threads 1] [--device cpu] [--channels-last] [--mebibytes 200]
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from cases import CIFAR, RATE, Case, Never, machine, task_of, train
+from cases import CIFAR, RATE, Case, Never, machine, task_of, train, wait
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
@@ -64,7 +64,7 @@ CASES |= {
 CASES["resnet34_imagenet"] = Case(
     ("model=resnet34_imagenet", *CIFAR, "dataset.shape=[3,224,224]", "dataset.examples=100"),
     batch=8,
-    examples=32,
+    examples=16,
 )
 SIDE = 2048
 """Rows and columns of the matrices that the peak is measured with."""
@@ -88,7 +88,8 @@ class Time(NamedTuple):
 
 
 def now() -> Time:
-    """The moment of the call."""
+    """The moment of the call, once all is computed that was asked for before it."""
+    wait()
     return Time(time.perf_counter(), time.process_time())
 
 
@@ -110,11 +111,13 @@ class Alternation(Interruption):
     Args:
         step: a bare step.
         steps: of an epoch.
+        device: of both.
     """
 
-    def __init__(self, step: Callable[[], None], steps: int) -> None:
+    def __init__(self, step: Callable[[], None], steps: int, device: torch.device) -> None:
         super().__init__()
-        self._step, self._steps, self._matrix = step, steps, torch.randn(SIDE, SIDE)
+        self._step, self._steps = step, steps
+        self._matrix = torch.randn(SIDE, SIDE, device=device)
         self.loop: list[Time] = []
         self.bare: list[Time] = []
         self.product: list[Time] = []
@@ -138,6 +141,7 @@ def share(name: str, case: Case, options: argparse.Namespace) -> None:
     """Time one model and print its share."""
     task = task_of(
         replace(case, epochs=1 + options.rounds),
+        f"hardware.device={options.device}",
         f"hardware.threads={options.threads}",
         f"hardware.channels_last={options.channels_last}",
         "checkpoint.seconds=1e9",
@@ -148,7 +152,7 @@ def share(name: str, case: Case, options: argparse.Namespace) -> None:
     with FlopCounterMode(display=False) as counter:
         bare(model, parameters, images, labels)
     steps = int(task.plan.steps[0])
-    timer = Alternation(lambda: bare(model, parameters, images, labels), steps)
+    timer = Alternation(lambda: bare(model, parameters, images, labels), steps, task.device)
     train(task, timer)
     rounds = list(timer.epochs())
     flops = counter.get_total_flops()
@@ -240,6 +244,7 @@ def main() -> None:
     parser.add_argument("--case", nargs="*", choices=CASES, default=QUICK)
     parser.add_argument("--rounds", type=int, default=5, help="epochs that count")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--mebibytes", type=int, default=200, help="of data; 0: no such part")
     options = parser.parse_args()

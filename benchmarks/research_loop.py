@@ -16,7 +16,7 @@ another sets for its process.
 
     python benchmarks/research_loop.py [--case mlp cnn resnet18-8 resnet18-128 resnet18-1024]
         [--rounds 5] [--threads 1] [--precision fp32 bf16] [--order contiguous channels_last]
-        [--workers 2]
+        [--workers 2] [--device cpu]
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from cases import CIFAR, RATE, Case, machine, model_and_data, task_of, train
+from cases import CIFAR, RATE, Case, machine, model_and_data, task_of, train, wait
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import transforms
@@ -94,8 +94,10 @@ def datasets(data: tuple[Images, Images]) -> tuple[Dataset[Any], Dataset[Any]]:
 class Usual:
     """The loop of most research code."""
 
-    def __init__(self, model: nn.Module, data: tuple[Images, Images], workers: int) -> None:
-        self.model = model
+    def __init__(
+        self, model: nn.Module, data: tuple[Images, Images], workers: int, device: str
+    ) -> None:
+        self.model, self.device = model.to(device), device
         self.train_set, self.test_set = datasets(data)
         # as torch starts them by itself: a process that was spawned would spawn its workers
         self.loader = partial(DataLoader, num_workers=workers, multiprocessing_context="fork")
@@ -107,20 +109,24 @@ class Usual:
             self.model.train()
             for images, labels in self.loader(self.train_set, batch, shuffle=True):
                 optimizer.zero_grad()
-                with arithmetic(precision):
-                    loss = cross_entropy(self.model(images), labels)
+                with arithmetic(precision, self.device):
+                    loss = cross_entropy(*self.scores(images, labels))
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.item())
             self.gradient_norm(batch)
             self.evaluate()
 
+    def scores(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a batch, which is moved to the device, and its labels there."""
+        return self.model(images.to(self.device)), labels.to(self.device)
+
     def gradient_norm(self, batch: int) -> float:
         """In training mode at the current batch size; every batch counts as much."""
         self.model.zero_grad()
         loader = self.loader(self.train_set, batch, shuffle=True)
         for images, labels in loader:
-            cross_entropy(self.model(images), labels).backward()
+            cross_entropy(*self.scores(images, labels)).backward()
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         return torch.nn.utils.get_total_norm(gradients).item() / len(loader)
 
@@ -129,16 +135,16 @@ class Usual:
         self.model.eval()
         loss, right, count = 0.0, 0, 0
         for images, labels in self.loader(self.test_set, CHUNK):
-            scores = self.model(images)
+            scores, labels = self.scores(images, labels)
             loss += cross_entropy(scores, labels, reduction="sum").item()
             right += (scores.argmax(1) == labels).sum().item()
             count += len(labels)
         return loss / count, right / count
 
 
-def arithmetic(precision: str) -> AbstractContextManager[Any]:
+def arithmetic(precision: str, device: str) -> AbstractContextManager[Any]:
     """What a step's forward pass is computed in."""
-    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
+    return torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 class Cost(NamedTuple):
@@ -153,6 +159,7 @@ def cost(call: Callable[[], object]) -> Cost:
     time.sleep(0.5)  # workers of the call before take a moment to leave
     before, begin = os.times(), time.perf_counter()
     call()
+    wait()
     clock, after = time.perf_counter() - begin, os.times()
     return Cost(clock, sum(after[:4]) - sum(before[:4]))
 
@@ -166,6 +173,7 @@ class Contender:
         case: what is trained.
         threads: of the loop's own process.
         workers: of the usual loop's loaders.
+        device: of the model.
         precision: of the steps.
         order: of images in memory; the usual loop's are contiguous.
     """
@@ -174,6 +182,7 @@ class Contender:
     case: Case
     threads: int
     workers: int
+    device: str
     precision: str
     order: str = "contiguous"
 
@@ -186,18 +195,20 @@ class Contender:
         warnings.simplefilter("ignore")
         torch.set_num_threads(self.threads)
         precision, order = f"precision={self.precision}", self.order == "channels_last"
-        words = (precision, f"hardware.channels_last={order}", f"hardware.threads={self.threads}")
+        words = [f"hardware.{name}={getattr(self, name)}" for name in ("threads", "device")]
+        words += [precision, f"hardware.channels_last={order}"]
         if self.ours:
             task = task_of(self.case, *words)
             return cost(lambda: train(task))
         model, data = model_and_data(self.case)
-        loop = Usual(model, data, self.workers)
+        loop = Usual(model, data, self.workers, self.device)
         return cost(lambda: loop.train(self.case.batch, self.case.epochs, self.precision))
 
 
 def contenders(case: Case, options: argparse.Namespace) -> list[Contender]:
     """All that are timed; the others are held to the first."""
-    made = partial(Contender, case=case, threads=options.threads, workers=options.workers)
+    told = {name: getattr(options, name) for name in ("threads", "workers", "device")}
+    made = partial(Contender, case=case, **told)
     usual = [made(ours=False, precision=precision) for precision in options.precision]
     forms = itertools.product(options.precision, options.order)
     return usual + [made(ours=True, precision=name, order=order) for name, order in forms]
@@ -237,6 +248,7 @@ def main() -> None:
     parser.add_argument("--case", nargs="+", choices=CASES, default=QUICK)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of either loop's own process")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32"])
     orders = ("contiguous", "channels_last")
     parser.add_argument("--order", nargs="+", choices=orders, default=["contiguous"])
