@@ -20,8 +20,9 @@ from accelerando.launch.pool import Ended, Job, run_jobs
 from accelerando.provenance import commit
 from accelerando.tracking.folder import ENDED, RunFolder
 
+TRYOUT = "accelerando.launch.tryout"
 PRELOAD = (
-    "accelerando.launch.tryout",
+    TRYOUT,
     "wandb",
     "sklearn.datasets",
     "sklearn.model_selection",
@@ -96,8 +97,10 @@ def try_out(configs: Sequence[DictConfig], *, devices: bool) -> None:
     """
     folder = Path(configs[0].root) / ".hydra"
     job = Job("try out", folder, partial(_in_process, configs, devices))
+    # the runs themselves need more, but where their devices are not to be seen they are elsewhere
+    preload = PRELOAD if devices else (TRYOUT,)
     with Interruption() as stop:
-        (how,) = run_jobs([job], workers=1, watch=_Silent(), stop=stop, preload=PRELOAD)
+        (how,) = run_jobs([job], workers=1, watch=_Silent(), stop=stop, preload=preload)
     if how is None or stop.received:  # it may have ended before it could be asked to
         raise KeyboardInterrupt
     if how.code:
