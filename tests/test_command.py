@@ -134,6 +134,14 @@ def test_a_run_goes_on_where_nobody_reads_what_it_says(
     assert set(states(tmp_path / "runs").values()) == {"finished"}
 
 
+@pytest.mark.parametrize("more", [(), ("-m",)])
+def test_a_run_needs_no_standard_error(tmp_path: Path, more: tuple[str, ...]) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), *more, *SMALL, f"root={tmp_path}/runs"]
+    result = subprocess.run(["bash", "-c", 'exec "$@" 2>&-', "", *command], timeout=120)
+    assert result.returncode == 0
+    assert set(states(tmp_path / "runs").values()) == {"finished"}
+
+
 def test_a_run_whose_folder_is_removed_fails_alone(tmp_path: Path, settings: Any) -> None:
     line = ("-m", "seed=0,1", "model=mlp", "epochs=40", "hydra.launcher.workers=2")
     process = start(tmp_path, *line)
