@@ -23,6 +23,7 @@ from accelerando.config import check, plan_of, register
 from accelerando.identity import run_folder, run_id
 from accelerando.tracking.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
+from accelerando.training.processes import _first_address
 from accelerando.training.run import run
 from accelerando.training.step import SgdStep
 from accelerando.training.task import prepare
@@ -271,3 +272,19 @@ def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
         assert words in done.stderr
     (path,) = record_of(tmp_path / "runs")
     assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [("n7", "n7"), ("n[01-04],m2", "n01"), ("a-[3,5]-b[2-4]", "a-3-b2"), ("n2,n[4-5]", "n2")],
+)
+def test_the_first_node_is_reached_with_and_without_scontrol(
+    nodes: str, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _first_address(nodes) == first
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho NodeName=$4 NodeAddr=at-$4 State=IDLE\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    assert _first_address(nodes) == f"at-{first}"
+    (tmp_path / "scontrol").write_text("#!/bin/sh\nexit 1\n")
+    assert _first_address(nodes) == first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,16 +82,17 @@ def _from_slurm() -> None:
 
 
 def _first_address(nodes: str) -> str:
-    """Where SLURM itself reaches the first of ``nodes``, as it writes them: n[1-4]."""
-    names = _scontrol("show", "hostnames", nodes).split()
-    node = dict(
-        w.split("=", 1) for w in _scontrol("-o", "show", "node", names[0]).split() if "=" in w
-    )
-    return node.get("NodeAddr", names[0])
+    """Where SLURM itself reaches the first of ``nodes``, as it writes them: n[1-4].
 
-
-def _scontrol(*words: str) -> str:
-    return subprocess.run(["scontrol", *words], check=True, capture_output=True, text=True).stdout
+    By its name where SLURM does not say, as inside of a container without its programs.
+    """
+    first = re.sub(r"\[([^],-]+)[^]]*\]", r"\1", nodes).partition(",")[0]
+    with suppress(OSError, subprocess.SubprocessError):
+        command = ["scontrol", "-o", "show", "node", first]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        node = dict(word.split("=", 1) for word in answer.stdout.split() if "=" in word)
+        return node.get("NodeAddr", first)
+    return first
 
 
 def local_rank() -> int:
