@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -56,6 +57,25 @@ def test_every_stage_has_its_word(
     (run,) = joined.with_jobs(runs_below(tmp_path))
     assert run.status == status
     assert words in run.words
+
+
+def test_accounts_that_are_behind_give_no_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They say for a while that a job runs which is gone from the queue."""
+    run_of(tmp_path / "run", RUNNING)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for program, answer in {"squeue": "", "sacct": "7_1|${STATE}|n2\\n7_2|FAILED|n2"}.items():
+        (tmp_path / program).write_text(f'#!/bin/sh\nprintf "{answer}"\n')
+        (tmp_path / program).chmod(0o755)
+    reasons = {}
+    for state in ("RUNNING", "COMPLETING", "PENDING", "OUT_OF_MEMORY"):
+        monkeypatch.setenv("STATE", state)
+        (run,) = joined.with_jobs(runs_below(tmp_path / "run"))
+        assert run.status == FAILED
+        reasons[state] = run.reason
+    gone = "no longer in SLURM's queue"
+    assert list(reasons.values()) == [gone, gone, gone, "OUT_OF_MEMORY"]
 
 
 def test_without_slurm_the_folders_tell_what_they_know(

@@ -54,17 +54,18 @@ _RUNS = ("RUNNING", "CONFIGURING", "COMPLETING", "STAGE_OUT", "SIGNALING", "RESI
 
 
 def accounted(jobs: Collection[str]) -> dict[str, SlurmJob]:
-    """Those of ``jobs`` that SLURM's accounts tell of; none where it keeps no accounts."""
+    """Those of ``jobs`` that are over by SLURM's accounts; none where it keeps no accounts."""
     found = {}
     if jobs:
         whole = ",".join(sorted({job.partition("_")[0] for job in jobs}))
         command = ["sacct", "--noheader", "--parsable2", "--allocations", "--jobs"]
         for line in _ask([*command, whole, "--format=JobID,State,NodeList"]) or []:
-            job, state, nodes = (*line.split("|"), "", "")[:3]
+            job, words, nodes = (*line.split("|"), "", "")[:3]
             if job in jobs:
                 # "CANCELLED by 1000"; and of several lines on a requeued job the last counts
-                found[job] = SlurmJob(state.split()[0], nodes=nodes)
-    return found
+                found[job] = SlurmJob(words.split()[0], nodes=nodes)
+    # accounts are written later than the queue: some still say RUNNING of a job that is gone
+    return {job: last for job, last in found.items() if last.state not in (*WAITS, *_RUNS)}
 
 
 def partitions() -> list[str] | None:
