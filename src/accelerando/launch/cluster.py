@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from accelerando.checks import UsageError, whole
+from accelerando.launch.parameters import check_names, layout
 from accelerando.launch.queue import elsewhere, in_queue, partitions
 
 
@@ -21,16 +22,19 @@ def check_cluster(configs: Sequence[DictConfig], settings: dict[str, Any]) -> No
     Raises:
         UsageError: what is wrong, what is allowed, what to do.
     """
-    if shutil.which("sbatch") is None:
-        raise UsageError(
-            "there is no SLURM on this machine (no sbatch): submit from a login node, or train "
-            "here with hardware=cpu or hardware=gpu"
-        )
-    if partitions() is None and in_queue(()) is None:
+    for program in ("sbatch", "srun"):  # submitit looks for the second
+        if shutil.which(program) is None:
+            raise UsageError(
+                f"there is no SLURM on this machine (no {program}): submit from a login node, or "
+                "train here with hardware=cpu or hardware=gpu"
+            )
+    known = partitions()
+    if known is None and in_queue(()) is None:
         raise UsageError(
             "SLURM does not answer on this machine (sinfo and squeue fail): submit from a login "
             "node, or see what they say"
         )
+    check_names(settings)
     try:
         whole("hydra.launcher.runs_per_job", settings["runs_per_job"], 1)
         whole("hydra.launcher.timeout_min", settings["timeout_min"], 1)
@@ -40,7 +44,7 @@ def check_cluster(configs: Sequence[DictConfig], settings: dict[str, Any]) -> No
     for processes in {config.hardware.processes for config in configs}:
         layout(settings, processes)
     _check_times(settings, max(config.checkpoint.seconds for config in configs))
-    _check_partition(settings["partition"])
+    _check_partition(settings["partition"], known)
     for name, folder in (
         ("root", configs[0].root),
         ("hydra.launcher.submitit_folder", settings["submitit_folder"]),
@@ -48,32 +52,6 @@ def check_cluster(configs: Sequence[DictConfig], settings: dict[str, Any]) -> No
         ("Python's environment", sys.prefix),
     ):
         _check_folder(name, Path(folder))
-
-
-def layout(settings: dict[str, Any], processes: int) -> tuple[int, int]:
-    """Nodes, and tasks on each, for runs on so many processes.
-
-    Raises:
-        UsageError: the settings contradict each other.
-    """
-    nodes, per_node = settings["nodes"], settings["tasks_per_node"]
-    if processes == 1 and not nodes and not per_node:
-        return 1, 1
-    if settings["runs_per_job"] > 1 and processes > 1:
-        raise UsageError(
-            f"runs of hardware.processes={processes} fill their job: "
-            "hydra.launcher.runs_per_job is for runs of one process"
-        )
-    if per_node is None:
-        per_node = processes // nodes if nodes else settings["gpus_per_node"] or processes
-    per_node = min(per_node, processes)
-    nodes = nodes or -(-processes // per_node)
-    if nodes * per_node != processes:
-        raise UsageError(
-            f"hardware.processes={processes} is not {nodes} nodes of {per_node} tasks: change it, "
-            "or hydra.launcher.nodes, tasks_per_node or gpus_per_node"
-        )
-    return nodes, per_node
 
 
 def _check_times(settings: dict[str, Any], between_checkpoints: float) -> None:
@@ -91,8 +69,7 @@ def _check_times(settings: dict[str, Any], between_checkpoints: float) -> None:
         )
 
 
-def _check_partition(asked: str | None) -> None:
-    known = partitions()
+def _check_partition(asked: str | None, known: list[str] | None) -> None:
     if asked is None or known is None:
         return
     unknown = [name for name in asked.split(",") if name not in known]

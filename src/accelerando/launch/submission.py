@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +14,8 @@ from rich.console import Console
 from accelerando.checks import UsageError
 from accelerando.interruption import Interruption, apart
 from accelerando.launch.array_task import ArrayTask
-from accelerando.launch.cluster import check_cluster, layout
+from accelerando.launch.cluster import check_cluster
+from accelerando.launch.environment import sbatch_environment
 from accelerando.launch.joined import (
     PENDING,
     REQUEUED,
@@ -24,6 +24,7 @@ from accelerando.launch.joined import (
     SUBMITTED,
     with_jobs,
 )
+from accelerando.launch.parameters import parameters
 from accelerando.launch.pool import Job
 from accelerando.launch.queue import in_queue, largest_array
 from accelerando.launch.sweep import conclude, lowest_norms
@@ -31,24 +32,10 @@ from accelerando.launch.todo import Planned, jobs_of, notes_of, try_out, unfinis
 from accelerando.tracking.folder import RUNNING
 from accelerando.tracking.overview import seen
 from accelerando.tracking.submitted import Submitted, submitted
+from accelerando.tracking.terminal import say, terminal
 
 POLL = 10.0
 """Seconds between two looks at the queue while waiting for jobs."""
-OURS = ("runs_per_job", "wait", "submitit_folder", "max_num_timeout")
-"""Settings of the launcher that are not sbatch's."""
-SUBMITIT = (
-    "name",
-    "timeout_min",
-    "mem_gb",
-    "nodes",
-    "cpus_per_task",
-    "gpus_per_node",
-    "tasks_per_node",
-    "stderr_to_stdout",
-)
-"""Settings that submitit has for every kind of cluster."""
-OF_THE_CLUSTER = ("SLURM_CONF", "SLURM_CLUSTERS")
-"""Variables that say which cluster is meant, also inside of a job."""
 Some = TypeVar("Some")
 
 
@@ -67,7 +54,7 @@ def submit_sweep(runs: Sequence[Planned], settings: dict[str, Any]) -> list[floa
         UsageError: a setting is out of range, or the cluster refuses; nothing was submitted.
         SystemExit: the sweep was waited for, and a run did not end; it was said.
     """
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = terminal()
     configs = [run.config for run in runs]
     notes = notes_of(runs)
     check_cluster(configs, settings)
@@ -121,7 +108,7 @@ def _submit(todo: Sequence[Job], planned: dict[Path, Planned], settings: dict[st
                 # a job that was submitted without leaving word would be submitted again; Ctrl-C is
                 # also sent to sbatch
                 with Interruption() as stop, apart():
-                    job = _submit_array(array, _parameters(settings, processes, threads), settings)
+                    job = _submit_array(array, parameters(settings, processes, threads), settings)
             except UsageError as error:
                 if not before:
                     raise
@@ -131,13 +118,13 @@ def _submit(todo: Sequence[Job], planned: dict[Path, Planned], settings: dict[st
             in_tasks = (
                 f" in {len(array)} task{'s' * (len(array) > 1)}" if len(array) < count else ""
             )
-            print(f"submitted job {job}: {count} run{'s' * (count > 1)}{in_tasks}", flush=True)
+            say(f"submitted job {job}: {count} run{'s' * (count > 1)}{in_tasks}")
             if stop.received:
                 raise KeyboardInterrupt
 
 
 def _submit_array(
-    tasks: Sequence[ArrayTask], parameters: dict[str, Any], settings: dict[str, Any]
+    tasks: Sequence[ArrayTask], told: dict[str, Any], settings: dict[str, Any]
 ) -> str:
     from submitit import AutoExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -148,9 +135,9 @@ def _submit_array(
             cluster="slurm",
             slurm_max_num_timeout=settings["max_num_timeout"],
         )
-        executor.update_parameters(**parameters)
+        executor.update_parameters(**told)
         # sbatch's words are in the error, and need not be said twice
-        with _outside(), redirect_stderr(io.StringIO()), executor.batch():
+        with sbatch_environment(told), redirect_stderr(io.StringIO()), executor.batch():
             made = [executor.submit(task) for task in tasks]
     except (FailedJobError, FailedSubmissionError, ValueError, AssertionError) as error:
         raise UsageError(f"SLURM refuses the job: {' '.join(str(error).split())}") from error
@@ -158,46 +145,6 @@ def _submit_array(
         for run in task.jobs:
             Submitted(job.job_id, str(job.paths.stdout)).write(run.folder)
     return str(made[0].job_id.partition("_")[0])
-
-
-@contextmanager
-def _outside() -> Iterator[None]:
-    """Without the words of a job that this command may run in: new jobs would take them for theirs.
-
-    An array's numbers, or memory for each processor, which excludes memory for each node.
-    """
-    inside = "SLURM_JOB_ID" in os.environ
-    words = {
-        name: value
-        for name, value in os.environ.items()
-        if inside and name.startswith(("SLURM_", "SLURMD_", "SRUN_")) and name not in OF_THE_CLUSTER
-    }
-    for name in words:
-        del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.update(words)
-
-
-def _parameters(settings: dict[str, Any], processes: int, threads: int) -> dict[str, Any]:
-    """What submitit is told: its own settings by their names, SLURM's with a prefix."""
-    nodes, per_node = layout(settings, processes)
-    values = {key: value for key, value in settings.items() if key not in OURS}
-    values |= {"nodes": nodes, "tasks_per_node": per_node}
-    more = values["additional_parameters"] or {}
-    more = {key.replace("_", "-"): value for key, value in more.items()}
-    if "no-requeue" not in more:
-        more = {"requeue": True} | more
-    values["additional_parameters"] = more
-    if values["cpus_per_task"] is None and values["cpus_per_gpu"] is None:
-        values["cpus_per_task"] = threads * settings["runs_per_job"]
-    # srun, which starts the tasks inside a job, is told again: sites give jobs no environment
-    # (SBATCH_EXPORT=NONE), and since 22.05 it binds a task to one processor unless it is told
-    cpus = more.get("cpus-per-task", values["cpus_per_task"])
-    told = ["--export=ALL", *([f"--cpus-per-task={cpus}"] if cpus else [])]
-    values["srun_args"] = [*told, *(values.get("srun_args") or [])]
-    return {k if k in SUBMITIT else f"slurm_{k}": v for k, v in values.items()}
 
 
 def _parts(values: Sequence[Some], size: int) -> list[Sequence[Some]]:
