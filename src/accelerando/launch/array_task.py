@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,9 @@ from accelerando.launch.pool import Ended, Job, run_jobs
 from accelerando.launch.todo import PRELOAD
 from accelerando.launch.view import outcome
 from accelerando.tracking.folder import ENDED, RunFolder
+
+PAUSES = (5, 10, 20, 0)
+"""Seconds after each attempt to put a job back; there are two minutes before its time is up."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,26 @@ class ArrayTask:
 
 
 def _back_into_the_queue(received: signal.Signals) -> None:
-    """Leave it to submitit where the signal is the one that it asked SLURM for."""
-    if received.name == f"SIG{JobEnvironment.USR_SIG}":
-        handler: Any = signal.getsignal(received)
-        handler(received, None)
+    """Leave it to submitit where the signal is the one that it asked SLURM for.
+
+    Its handler ends this process, or leaves that to the first process of the run. It fails where
+    SLURM's controller does not answer, as while that is started anew.
+    """
+    if received.name != f"SIG{JobEnvironment.USR_SIG}":
+        return
+    handler: Any = signal.getsignal(received)
+    with Interruption() as stop:
+        for pause in PAUSES:
+            try:
+                handler(received, None)
+                return
+            except (OSError, subprocess.SubprocessError) as error:
+                print(f"not put back into SLURM's queue: {error}", file=sys.stderr, flush=True)
+            time.sleep(pause)
+            if signal.SIGTERM in stop.signals:  # cancelled meanwhile
+                return
+    job = JobEnvironment().job_id
+    print(f"the runs are saved; to go on with them: scontrol requeue {job}", file=sys.stderr)
 
 
 class _Log:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
-from submitit import SlurmExecutor
+from submitit import JobEnvironment, SlurmExecutor
 
 from accelerando.checks import UsageError
 
@@ -21,6 +22,16 @@ SUBMITIT = (
     "stderr_to_stdout",
 )
 """Settings that submitit has for every kind of cluster."""
+AFTER = """\
+code=$?
+job=${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}
+if [ $code = {killed} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {times} ]; then
+    for pause in 5 10 20 0; do
+        scontrol requeue $job && break
+        sleep $pause
+    done
+fi"""
+"""Lines of shell after the tasks; the signal before the end kills those that do not listen yet."""
 
 
 def check_names(settings: dict[str, Any]) -> None:
@@ -88,4 +99,7 @@ def parameters(settings: dict[str, Any], processes: int, threads: int) -> dict[s
     cpus = more.get("cpus-per-task", values["cpus_per_task"])
     told = ["--export=ALL", *([f"--cpus-per-task={cpus}"] if cpus else [])]
     values["srun_args"] = [*told, *(values.get("srun_args") or [])]
+    told_by = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
+    after = AFTER.format(killed=128 + told_by, times=settings["max_num_timeout"])
+    values["teardown"] = [after, *(values.get("teardown") or []), "exit $code"]
     return {k if k in SUBMITIT else f"slurm_{k}": v for k, v in values.items()}
