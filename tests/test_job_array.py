@@ -16,8 +16,8 @@ from accelerando.composition import expand
 from accelerando.tracking.submitted import submitted
 from cluster import Cluster
 from conftest import ROOT, compose_settings
+from slurm_runs import LONG, ON_SLURM, epochs_of, finish, folder_of, python, whole
 from test_run import same
-from test_slurm import LONG, ON_SLURM, epochs_of, finish, folder_of, python, whole
 from test_sweeps import folders, recorded, sweep
 from test_wandb import rows
 from wandb_server import WandbServer
@@ -101,6 +101,7 @@ REFUSED = {
     "hydra.launcher.mem_gb=90000": "SLURM refuses the job",
     "hardware.processes=3 hydra.launcher.nodes=2": "hardware.processes=3 is not 2 nodes",
     "hardware.processes=2 hydra.launcher.runs_per_job=2": "fill their job",
+    "+hydra.launcher.memory=8": "hydra.launcher has no setting memory; it has",
     "scheduler.batch_size.growth=0.5": "growth must be at least 1",
     "model.widths=[0]": "widths must be at least 1",
 }
@@ -123,6 +124,13 @@ def test_without_slurm_the_line_says_so(tmp_path: Path) -> None:
     result = python(ROOT / "train.py", *ON_SLURM, f"root={tmp_path}", PATH="")
     assert result.returncode == 1
     assert "there is no SLURM on this machine" in result.stderr
+
+
+def test_where_srun_is_missing_the_line_says_so(tmp_path: Path) -> None:
+    (tmp_path / "sbatch").touch(0o755)
+    result = python(ROOT / "train.py", *ON_SLURM, f"root={tmp_path}", PATH=str(tmp_path))
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: there is no SLURM on this machine (no srun): submit")
 
 
 def test_a_folder_that_nodes_cannot_see_is_refused(

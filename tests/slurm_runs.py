@@ -1,0 +1,95 @@
+"""What tests of runs on a real SLURM share: to submit them, and to see how they are."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from accelerando.composition import runs_of
+from accelerando.identity import run_folder
+from accelerando.launch.joined import with_jobs
+from accelerando.tracking.folder import FINISHED, RunFolder
+from accelerando.tracking.overview import Seen, runs_below
+from cluster import Cluster
+from conftest import ROOT
+from test_run import train
+
+LONG = ("model=mlp", "epochs=300", "checkpoint.epochs=1", "tracking.every=200")
+"""Long enough to be met on its way."""
+ON_SLURM = ("hardware=slurm_cpu", "hydra.launcher.mem_gb=1")
+HELD = "hydra.launcher.additional_parameters={begin: now+1hour}"
+"""Until a test lets it begin."""
+
+
+def python(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+    """A command of the product's, as a user gives it; submitted runs mirror offline."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env={**os.environ, "WANDB_MODE": "offline", **more},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def submit(root: Path, *words: str) -> str:
+    """Submit runs and return the job's id."""
+    result = python(ROOT / "train.py", *ON_SLURM, *words, f"root={root}")
+    assert result.returncode == 0, result.stderr
+    (job,) = re.findall(r"^submitted job (\d+)", result.stdout)
+    return str(job)
+
+
+def folder_of(root: Path, *words: str) -> RunFolder:
+    (config,) = runs_of([*words, f"root={root}"])
+    return RunFolder(run_folder(config))
+
+
+def epochs_of(folder: RunFolder) -> int:
+    state = folder.read_state()
+    return 0 if state is None else state.epoch
+
+
+def status_of(folder: RunFolder) -> str:
+    state = folder.read_state()
+    return "none" if state is None else state.status
+
+
+def finish(cluster: Cluster, *folders: RunFolder, seconds: float = 240) -> None:
+    """Wait until runs have finished."""
+    cluster.wait_until(
+        lambda: all(status_of(folder) == FINISHED for folder in folders),
+        seconds,
+        lambda: cluster.call("sacct", "-D", "-X"),
+    )
+
+
+def seen(folder: RunFolder) -> Seen:
+    (run,) = with_jobs(runs_below(folder.path))
+    return run
+
+
+def stages(cluster: Cluster, folder: RunFolder, seconds: float = 240) -> list[str]:
+    """Wait until a run has finished; what `accelerando status` says of it meanwhile, in order."""
+    found: list[str] = []
+
+    def ended() -> bool:
+        status = seen(folder).status
+        found.extend([status] if status not in found[-1:] else [])
+        return status == FINISHED
+
+    cluster.wait_until(ended, seconds, lambda: (found, cluster.call("sacct", "-D", "-X")))
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The run that nothing disturbs."""
+    (config,) = runs_of([*LONG, "tracking=disabled", f"root={tmp_path_factory.mktemp('whole')}"])
+    train(config)
+    return RunFolder(run_folder(config))
