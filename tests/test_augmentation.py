@@ -12,6 +12,7 @@ from torch import Tensor
 
 from accelerando.data.augmentation import Augmentation
 from accelerando.data.images import Batches, Images
+from accelerando.team import Team
 
 CPU = torch.device("cpu")
 
@@ -97,6 +98,15 @@ def test_an_example_does_not_depend_on_the_batch_it_is_in(size: int) -> None:
     for offset in range(0, 200, size):
         for image, label in zip(*batches.at(2, offset, size), strict=True):
             assert torch.equal(image, expected[int(label)])
+
+
+def test_a_process_may_have_no_share_of_a_block() -> None:
+    augmentation = Augmentation(crop=2, flip=True, rotation=30)
+    level = torch.ones(3, 1, 1)
+    # images so large that a block is one batch
+    data = Images(random_images(2, 3, 1500, 1500), torch.arange(2), level, level, augmentation)
+    images, labels = Batches(data, seed=0, team=Team(1, 2)).at(0, 0, 1)
+    assert (images.shape, labels.shape) == ((0, 3, 1500, 1500), (0,))
 
 
 def test_refuses_what_makes_no_sense() -> None:

@@ -84,7 +84,9 @@ class Augmentation:
             x = x + (rows.right.view(-1, 1, 1) - self.crop)
             inside = inside & _within(y, height) & _within(x, width)
         places = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-        places = places.expand(len(images), height, width).reshape(len(images), 1, -1).long()
+        places = (
+            places.expand(len(images), height, width).reshape(len(images), 1, height * width).long()
+        )
         flat = images.flatten(2)
         pixels = flat.gather(2, places.expand(flat.shape)).view(images.shape)
         return pixels * inside.view(-1, 1, *inside.shape[1:])
