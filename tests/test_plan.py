@@ -138,6 +138,18 @@ def test_the_last_setting_is_that_of_the_step_before() -> None:
     assert plan.last_setting(Progress(2, 0, 5)) == plan.setting(Progress(1, 8, 4))
 
 
+@pytest.mark.parametrize(("epoch", "offset"), [(0, 3), (0, 12), (1, 4), (2, 4), (2, 8), (3, 0)])
+def test_a_place_where_no_step_begins_is_refused(epoch: int, offset: int) -> None:
+    scheduler = Scheduler(
+        batch_size=ExponentialBatch(initial=4, growth=2, interval=1),
+        learning_rate=Constant(initial=0.1),
+    )
+    plan = scheduler.bind(examples=10, epochs=2)
+    assert plan.at(2, 0) == Progress(2, 0, 5)
+    with pytest.raises(ValueError, match=f"no step of this plan begins at epoch {epoch}, offset"):
+        plan.at(epoch, offset)
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 3, 7, 10, 99, 101])
 def test_short_runs_have_finite_rates(epochs: int) -> None:
     interval, warm = max(1, epochs // 10), max(2, epochs // 10)

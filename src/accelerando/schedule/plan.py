@@ -112,7 +112,7 @@ class Plan:
             return Progress(epoch, 0, self.total_steps)
         whole("epoch", epoch, 0)
         if (
-            epoch > self.epochs
+            epoch >= self.epochs
             or not 0 <= offset < self.examples
             or offset % self.batch_sizes[epoch]
         ):
