@@ -22,6 +22,7 @@ from accelerando.schedule import (
     Polynomial,
     Progress,
     Scheduler,
+    Seesaw,
     Setting,
     WarmupConstant,
     WarmupCosine,
@@ -125,6 +126,14 @@ def test_positions_use_every_example_once_an_epoch() -> None:
     ]  # fmt: skip
     assert plan.batch_sizes.tolist() == [3, 6, 10]
     assert "stops growing at 10" in plan.notes[0]
+
+
+def test_seesaw_refuses_a_decay_that_vanishes() -> None:
+    decay = Polynomial(initial=0.1, power=400)
+    with pytest.raises(ValueError, match=r"learning_rate must stay above 0 .* epoch 9 of 10"):
+        Seesaw(batch_size=ConstantBatch(initial=8), learning_rate=decay).bind(
+            examples=64, epochs=10
+        )
 
 
 def test_the_last_setting_is_that_of_the_step_before() -> None:

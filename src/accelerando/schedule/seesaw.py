@@ -63,8 +63,14 @@ class Seesaw:
         for epoch in range(epochs):
             rate = decay.setting(Progress(epoch, 0, int(decay.first_steps[epoch]))).learning_rate
             peak = max(peak, rate)
+            ratio = peak / rate if rate > 0 else math.inf
+            if math.isinf(ratio):
+                raise ValueError(
+                    f"learning_rate must stay above 0 for its halvings to be counted, in epoch "
+                    f"{epoch} of {epochs} it is {rate:g}: take a slower decay"
+                )
             # rounded first: a rate of exactly a half must count as halved
-            halvings = math.floor(round(math.log2(peak / rate), 9)) if rate > 0 else doublings
+            halvings = math.floor(round(math.log2(ratio), 9))
             doubled = min(halvings, doublings)
             sizes.append(self.batch_size.initial * 2**doubled)
             factor = RATE_PER_DOUBLING[self.equivalence] ** doubled
