@@ -170,7 +170,7 @@ def available_memory() -> int | None:
         available = int(values["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
-    return min(available, *_cgroup_rooms(), available)
+    return min([available, *_cgroup_rooms()])
 
 
 def _cgroup_rooms(
