@@ -189,6 +189,7 @@ def _follow(config: DictConfig, team: Team, stop: Interruption, local_rank: int)
         team.any(True)
         sys.exit(1)
     team.any(False)
+    config.tracking.every = int(team.tell(b""))
     content = team.tell(b"")
     start = Checkpoint.read(io.BytesIO(content), task.device) if content else None
     try:
@@ -200,8 +201,13 @@ def _follow(config: DictConfig, team: Team, stop: Interruption, local_rank: int)
         sys.exit(1)
 
 
-def lead(team: Team, start: Checkpoint | None) -> None:
+def lead(team: Team, start: Checkpoint | None, every: int) -> None:
     """Let the others of the team begin, from the same checkpoint.
+
+    Args:
+        team: the processes of the run.
+        start: the checkpoint, if there is one.
+        every: steps between two training rows, at which all see whether the loss is finite.
 
     Raises:
         UsageError: one of them cannot; it has said why.
@@ -210,6 +216,7 @@ def lead(team: Team, start: Checkpoint | None) -> None:
     if team.any(False):
         raise UsageError("a process of the run could not begin; it says why above")
     if team.ranks > 1:
+        team.tell(b"%d" % every)
         content = io.BytesIO()
         if start is not None:
             start.write(content)

@@ -148,7 +148,7 @@ def _train(around: Setting) -> State:
     folder.write_state(state, sync=True)
     mirror, given_up = None, False
     try:
-        lead(around.team, start)
+        lead(around.team, start, task.config.tracking.every)
         mirror = _begin_mirror(around, state)
         _loop(around, state, start, mirror)
         state.status = FINISHED
