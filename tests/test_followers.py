@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
+from accelerando.checks import UsageError
+from accelerando.config import plan_of, register
+from accelerando.data.images import Batches
 from accelerando.identity import run_folder
 from accelerando.tracking.folder import RunFolder
-from test_run import SHORT, train
+from accelerando.training.checkpoint import Checkpoint
+from accelerando.training.measurement import Measurement
+from accelerando.training.run import run
+from accelerando.training.step import SgdStep
+from conftest import forkserver
+from test_run import SHORT, same, train
 
 Settings = Callable[..., DictConfig]
 
@@ -26,3 +41,67 @@ def test_they_see_that_a_loss_diverged_where_the_leader_does(settings: Settings)
     folder.path.mkdir(parents=True)
     OmegaConf.save(OmegaConf.create({"tracking": {"every": 1000}}), folder.config)
     assert train(config).status == "diverged"
+
+
+NEEDS: dict[str, tuple[type, str, Callable[..., bool]]] = {
+    "step": (SgdStep, "gradients", lambda *given: given[2] == 128),
+    "batch": (Batches, "at", lambda *given: given[2] == 128),
+    "measurement": (Measurement, "_full", lambda *_: True),
+}
+"""What asks for memory, and when it gets none."""
+
+
+def without_memory(config: DictConfig, rank: int, port: int, what: str) -> None:
+    """A process of two, of which the second has no memory."""
+    kind, name, too_much = NEEDS[what]
+    original = getattr(kind, name)
+
+    def fails(self: Any, *arguments: Any) -> Any:
+        if rank == 1 and too_much(*arguments):
+            raise torch.OutOfMemoryError("no more")
+        return original(self, *arguments)
+
+    setattr(kind, name, fails)
+    register()
+    os.environ |= {"RANK": f"{rank}", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    os.environ["MASTER_PORT"] = f"{port}"
+    try:
+        run(config, [], Console(quiet=True))
+    except UsageError as error:
+        (run_folder(config) / "said").write_text(str(error))
+        sys.exit(1)
+
+
+@pytest.mark.parametrize(
+    ("what", "epoch", "words"),
+    [
+        ("step", 1, "set hardware.micro_batch=64, or less"),
+        ("batch", 1, "set hardware.micro_batch=64, or less"),
+        ("measurement", 0, "a measurement goes through 512 examples at a time"),
+    ],
+)
+def test_memory_that_runs_out_in_one_of_them_saves_the_run(
+    what: str, epoch: int, words: str, settings: Settings, tmp_path: Path
+) -> None:
+    more = (*SHORT, "hardware.processes=2", "optimizer.momentum=0.9")
+    whole, broken = settings(*more, f"root={tmp_path}/whole"), settings(*more)
+    train(whole)
+    context, port = forkserver(), 30000 + os.getpid() % 10000
+    both = [
+        context.Process(target=without_memory, args=(broken, rank, port, what)) for rank in (0, 1)
+    ]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [1, 1]
+    folder = RunFolder(run_folder(broken))
+    said = (folder.path / "said").read_text()
+    assert said.startswith(f"out of memory in epoch {epoch} on cpu; the run is saved and goes on")
+    assert words in said
+    assert "in another process" in said
+    saved = Checkpoint.load(folder, torch.device("cpu"), print)
+    assert saved is not None
+    assert saved.position.step == plan_of(broken).first_steps[epoch]
+    assert train(broken).status == "finished"
+    assert same(folder, RunFolder(run_folder(whole)))

@@ -16,18 +16,15 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 
 from accelerando.checks import UsageError
-from accelerando.config import check, plan_of, register
+from accelerando.config import check, plan_of
 from accelerando.identity import run_folder, run_id
 from accelerando.tracking.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.processes import _first_address
-from accelerando.training.run import run
-from accelerando.training.step import SgdStep
 from accelerando.training.task import prepare
-from conftest import ROOT, begin, forkserver
+from conftest import ROOT, begin
 from test_run import SHORT, lines, same, train
 
 Settings = Callable[..., DictConfig]
@@ -217,50 +214,6 @@ def test_a_signal_to_all_while_they_start_is_no_failure(
     wait_until(lambda: members(process.pid), process)
     os.killpg(process.pid, number)
     assert process.wait(60) == 75, (tmp_path / "runs.log").read_text()
-
-
-def without_memory(config: DictConfig, rank: int, port: int) -> None:
-    """A process of two, of which the second has no memory for a larger batch."""
-    gradients = SgdStep.gradients
-
-    def fails(self: SgdStep, images: Any, labels: Any, count: int) -> Any:
-        if rank == 1 and count == 128:
-            raise torch.OutOfMemoryError("no more")
-        return gradients(self, images, labels, count)
-
-    SgdStep.gradients = fails  # type: ignore[method-assign]
-    register()
-    os.environ |= {"RANK": f"{rank}", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    os.environ["MASTER_PORT"] = f"{port}"
-    try:
-        run(config, [], Console(quiet=True))
-    except UsageError as error:
-        (run_folder(config) / "said").write_text(str(error))
-        sys.exit(1)
-
-
-def test_memory_that_runs_out_in_one_process_saves_the_run(
-    settings: Settings, tmp_path: Path
-) -> None:
-    more = (*SHORT, "hardware.processes=2", "optimizer.momentum=0.9")
-    whole, broken = settings(*more, f"root={tmp_path}/whole"), settings(*more)
-    train(whole)
-    context, port = forkserver(), 30000 + os.getpid() % 10000
-    both = [context.Process(target=without_memory, args=(broken, rank, port)) for rank in (0, 1)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(120)
-    assert [process.exitcode for process in both] == [1, 1]
-    folder = RunFolder(run_folder(broken))
-    said = (folder.path / "said").read_text()
-    assert said.startswith("out of memory in epoch 1 on cpu; the run is saved and goes on from")
-    assert said.endswith("(in another process of the run)")
-    saved = Checkpoint.load(folder, torch.device("cpu"), print)
-    assert saved is not None
-    assert saved.position.step == plan_of(broken).first_steps[1]
-    assert train(broken).status == "finished"
-    assert same(folder, RunFolder(run_folder(whole)))
 
 
 def test_torchrun_starts_the_processes(tmp_path: Path) -> None:

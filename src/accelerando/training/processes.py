@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import multiprocessing
 import os
 import re
@@ -20,6 +21,7 @@ import torch
 import torch.distributed as dist
 from omegaconf import DictConfig
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.distributed_c10d import _get_default_store
 
 from accelerando.checks import UsageError
 from accelerando.config import plan_of, register
@@ -198,7 +200,35 @@ def _follow(config: DictConfig, team: Team, stop: Interruption, local_rank: int)
         return  # so it is in the leader, which says it
     except OutOfMemory as error:
         print(f"error in process {team.rank}: out of memory: {error}", file=sys.stderr)
+        _leave_word(error)
         sys.exit(1)
+
+
+def _leave_word(error: OutOfMemory) -> None:
+    """Say that this process ends for want of memory to who finds that it is gone."""
+    store = _get_default_store()
+    store.set(_WORD, json.dumps([str(error), error.measuring]))
+    store.get(_WORD)  # it was only sent: now it is there
+
+
+_WORD = "out of memory"
+
+
+@contextmanager
+def word_heard() -> Iterator[None]:
+    """Within it a process that was lost for want of memory is told as that.
+
+    Raises:
+        OutOfMemory: in place of Lost.
+    """
+    try:
+        yield
+    except Lost as error:
+        store = _get_default_store()
+        if not store.check([_WORD]):
+            raise
+        reason, measuring = json.loads(store.get(_WORD))
+        raise OutOfMemory(f"{reason}, in another process", measuring=measuring) from error
 
 
 def lead(team: Team, start: Checkpoint | None, every: int) -> None:

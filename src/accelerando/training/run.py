@@ -52,6 +52,7 @@ from accelerando.training.processes import (
     lead,
     local_rank,
     with_followers,
+    word_heard,
 )
 from accelerando.training.task import Task, prepare
 
@@ -210,7 +211,7 @@ def _loop(
     lengths = (0, 0) if start is None else start.lengths
     with ProgressView(around.console, epochs=plan.epochs, examples=plan.examples) as view:
         recorder = Recorder(folder, state, lengths, mirror=mirror, view=view)
-        with closing(recorder):
+        with closing(recorder), word_heard():
             around.task.loop(around.team, folder, recorder, start, around.stop).run()
 
 
