@@ -9,6 +9,7 @@ import hashlib
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -27,6 +28,7 @@ from accelerando.data.fashion_mnist import FashionMnist
 from accelerando.data.files import FileSource
 from accelerando.data.mnist import STEMS, Mnist
 from accelerando.data.tiny_imagenet import TinyImageNet
+from accelerando.interruption import Interrupted, Interruption
 from small_data import SMALL, WRITE
 
 ASKED = 2
@@ -122,6 +124,20 @@ def umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_a_signal_ends_the_waiting_for_anothers_download(
+    serve: Callable[..., None], data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(Cifar10)
+    data_folder.mkdir()
+    monkeypatch.setattr(
+        "accelerando.data.storage.time.sleep", lambda _: signal.raise_signal(signal.SIGTERM)
+    )
+    with (data_folder / f".{Cifar10.HOME}.lock").open("a") as other, Interruption():
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            Cifar10(**SMALL[Cifar10]).prepare()
 
 
 @pytest.mark.parametrize("locks", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import time
@@ -78,6 +79,35 @@ def test_a_second_interruption_ends_at_once(
     assert not list(folder.path.glob(".*"))
     assert train(broken).status == "finished"
     assert same(folder, RunFolder(run_folder(whole)))
+
+
+def test_a_signal_ends_the_waiting_for_data(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no failure of a run that goes on: its folder says what it said."""
+    config = settings(*SHORT)
+    state = RunFolder(run_folder(config)).state
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(Loop, "_advance", lambda _: signal.raise_signal(signal.SIGTERM))
+        train(config)
+    before = state.read_bytes()
+    monkeypatch.setenv("ACCELERANDO_DATA", str(tmp_path / "data"))
+    lock = tmp_path / "data" / "decoded" / ".digits.lock"
+    lock.parent.mkdir(parents=True)
+    slept, sleep = iter(range(100)), time.sleep
+
+    def signalled(seconds: float) -> None:
+        sleep(seconds)
+        signal.raise_signal(signal.SIGUSR2)
+        assert next(slept) < 5, "it goes on waiting"
+
+    with lock.open("a") as other, monkeypatch.context() as patched:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        patched.setattr("accelerando.data.storage.time.sleep", signalled)
+        with pytest.raises(Interrupted, match="SIGUSR2"):
+            train(config)
+    assert state.read_bytes() == before
+    assert train(config).status == "finished"
 
 
 def test_a_signal_ends_the_waiting_for_another_machine(

@@ -59,6 +59,16 @@ class Interruption:
             raise Interrupted(self.received.name)
 
 
+def pause() -> None:
+    """``Interruption.pause`` of the one that listens in this process, if there is one.
+
+    For places that wait deep inside: who hears signals is a matter of the whole process anyway.
+    """
+    listener = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if isinstance(listener, Interruption):
+        listener.pause()
+
+
 @contextmanager
 def apart() -> Iterator[None]:
     """Keep signals from processes that are started in it: they inherit that signals wait.

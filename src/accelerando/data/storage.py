@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from accelerando.interruption import pause
+
 PREFIX = ".accelerando-"
 """Of temporary folders; the data folder may hold other programs' files, which stay."""
 DAY = 24 * 3600.0
@@ -40,6 +42,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
 
     Raises:
         OSError: the file cannot be opened for writing.
+        Interrupted: a signal came while it waited.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as lock:
@@ -49,6 +52,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
                 print(f"waiting for the process that holds {path}", file=sys.stderr)
                 told = True
             time.sleep(0.05)
+            pause()
         yield
 
 

@@ -149,8 +149,7 @@ def _train(around: Setting) -> State:
     folder.write_state(state, sync=True)
     mirror, given_up = None, False
     try:
-        lead(around.team, start, task.config.tracking.every)
-        mirror = _begin_mirror(around, state)
+        mirror = _begin(around, state, start)
         _loop(around, state, start, mirror)
         state.status = FINISHED
     except Diverged as error:
@@ -215,11 +214,13 @@ def _loop(
             around.task.loop(around.team, folder, recorder, start, around.stop).run()
 
 
-def _begin_mirror(around: Setting, state: State) -> WandbMirror | None:
+def _begin(around: Setting, state: State, start: Checkpoint | None) -> WandbMirror | None:
     try:
+        lead(around.team, start, around.task.config.tracking.every)
         return _mirror(around, state)
     except Exception:
-        around.stop.pause()  # a signal may have ended W&B's own process: then that is the reason
+        # a signal may have ended another process of the run, or W&B's: then that is the reason
+        around.stop.pause()
         raise
 
 
