@@ -222,6 +222,8 @@ def test_passes_that_disagree_stop_the_run(
         (("measure.variance=true", "model=cnn_bn"), "BatchNorm couples the examples"),
         (("measure.variance=true", "measure.chunk=1437"), "needs at least two chunks"),
         (("measure.subset=300", "model=cnn_bn"), "the error needs two of them, got 300 examples"),
+        (("measure.chunk=1", "model=resnet18"), "set a larger measure.chunk"),
+        (("measure.chunk=1", "model=resnet18", "measure.subset=8"), "set a larger measure.chunk"),
         (("measure.subset=1438",), "measure.subset must be from 2 to 1437 examples, got 1438"),
     ],
 )
@@ -265,6 +267,14 @@ def test_a_sweep_is_refused_before_its_first_run(settings: Settings) -> None:
     fine, coupled = settings(), settings("measure.variance=true", "model=cnn_bn")
     assert try_out([fine], devices=True) is None
     assert "BatchNorm couples the examples" in str(try_out([fine, coupled], devices=True))
+    single = settings("measure.chunk=1", "model=resnet18")
+    assert "which chunks of 1 come to" in str(try_out([fine, single], devices=False))
+    # 4 x 359 + 1 examples
+    left = settings(
+        "model=resnet18", "scheduler=decay_constant", "scheduler.batch_size.initial=359"
+    )
+    words = "which batches of 359 of 1437 examples come to"
+    assert words in str(try_out([fine, left], devices=False))
     assert "tf32 is arithmetic of NVIDIA GPUs" in str(
         try_out([settings("precision=tf32")], devices=True)
     )

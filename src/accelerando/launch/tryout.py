@@ -11,13 +11,14 @@ from torch import nn
 from accelerando.checks import UsageError
 from accelerando.config import plan_of
 from accelerando.training.arithmetic import check_compiler, check_precision
+from accelerando.training.batch_norm import check_batches
 from accelerando.training.device import prepare_device
 from accelerando.training.measurement import Measurement
 from accelerando.training.task import data_of, seeded_model
 
 
 def try_out(configs: Sequence[DictConfig], *, devices: bool) -> str | None:
-    """Build every model, load every data set once, and see what is measured.
+    """Build every model, load every data set once, and see what is measured and trained on.
 
     Args:
         configs: of the runs.
@@ -33,6 +34,7 @@ def try_out(configs: Sequence[DictConfig], *, devices: bool) -> str | None:
         for part, attempt in (
             (f"{model} {shape}", _build),
             (f"{model} {data} {config.measure}", _measure),
+            (f"{model} {data} {config.scheduler} {config.epochs} {config.hardware}", _batches),
             (f"{config.hardware} {config.precision}", _device),
         ):
             if part not in seen and (devices or attempt is not _device):
@@ -51,7 +53,12 @@ def _build(config: DictConfig) -> nn.Module:
 
 def _measure(config: DictConfig) -> None:
     data = data_of(config, torch.device("cpu"))
-    Measurement(config.measure, plan_of(config), data, config.seed).suits(_build(config))
+    measurement = Measurement(config.measure, plan_of(config), data, config.seed)
+    measurement.suits(_build(config), config.dataset.shape)
+
+
+def _batches(config: DictConfig) -> None:
+    check_batches(plan_of(config), config.hardware, _build(config), config.dataset.shape)
 
 
 def _device(config: DictConfig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +27,24 @@ def coupled(model: nn.Module, batch_norm: str) -> bool:
         isinstance(module, _BatchNorm) and (batch_norm == "batch" or module.running_mean is None)
         for module in model.modules()
     )
+
+
+def refuses_one(model: nn.Module, shape: Sequence[int]) -> bool:
+    """Whether BatchNorm meets one value alone in a single example of ``shape``: it has no variance.
+
+    The model's tensors need hold nothing: it may be on the meta device.
+    """
+    if not has_batch_norm(model):
+        return False
+    example = torch.zeros(1, *shape, device=next(model.parameters()).device)
+    try:
+        with untouched(model, batch_norm="batch") as (forward, _), torch.no_grad():
+            forward(example)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        return True
+    return False
 
 
 @contextmanager

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from accelerando.checks import UsageError
+from accelerando.measure.untouched import refuses_one
+from accelerando.schedule import Plan
 from accelerando.team import ALONE, Team
 
 _team, _examples = ALONE, 0
@@ -34,6 +39,33 @@ def smallest_part(examples: int, processes: int, micro_batch: int | None) -> int
     """
     shares = {examples // processes, -(-examples // processes)} - {0}
     return min(share // (-(-share // (micro_batch or share))) for share in shares)
+
+
+def check_batches(plan: Plan, hardware: DictConfig, model: nn.Module, shape: Sequence[int]) -> None:
+    """Check that BatchNorm meets more than one value in each part of every batch.
+
+    Args:
+        plan: the schedule.
+        hardware: the group ``hardware`` of the run.
+        model: on any device, meta too.
+        shape: of an image.
+
+    Raises:
+        UsageError: it would meet one alone, which has no variance.
+    """
+    n = plan.examples
+    # synchronised statistics are those of the whole batch
+    ranks = 1 if hardware.sync_batch_norm else hardware.processes
+    for size in map(int, np.unique(plan.batch_sizes)):
+        for count in {size, n % size or size}:
+            single = smallest_part(count, ranks, hardware.micro_batch) == 1
+            if single and refuses_one(model, shape):
+                raise UsageError(
+                    "BatchNorm has no variance of the one value in a feature map of a single "
+                    f"example, which batches of {size} of {n} examples come to: set another "
+                    "batch size, dataset.examples, hardware.processes or hardware.micro_batch, "
+                    "or model.norm=group"
+                )
 
 
 class TeamBatchNorm2d(nn.BatchNorm2d):

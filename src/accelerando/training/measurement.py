@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,10 +19,11 @@ from accelerando.measure.evaluation import evaluate
 from accelerando.measure.full_gradient import FullGradient, full_gradient_over
 from accelerando.measure.published import published_gradient_norm
 from accelerando.measure.subset import parts_of, stratified, subset_gradient
-from accelerando.measure.untouched import coupled
+from accelerando.measure.untouched import coupled, refuses_one
 from accelerando.randomness import Purpose, generator, permutation
 from accelerando.schedule import Plan, Progress
 from accelerando.team import ALONE, Team
+from accelerando.training.batch_norm import smallest_part
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
@@ -88,9 +89,21 @@ class Measurement:
             except ValueError as error:
                 raise UsageError(f"measure.{error}") from error
 
-    def suits(self, model: nn.Module) -> None:
-        """Raise UsageError where ``model`` does not allow what is to be measured."""
+    def suits(self, model: nn.Module, shape: Sequence[int]) -> None:
+        """Raise UsageError where the model does not allow what is to be measured.
+
+        Args:
+            model: on any device, meta too.
+            shape: of an image.
+        """
         size, chunk = self._settings.subset, self._settings.chunk
+        smallest = smallest_part(size or len(self._train.labels), 1, chunk)
+        if smallest == 1 and self._coupled(model) and refuses_one(model, shape):
+            raise UsageError(
+                "BatchNorm has no variance of the one value in a feature map of a single example, "
+                f"which chunks of {chunk} come to: set a larger measure.chunk, "
+                "measure.batch_norm=running, or model.norm=group"
+            )
         if size is not None and self._coupled(model) and size <= chunk:
             raise UsageError(
                 f"measure.subset: BatchNorm uses the statistics of chunks of {chunk}, and the "

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from accelerando.checks import UsageError
 from accelerando.config import augmentation_of, build, load
 from accelerando.data.images import Images, on_device
 from accelerando.data.stream import Stream, Streams, streamed
@@ -23,12 +21,12 @@ from accelerando.team import Team
 from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.recorder import Recorder
 from accelerando.training.arithmetic import check_compiler, check_precision
-from accelerando.training.batch_norm import smallest_part, synchronise
+from accelerando.training.batch_norm import check_batches, synchronise
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.device import prepare_device
 from accelerando.training.loop import Loop
 from accelerando.training.measurement import Measurement
-from accelerando.training.memory import check_memory, trial
+from accelerando.training.memory import check_memory
 from accelerando.training.step import SgdStep
 
 Data = Images | Stream
@@ -78,31 +76,8 @@ class Task:
 
     def check_batches(self) -> None:
         """Raise UsageError where BatchNorm would meet one value alone, which has no variance."""
-        hardware, n = self.config.hardware, self.plan.examples
-        # synchronised statistics are those of the whole batch
-        ranks = 1 if hardware.sync_batch_norm else hardware.processes
-        for size in map(int, np.unique(self.plan.batch_sizes)):
-            for count in {size, n % size or size}:
-                if smallest_part(count, ranks, hardware.micro_batch) == 1 and self._needs_two():
-                    raise UsageError(
-                        "BatchNorm has no variance of the one value in a feature map of a single "
-                        f"example, which batches of {size} of {n} examples come to: set another "
-                        "batch size, dataset.examples, hardware.processes or hardware.micro_batch, "
-                        "or model.norm=group"
-                    )
-
-    def _needs_two(self) -> bool:
-        """Whether the model refuses a single example in training mode."""
-        if not has_batch_norm(self.model):
-            return False
-        (example,) = self.data[0].read([slice(0, 1)])
-        try:
-            trial(self.model, SgdStep(self.model), example, 1)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            return True
-        return False
+        config = self.config
+        check_batches(self.plan, config.hardware, self.model, config.dataset.shape)
 
     def step(self, team: Team, *, compiled: bool) -> SgdStep:
         """What updates the model."""
@@ -165,7 +140,7 @@ def prepare(config: DictConfig, plan: Plan, local_rank: int = 0) -> Task:
     model = model.to(device, memory_format=order).train()  # type: ignore[call-overload]
     data = data_of(config, device)
     measurement = Measurement(config.measure, plan, data, config.seed)
-    measurement.suits(model)
+    measurement.suits(model, config.dataset.shape)
     return Task(config, plan, device, model, data, measurement)
 
 
