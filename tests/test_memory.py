@@ -39,8 +39,12 @@ def test_a_batch_that_does_not_fit_is_refused_before_the_run(
     with pytest.raises(UsageError, match=r"^the memory of cpu is .*measure\.chunk=256"):
         train(small)
     assert not run_folder(small).exists()
-    less = settings(*EASY, "hardware.micro_batch=64", "measure.chunk=64")
-    assert train(less).status == "finished"
+    less = (*EASY, "hardware.micro_batch=64", "measure.chunk=64")
+    published = settings(*less, "measure.published=true")
+    with pytest.raises(UsageError, match=r"^the memory of cpu .* batches of up to 1437 .* without"):
+        train(published)
+    assert not run_folder(published).exists()
+    assert train(settings(*less)).status == "finished"
 
 
 def test_what_a_batch_needs_is_estimated_from_small_ones(settings: Settings) -> None:
@@ -113,6 +117,19 @@ def test_a_measurement_that_does_not_fit_is_told_from_a_batch(
         patched.setattr(measurement, "full_gradient_over", fails)
         train(config)
     assert train(config).status == "finished"
+
+
+def test_of_the_published_way_it_is_told_that_batches_are_whole(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("no more")
+
+    config = settings(*EASY, "measure.published=true", "hardware.micro_batch=64")
+    words = r"out of memory in epoch 0 on cpu; .* measure\.published goes through whole batches"
+    monkeypatch.setattr(measurement, "published_gradient_norm", fails)
+    with pytest.raises(UsageError, match=words):
+        train(config)
 
 
 def test_half_a_step_of_batch_norm_is_undone(

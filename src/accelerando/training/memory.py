@@ -60,6 +60,7 @@ def check_memory(
     size: int,
     unit: int | None,
     chunk: int,
+    published: int = 0,
     beside: int = 1,
 ) -> None:
     """Try the largest batch, and chunk, that this process will meet; nothing of the run is changed.
@@ -74,6 +75,7 @@ def check_memory(
         size: examples in this process's share of the largest batch.
         unit: of them, at most so many at a time; None: all.
         chunk: examples at a time in a measurement, which goes forward and backward as a step does.
+        published: examples in the largest batch where those are measured, whole; 0: they are not.
         beside: processes that share this memory.
 
     Raises:
@@ -91,8 +93,10 @@ def check_memory(
             f"a batch of {size} examples, the schedule's largest, does not fit into the memory of "
             f"{device} at {at_once} examples at a time: {remedy(model, at_once)}"
         )
-    if chunk > at_once and not fits(chunk):
-        raise UsageError(f"the memory of {device} is too small: {measurement_remedy(chunk)}")
+    measured = max(chunk, published)
+    if measured > at_once and not fits(measured):
+        words = measurement_remedy(chunk, published)
+        raise UsageError(f"the memory of {device} is too small: {words}")
 
 
 def remedy(model: nn.Module, at_once: int) -> str:
@@ -106,8 +110,13 @@ def remedy(model: nn.Module, at_once: int) -> str:
     return f"set {half}, or less, which splits batches and changes no result but by rounding"
 
 
-def measurement_remedy(chunk: int) -> str:
-    """What to set where chunks were too large."""
+def measurement_remedy(chunk: int, published: int = 0) -> str:
+    """What to set where chunks, or the whole batches of measure.published, were too large."""
+    if published > chunk:
+        return (
+            f"measure.published goes through whole batches of up to {published} examples: take a "
+            "device with more memory, or another run without it, or with a smaller largest batch"
+        )
     return (
         f"a measurement goes through {chunk} examples at a time: take a device with more memory, "
         f"or another run with measure.chunk={max(1, chunk // 2)}, or less"

@@ -193,7 +193,7 @@ def _words(around: Setting, state: State, error: OutOfMemory) -> str:
     """What to do where the memory of the device was not enough."""
     hardware, size = around.task.config.hardware, around.task.plan.largest_batch
     if error.measuring:
-        words = measurement_remedy(around.task.config.measure.chunk)
+        words = measurement_remedy(around.task.config.measure.chunk, around.task.published())
     else:
         at_once = min(around.team.share(size).stop, hardware.micro_batch or size)
         words = remedy(around.task.model, at_once)

@@ -68,11 +68,20 @@ class Task:
         share = Team(0, hardware.processes).share(self.plan.largest_batch)
         (example,) = train.read([slice(0, 1)])
         step = SgdStep(self.model, precision=self.config.precision.value)
-        chunk = min(self.config.measure.chunk, len(train.labels))
-        beside = hardware.processes if self.device.type == "cpu" else 1
         check_memory(
-            self.model, step, example, share.stop, hardware.micro_batch, chunk, beside=beside
+            self.model,
+            step,
+            example,
+            share.stop,
+            hardware.micro_batch,
+            min(self.config.measure.chunk, len(train.labels)),
+            self.published(),
+            beside=hardware.processes if self.device.type == "cpu" else 1,
         )
+
+    def published(self) -> int:
+        """Examples in the largest batch that is measured in the published way; 0: none is."""
+        return self.plan.largest_batch if self.config.measure.published else 0
 
     def check_batches(self) -> None:
         """Raise UsageError where BatchNorm would meet one value alone, which has no variance."""
