@@ -13,9 +13,7 @@ import torch
 import torchvision
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import batch_norm, conv2d, cross_entropy, group_norm
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from accelerando.config import build
 from accelerando.models import Cnn, ResNet, WideResNet, imagenet_resnet
@@ -210,90 +208,6 @@ def test_wide_resnet_is_the_papers(
     close(gradients(actual, labels, parameters), gradients(expected, labels, parameters))
     model.eval()  # with the running statistics that the training pass has moved
     close([model(images)], [formula(model, norm, images, depth, width)])
-
-
-FAMILIES: dict[str, Callable[[Sequence[int], str], nn.Module]] = {
-    "resnet": lambda shape, norm: ResNet(shape, CLASSES, [1, 1, 1, 1], norm=norm),
-    "wide_resnet": lambda shape, norm: WideResNet(shape, CLASSES, 10, 2, norm),
-    "imagenet": lambda shape, norm: imagenet_resnet(shape, CLASSES, 18, norm),
-}
-VARIANTS = [
-    (family, norm)
-    for family in FAMILIES
-    for norm in NORM_LAYERS
-    if (family, norm) != ("imagenet", "none")
-]
-each_variant = pytest.mark.parametrize(("family", "norm"), VARIANTS)
-
-
-@each_variant
-def test_norm_is_the_one_asked_for(family: str, norm: str) -> None:
-    with torch.device("meta"):
-        modules = list(FAMILIES[family]((3, 32, 32), norm).modules())
-    for name, kind in (("batch", _BatchNorm), ("group", nn.GroupNorm)):
-        assert any(isinstance(module, kind) for module in modules) == (name == norm)
-    for module in modules:
-        if isinstance(module, nn.GroupNorm):
-            assert module.num_channels == 8 * module.num_groups
-        if isinstance(module, nn.Conv2d):
-            assert (module.bias is not None) == (norm == "none")
-
-
-@each_variant
-@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (3, 64, 64), (1, 8, 8)], ids=str)
-def test_takes_any_image_and_a_batch_of_one(
-    family: str, norm: str, shape: tuple[int, int, int]
-) -> None:
-    torch.manual_seed(1)
-    model = FAMILIES[family](shape, norm)
-    images = batch(2, *shape)[0].float()
-    logits = model(images)
-    assert logits.shape == (2, CLASSES)
-    assert logits.isfinite().all()
-    assert not torch.equal(logits[0], logits[1])
-    model.eval()
-    torch.testing.assert_close(model(images[:1]), model(images)[:1], rtol=1e-4, atol=1e-5)
-
-
-@each_variant
-def test_weights_can_be_given_from_outside(family: str, norm: str) -> None:
-    model = shuffled(FAMILIES[family]((3, 32, 32), norm))
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    given = {name: tensor.clone() for name, tensor in before.items()}
-    images, _ = batch(2, 3, 32, 32)
-    result = functional_call(model, given, (images,))
-    assert torch.equal(images, batch(2, 3, 32, 32)[0])
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    moved = {name for name in given if not torch.equal(given[name], before[name])}
-    assert moved == {name for name, _ in model.named_buffers()}
-    assert torch.equal(result, model(images))
-
-
-@each_variant
-def test_autocast_and_channels_last_give_nearly_the_same(family: str, norm: str) -> None:
-    torch.manual_seed(1)
-    model = FAMILIES[family]((3, 32, 32), norm).eval()
-    images = batch(2, 3, 32, 32)[0].float()
-    expected = model(images)
-    scale = float(expected.detach().abs().max())
-    with torch.autocast("cpu", torch.bfloat16):
-        half = model(images)
-    assert half.dtype == torch.bfloat16
-    torch.testing.assert_close(half.float(), expected, rtol=0, atol=0.05 * scale)
-    last = model.to(memory_format=torch.channels_last)(
-        images.contiguous(memory_format=torch.channels_last)
-    )
-    torch.testing.assert_close(last, expected, rtol=0, atol=1e-4 * scale)
-
-
-@pytest.mark.parametrize("family", ["resnet", "wide_resnet"])
-def test_compiles_as_one_graph(family: str) -> None:
-    torch.compiler.reset()  # the compilations of all models are counted together, and limited
-    torch.manual_seed(1)
-    model = FAMILIES[family]((3, 32, 32), "batch").eval()
-    images = batch(1, 3, 32, 32)[0].float()
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(images), model(images), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])

@@ -1,0 +1,121 @@
+"""Runs that are interrupted, or die, go on exactly, and say meanwhile where they are."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from accelerando.identity import run_folder
+from accelerando.interruption import Interrupted
+from accelerando.tracking.folder import RunFolder
+from accelerando.training import loop
+from accelerando.training.step import SgdStep
+from test_run import SHORT, lines, same, train
+
+Settings = Callable[..., DictConfig]
+
+
+@pytest.mark.parametrize("moment", [1, 23, 24, 30, 35])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_goes_on_exactly(
+    moment: int,
+    number: signal.Signals,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped mid-epoch, at a change of batch size (step 23) or just after, with momentum."""
+    more = (*SHORT, "optimizer.momentum=0.9", "model=cnn_bn")
+    whole, broken = settings(*more, f"root={tmp_path}/whole"), settings(*more)
+    train(whole)
+    calls = iter(range(1, 1000))
+    call = SgdStep.__call__
+
+    def interrupted(self: SgdStep, *arguments: Any) -> torch.Tensor:
+        if next(calls) == moment:
+            signal.raise_signal(number)
+        return call(self, *arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(SgdStep, "__call__", interrupted)
+        train(broken)
+    folder = RunFolder(run_folder(broken))
+    state = folder.read_state()
+    assert state is not None
+    assert (state.status, state.message) == ("interrupted", f"by {number.name}")
+    assert train(broken).status == "finished"
+    assert same(folder, RunFolder(run_folder(whole)))
+
+
+def test_rows_after_the_last_checkpoint_are_made_again(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that dies leaves rows that its checkpoint does not know: none twice, none missing."""
+    whole, broken = settings(*SHORT, f"root={tmp_path}/whole"), settings(*SHORT)
+    train(whole)
+    original = loop.Loop._measure
+
+    def dies(self: loop.Loop) -> None:
+        original(self)
+        if self._position.epoch == 1:
+            self._save()
+        if self._position.epoch == 2:
+            raise LookupError("no more")
+
+    with monkeypatch.context() as patched, pytest.raises(LookupError):
+        patched.setattr(loop.Loop, "_measure", dies)
+        train(broken)
+    folder = RunFolder(run_folder(broken))
+    state = folder.read_state()
+    assert state is not None
+    assert (state.status, state.message) == ("failed", "LookupError: no more")
+    assert "in dies" in state.traceback
+    assert lines(folder.record)[-1]["epoch"] == 2
+    train(broken)
+    assert same(folder, RunFolder(run_folder(whole)))
+
+
+def test_of_two_signals_the_last_is_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that saves before its time limit may be cancelled meanwhile: it is not wanted back."""
+    original = loop.Loop._save
+
+    def save(self: loop.Loop) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        original(self)
+
+    monkeypatch.setattr(loop.Loop, "_save", save)
+    monkeypatch.setattr(loop.Loop, "_advance", lambda _: signal.raise_signal(signal.SIGUSR2))
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        train(settings(*SHORT))
+
+
+def test_a_state_is_true_as_soon_as_a_run_goes_on(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(*SHORT)
+    original = loop.Loop._measure
+
+    def stops(self: loop.Loop) -> None:
+        original(self)
+        if self._position.epoch == 2:
+            raise Interrupted("SIGTERM")
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(loop.Loop, "_measure", stops)
+        train(config)
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(loop.Loop, "run", lambda self: signal.raise_signal(signal.SIGTERM)
+                        or self._pause())  # fmt: skip
+        train(config)
+    state = RunFolder(run_folder(config)).read_state()
+    assert state is not None
+    assert (state.epoch, state.message) == (2, "by SIGTERM")
+    assert state.full_gradient_norm is not None
