@@ -87,6 +87,8 @@ def parameters(settings: dict[str, Any], processes: int, threads: int) -> dict[s
     nodes, per_node = layout(settings, processes)
     values = {key: value for key, value in settings.items() if key not in OURS}
     values |= {"nodes": nodes, "tasks_per_node": per_node}
+    if values["gpus_per_node"]:  # more than a GPU for each process would idle
+        values["gpus_per_node"] = min(values["gpus_per_node"], per_node)
     more = values["additional_parameters"] or {}
     more = {key.replace("_", "-"): value for key, value in more.items()}
     if "no-requeue" not in more:

@@ -141,10 +141,17 @@ def _submit_array(
             made = [executor.submit(task) for task in tasks]
     except (FailedJobError, FailedSubmissionError, ValueError, AssertionError) as error:
         raise UsageError(f"SLURM refuses the job: {' '.join(str(error).split())}") from error
+    array = str(made[0].job_id.partition("_")[0])
     for job, task in zip(made, tasks, strict=True):
         for run in task.jobs:
-            Submitted(job.job_id, str(job.paths.stdout)).write(run.folder)
-    return str(made[0].job_id.partition("_")[0])
+            try:
+                Submitted(job.job_id, str(job.paths.stdout)).write(run.folder)
+            except OSError as error:
+                raise UsageError(
+                    f"job {array} was submitted, but word of it cannot be left in {run.folder} "
+                    f"({error.strerror}): scancel {array}, make room, and give the command again"
+                ) from error
+    return array
 
 
 def _parts(values: Sequence[Some], size: int) -> list[Sequence[Some]]:
