@@ -63,16 +63,25 @@ def test_a_workspace_that_is_refused_is_told_in_one_line() -> None:
     assert last.startswith("error: W&B refuses me/theirs: "), result.stderr
 
 
+ASKED = {
+    "none": "tracking.artifacts=false",
+    "finished": "tracking.artifacts=true",
+    "diverged": "tracking.artifacts=true scheduler.learning_rate.initial=1e30",
+}
+
+
 def sent_artifacts(root: str, path: Path) -> None:
     """In a process of its own, as a run is: what W&B is sent, without and with artifacts."""
     sent = {}
-    for wanted in ("false", "true"):
-        words = (*SHORT, "tracking=offline", f"tracking.artifacts={wanted}", f"seed={len(sent)}")
-        config = compose_settings(f"root={root}", *words)
+    for seed, (name, words) in enumerate(ASKED.items()):
+        more = (*SHORT, "tracking=offline", f"seed={seed}", *words.split())
+        config = compose_settings(f"root={root}", *more)
         state = run(config, [], Console(stderr=True))
         assert state is not None
         (file,) = RunFolder(run_folder(config)).path.glob("wandb/offline-run-*/*.wandb")
-        sent[wanted] = {
+        assert [r.exit.exit_code for r in offline.records(file) if r.HasField("exit")] == [0]
+        assert "rows" in state.wandb  # W&B has them all
+        sent[name] = {
             artifact.name.removesuffix(f"-{state.wandb['id']}"): sorted(
                 entry.path for entry in artifact.manifest.contents
             )
@@ -89,12 +98,11 @@ def test_record_and_checkpoint_are_sent_on_request(tmp_path: Path) -> None:
     process.start()
     process.join(120)
     assert process.exitcode == 0
+    record = ["config.yaml", "record.jsonl", "steps.jsonl"]
     assert json.loads(path.read_text()) == {
-        "false": {},
-        "true": {
-            "record": ["config.yaml", "record.jsonl", "steps.jsonl"],
-            "checkpoint": ["checkpoint.pt"],
-        },
+        "none": {},
+        "finished": {"record": record, "checkpoint": ["checkpoint.pt"]},
+        "diverged": {"record": record},  # before its first checkpoint
     }
 
 

@@ -158,6 +158,7 @@ class WandbMirror:
                     self._run.alert(f"{self._run.name or self.id} diverged", text, level="ERROR")
                 if self._artifacts and state.status in ENDED:
                     self._send_files()
+            with self._kept_away():  # also where an alert or a file could not be sent
                 self._run.finish(exit_code=0 if given_up else self._exit_code(state))
                 self._see_that_all_arrived()
         return not self._lost
@@ -197,10 +198,12 @@ class WandbMirror:
             "record": (folder.record, folder.steps, folder.config),
             "checkpoint": (folder.checkpoint,),
         }.items():
-            artifact = wandb.Artifact(f"{kind}-{self.id}", type=kind)
-            for path in paths:
-                artifact.add_file(str(path))
-            self._run.log_artifact(artifact)
+            # a run that diverged at once has no checkpoint, one that was pruned none any more
+            if there := [path for path in paths if path.exists()]:
+                artifact = wandb.Artifact(f"{kind}-{self.id}", type=kind)
+                for path in there:
+                    artifact.add_file(str(path))
+                self._run.log_artifact(artifact)
 
     def _stop(self) -> None:
         """Asked for on the run's page; in a thread of W&B's."""
