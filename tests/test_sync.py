@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 from rich.console import Console
+from wandb.sdk.wandb_run import Run
 
 from accelerando import entry
 from accelerando.checks import UsageError
@@ -149,8 +150,8 @@ def test_it_goes_on_where_the_server_went_away(
         patched.setattr(WandbMirror, "log", breaks)
         main(["sync", config.root])
     out, errors = capsys.readouterr()
-    last = errors.splitlines()[-1]
-    assert last == "error: not all rows were sent: the same command goes on from there"
+    assert "not all rows were sent: the same command goes on from there" in out
+    assert out.splitlines()[-1] == "1 runs: 1 not sent"
     assert "Traceback" not in out + errors
     wandb_server.start()
     monkeypatch.delenv("WANDB_FINISH_TIMEOUT")
@@ -194,6 +195,45 @@ def test_a_damaged_run_does_not_hold_up_the_others(
     assert f"{third.path} has a damaged state.json" in out
     (shown,) = wandb_server.runs.values()
     assert shown.rows == rows(last)
+
+
+def test_a_run_that_cannot_be_sent_does_not_hold_up_the_others(
+    settings: Settings,
+    wandb_server: WandbServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One that W&B refuses, one that another process works on, one whose rows do not arrive."""
+    configs = [settings(*OFFLINE, f"seed={seed}") for seed in range(3)]
+    configs.append(settings(*OFFLINE, "seed=3", "tracking.entity=theirs"))
+    for config in configs:
+        train(config)
+    lost, held, last, refused = (RunFolder(run_folder(config)) for config in configs)
+    log, own = Run.log, f"{lost.path.name}"
+
+    def breaks(self: Run, row: dict[str, Any]) -> None:
+        if self.dir.find(own) >= 0:
+            raise ConnectionResetError("wandb-core is gone")
+        log(self, row)
+
+    monkeypatch.setattr(Run, "log", breaks)
+    with held.held(print), pytest.raises(SystemExit) as left:
+        main(["sync", configs[0].root])
+    assert left.value.code == 1
+    *out, counts = capsys.readouterr().out.splitlines()
+    assert sorted(counts.removeprefix("4 runs: ").split(", ")) == [
+        "1 sent", "1 still running", "2 not sent"
+    ]  # fmt: skip
+    for folder, words in (
+        (lost, "not all rows were sent"),
+        (held, "is being worked on by process"),
+        (refused, "W&B refuses the run: "),
+    ):
+        assert any(folder.path.name in line and words in line for line in out)
+    made = {run.about["displayName"]: run.rows for run in wandb_server.runs.values()}
+    assert made["warmup_increase-seed2"] == rows(last)
+    # one that was not closed is not taken for the next
+    assert made.get("warmup_increase-seed0", []) == []
 
 
 def test_divergence_is_told_once(

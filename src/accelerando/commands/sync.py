@@ -28,10 +28,11 @@ def act(options: argparse.Namespace) -> None:
     """Send them one after the other, and say what there was to do.
 
     Raises:
-        SystemExit: a run has damaged files; the others were sent.
+        SystemExit: a run has damaged files, or could not be sent; the others were.
+        UsageError: W&B cannot be reached, or knows no login.
     """
     # wandb is imported where it is needed
-    from accelerando.tracking.sync import DAMAGED, Options, sync
+    from accelerando.tracking.sync import DAMAGED, NOT_SENT, Options, sync
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
     counts: Counter[str] = Counter()
@@ -41,5 +42,5 @@ def act(options: argparse.Namespace) -> None:
         counts[sync(run, wanted, partial(console.print, name))] += 1
     words = [f"{number} {outcome}" for outcome, number in counts.items()]
     console.print(f"{counts.total()} runs: {', '.join(words) or 'none'}")
-    if counts[DAMAGED]:
+    if counts[DAMAGED] or counts[NOT_SENT]:
         sys.exit(1)

@@ -28,6 +28,10 @@ PATIENCE = 4 * BEAT
 PREFIX = ".claim-"
 
 
+class Taken(UsageError):
+    """Another process works on the run."""
+
+
 @dataclass(frozen=True)
 class Owner:
     """A process, told from every other one, also of the same number after a restart."""
@@ -143,7 +147,7 @@ def claimed(
         has taken the folder, this one having been silent for too long.
 
     Raises:
-        UsageError: another process has it.
+        Taken: another process has it.
     """
     mine, owner = _take(folder, say, pause)
     over = threading.Event()
@@ -176,9 +180,7 @@ def _take(
         folder.mkdir(parents=True, exist_ok=True)
         found = current(folder)
         if found is not None and not _outlived(found, say, pause):
-            raise UsageError(
-                f"{folder} is being worked on by {_who(found)}: wait for it, or stop it"
-            )
+            raise Taken(f"{folder} is being worked on by {_who(found)}: wait for it, or stop it")
         mine = folder / f"{PREFIX}{1 if found is None else found.number + 1}"
         try:
             _make(mine, owner)

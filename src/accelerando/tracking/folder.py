@@ -101,7 +101,7 @@ class RunFolder:
             pause: called while it waits; what it raises ends the waiting.
 
         Raises:
-            UsageError: another process has it.
+            Taken: another process has it.
         """
         with claimed(self.path, say, pause) as self.still_mine:
             for left in self.path.glob(".*.tmp"):  # by a process that was killed while writing

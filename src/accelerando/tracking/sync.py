@@ -10,21 +10,24 @@ import yaml
 
 from accelerando.checks import UsageError
 from accelerando.tracking import agent
+from accelerando.tracking.claim import Taken
 from accelerando.tracking.folder import RUNNING, RunFolder, State
 from accelerando.tracking.look import look, place_of
 from accelerando.tracking.overview import UNREADABLE, Seen
 from accelerando.tracking.record import Row, in_order, read
+from accelerando.tracking.wandb_client import Unavailable
 from accelerando.tracking.wandb_mirror import WandbMirror, send_all
 
-SENT, COMPLETE, NOT_BEGUN, UNDER_WAY, UNTRACKED, DAMAGED = (
+SENT, COMPLETE, NOT_BEGUN, UNDER_WAY, UNTRACKED, DAMAGED, NOT_SENT = (
     "sent",
     "already complete",
     "not begun",
     "still running",
     "made with tracking=disabled",
     "without readable files",
+    "not sent",
 )
-"""What there was to do with a run."""
+"""What there was to do with a run, and whether it was done."""
 
 
 @dataclass(frozen=True)
@@ -44,40 +47,49 @@ def sync(run: Seen, options: Options, say: Callable[[str], None]) -> str:
     """Send what W&B does not have of a run yet; its folder remembers what was sent.
 
     Returns:
-        What there was to do, one of the words above.
+        What became of it, one of the words above; why it was not sent is said.
 
     Raises:
-        UsageError: W&B cannot be reached, refuses, or does not get all rows; another process works
-            on the run.
+        Unavailable: W&B takes no run at all.
     """
     if run.status == UNREADABLE:
         say(f"{run.path} has a damaged state.json: look at it, or remove it")
         return DAMAGED
-    if run.state is None or not RunFolder(run.path).record.exists():
+    folder = RunFolder(run.path)
+    if run.state is None or not folder.record.exists():
         return NOT_BEGUN  # it waits in SLURM, or failed before
     if run.status == RUNNING:
         return UNDER_WAY
     if "mode" not in run.state.wandb and not options.untracked:
         return UNTRACKED
-    folder = RunFolder(run.path)
-    with folder.held(say):
-        state = folder.read_state()
-        assert state is not None
-        try:
-            rows, config = rows_of(folder), _settings(folder)
-        except UsageError as error:  # of this run: those after it are sent all the same
-            say(str(error))
-            return DAMAGED
-        now = {"rows": len(rows), "status": run.status}
-        if state.wandb.get("synced") == now and not options.again:
-            return COMPLETE
-        mirror = _mirror(folder, state, config, identity=state.wandb["id"], say=say)
-        # a run whose process died says that it is running
-        send_all(mirror, rows, replace(state, status=run.status))
-        state.wandb |= {**mirror.place(), "synced": now}
-        folder.write_state(state, sync=True)
-        for path in folder.path.glob("wandb/*offline-run-*/run-*.wandb"):
-            path.with_suffix(".wandb.synced").touch()  # as `wandb sync` does, which so leaves them
+    try:
+        with folder.held(say):
+            return _send(folder, run.status, options, say)
+    except Unavailable:
+        raise
+    except (UsageError, OSError) as error:  # of this run: those after it are sent all the same
+        say(str(error))
+        return UNDER_WAY if isinstance(error, Taken) else NOT_SENT
+
+
+def _send(folder: RunFolder, status: str, options: Options, say: Callable[[str], None]) -> str:
+    state = folder.read_state()
+    assert state is not None
+    try:
+        rows, config = rows_of(folder), _settings(folder)
+    except UsageError as error:
+        say(str(error))
+        return DAMAGED
+    now = {"rows": len(rows), "status": status}
+    if state.wandb.get("synced") == now and not options.again:
+        return COMPLETE
+    mirror = _mirror(folder, state, config, identity=state.wandb["id"], say=say)
+    # a run whose process died says that it is running
+    send_all(mirror, rows, replace(state, status=status))
+    state.wandb |= {**mirror.place(), "synced": now}
+    folder.write_state(state, sync=True)
+    for path in folder.path.glob("wandb/*offline-run-*/run-*.wandb"):
+        path.with_suffix(".wandb.synced").touch()  # as `wandb sync` does, which so leaves them
     say(f"{len(rows)} rows  {state.wandb['url']}")
     return SENT
 

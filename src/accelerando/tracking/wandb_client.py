@@ -63,9 +63,14 @@ def resolve_mode(mode: str) -> str:
     return "online" if wandb.login(prompt=False, verify=False) else "offline"
 
 
+class Unavailable(UsageError):
+    """W&B takes no run from here now: whoever has more of them need not try."""
+
+
 def begin(
     say: Callable[[str], None],
     *,
+    identity: str,
     mode: str,
     must: bool,
     known: bool,
@@ -77,14 +82,16 @@ def begin(
 
     Args:
         say: told where something else happens than was asked for.
+        identity: the run's id; a new one is drawn where a run of that id was deleted.
         mode: online or offline.
         must: whether to refuse, rather than go offline, where W&B cannot be reached.
         known: whether the server has the run, with what people may have changed there.
         pause: called while W&B is waited for; what it raises ends the waiting.
         settings: of the client, besides those that are always the same.
-        arguments: of ``wandb.init``; a new ``id`` is drawn where a run of that id was deleted.
+        arguments: of ``wandb.init``.
 
     Raises:
+        Unavailable: W&B cannot be reached, knows no login, or needs a newer client.
         UsageError: W&B refuses the run.
     """
     import wandb
@@ -92,40 +99,72 @@ def begin(
     _new_enough(wandb.__version__)
     # whoever started this process may have a W&B process, which ends with it and knows it alone
     os.environ.pop("WANDB_SERVICE", None)
-    waits = {"finish_timeout": last_upload() * (5 if must else 1)}
-    if "WANDB_FINISH_TIMEOUT" in os.environ:
-        waits = {}
-    options = {"silent": True, "console": "off", "finish_timeout_raises": True, **waits, **settings}
+    always = _settings(must=must)
     for _ in range(ATTEMPTS):
+        given = {k: v for k, v in arguments.items() if not (known and k in EDITED)}
+        chosen = {**always, **settings, "mode": mode}
         try:
-            given = {k: v for k, v in arguments.items() if not (known and k in EDITED)}
-            chosen = {**options, "mode": mode}
-            return _apart(partial(wandb.init, **given, settings=chosen), pause)
+            return _apart(partial(wandb.init, id=identity, **given, settings=chosen), pause)
         except wandb.errors.Error as error:
-            reason = " ".join(str(error).split("Consider increasing")[0].split()).rstrip(".")
-            if "previously created and deleted" in reason and agent.sweep() is None:
-                known, own = False, arguments["id"].partition("-")[0]
-                arguments["id"] = f"{own}-{secrets.token_hex(3)}"
-                say(f"note: the W&B run was deleted there: sent again as {arguments['id']}")
-                continue
-            # a server that answers is not asked again; one that does not is asked until it is late
-            late = isinstance(error, wandb.errors.CommError) and "timed out" in reason.lower()
-            if mode == "offline" or not late:
-                raise UsageError(
-                    f"W&B refuses the run: {reason}. Log in with `wandb login`, name a project and "
-                    "an entity that you may write to (tracking.project, tracking.entity), or use "
-                    "tracking=offline"
-                ) from error
-            if must:
-                raise UsageError(f"W&B cannot be reached: {reason}. Try again later") from error
-            say(f"note: W&B cannot be reached ({reason}): this start is mirrored offline")
-            mode = "offline"
+            meaning, reason = _meaning(error)
+            if meaning == DELETED and agent.sweep() is None:
+                known, identity = False, f"{identity.partition('-')[0]}-{secrets.token_hex(3)}"
+                say(f"note: the W&B run was deleted there: sent again as {identity}")
+            elif meaning == AWAY and mode == "online" and not must:
+                say(f"note: W&B cannot be reached ({reason}): this start is mirrored offline")
+                mode = "offline"
+            else:
+                raise _refusal(meaning, reason) from error
         except Exception as error:  # of a private kind
             # W&B's own process takes a moment to see that the one it worked for was killed
             if "is in use" not in str(error):
                 raise
             time.sleep(1)
-    raise UsageError(f"W&B still works on the run {arguments['id']}, for another process: wait")
+    raise UsageError(f"W&B still works on the run {identity}, for another process: wait")
+
+
+def _settings(*, must: bool) -> dict[str, Any]:
+    """Those of the client that are always the same."""
+    # a run that could not be closed would else be handed out in place of the next one
+    found = {
+        "silent": True,
+        "console": "off",
+        "reinit": "create_new",
+        "finish_timeout_raises": True,
+    }
+    if "WANDB_FINISH_TIMEOUT" in os.environ:
+        return found
+    return {**found, "finish_timeout": last_upload() * (5 if must else 1)}
+
+
+DELETED, AWAY, NO_LOGIN, REFUSED = "deleted", "away", "no login", "refused"
+"""What a refusal of W&B's may mean: of the run, which was deleted there; of all runs; of this one
+for another reason."""
+
+
+def _meaning(error: Exception) -> tuple[str, str]:
+    """What a refusal means, and its reason in one line."""
+    from wandb.errors import AuthenticationError, CommError
+
+    reason = " ".join(str(error).split("Consider increasing")[0].split()).rstrip(".")
+    if "previously created and deleted" in reason:
+        return DELETED, reason
+    # a server that answers is not asked again; one that does not is asked until it is late
+    if isinstance(error, CommError) and "timed out" in reason.lower():
+        return AWAY, reason
+    if isinstance(error, AuthenticationError) or "API key" in reason:
+        return NO_LOGIN, reason
+    return REFUSED, reason
+
+
+def _refusal(meaning: str, reason: str) -> UsageError:
+    if meaning == AWAY:
+        return Unavailable(f"W&B cannot be reached: {reason}. Try again later")
+    kind = Unavailable if meaning == NO_LOGIN else UsageError
+    return kind(
+        f"W&B refuses the run: {reason}. Log in with `wandb login`, name a project and an entity "
+        "that you may write to (tracking.project, tracking.entity), or use tracking=offline"
+    )
 
 
 def _apart(call: Callable[[], Any], pause: Callable[[], None]) -> Any:
@@ -170,4 +209,4 @@ def _new_enough(version: str) -> None:
     parts = version.split(".")[:2]
     if all(part.isdigit() for part in parts) and tuple(map(int, parts)) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
-        raise UsageError(f"wandb {version} is too old: pip install --upgrade 'wandb>={wanted}'")
+        raise Unavailable(f"wandb {version} is too old: pip install --upgrade 'wandb>={wanted}'")

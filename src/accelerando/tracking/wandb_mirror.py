@@ -75,6 +75,7 @@ class WandbMirror:
         machine = {"x_disable_stats": True, "x_disable_meta": True} if afterwards else {}
         self._run = begin(
             say,
+            identity=identity,
             mode=mode,
             must=afterwards,
             known=known,
@@ -82,7 +83,6 @@ class WandbMirror:
             # no method: the client copies its settings deeply, and all that a method belongs to
             settings={"stop_fn": lambda: self._stop(), **machine},
             dir=folder.path,
-            id=identity,
             # a sweep says itself where its runs are
             **({} if agent.sweep() else {"project": project, "entity": entity}),
             resume="allow",
@@ -150,17 +150,17 @@ class WandbMirror:
         if not self._beside.close(last_upload()):
             self._lost = True
             self._say(f"note: W&B's client hangs; {self._remedy}")
-        if not self._lost:
-            with self._kept_away():
-                self._run.summary.update({"status": state.status, **self._summary.values})
-                if state.status == DIVERGED and self.rows > self._held:  # else it was told before
-                    text = f"{state.message}, in epoch {state.epoch}. Files: {self._folder.path}"
-                    self._run.alert(f"{self._run.name or self.id} diverged", text, level="ERROR")
-                if self._artifacts and state.status in ENDED:
-                    self._send_files()
-            with self._kept_away():  # also where an alert or a file could not be sent
-                self._run.finish(exit_code=0 if given_up else self._exit_code(state))
-                self._see_that_all_arrived()
+            return False
+        with self._kept_away():
+            self._run.summary.update({"status": state.status, **self._summary.values})
+            if state.status == DIVERGED and self.rows > self._held:  # else it was told before
+                text = f"{state.message}, in epoch {state.epoch}. Files: {self._folder.path}"
+                self._run.alert(f"{self._run.name or self.id} diverged", text, level="ERROR")
+            if self._artifacts and state.status in ENDED:
+                self._send_files()
+        with self._kept_away():  # whatever was not sent: what is left open is nobody's to close
+            self._run.finish(exit_code=0 if given_up else self._exit_code(state))
+            self._see_that_all_arrived()
         return not self._lost
 
     def _see_that_all_arrived(self) -> None:
@@ -216,8 +216,9 @@ class WandbMirror:
         try:
             yield
         except Exception as error:  # of many kinds, private ones among them
-            self._lost = True
-            self._say(f"note: W&B failed ({error or type(error).__name__}); {self._remedy}")
+            told, self._lost = self._lost, True
+            if not told:
+                self._say(f"note: W&B failed ({error or type(error).__name__}); {self._remedy}")
 
 
 def send_all(mirror: WandbMirror, rows: Sequence[Row], state: State) -> None:
