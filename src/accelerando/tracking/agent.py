@@ -57,7 +57,7 @@ def words_of_agent(arguments: Sequence[str]) -> list[str]:
     every key of its W&B config instead, the whole of our settings and W&B's own notes among them,
     as Python prints them, which Hydra cannot read (github.com/wandb/wandb/issues/9143). The config
     also holds the words of the first start: those count. A sweep's nested parameters become dotted
-    names, and a shape is chosen by a name without a slash.
+    names, Python's None becomes ``null``, and a shape is chosen by a name without a slash.
 
     >>> words_of_agent(["seed=0", "_wandb={'t': 1}", "scheduler={'learning_rate': {'peak': 0.5}}"])
     ['seed=0', 'scheduler.learning_rate.peak=0.5']
@@ -65,6 +65,8 @@ def words_of_agent(arguments: Sequence[str]) -> list[str]:
     ['scheduler/learning_rate=cosine', 'scheduler.learning_rate.initial=0.1']
     >>> words_of_agent(["seed=0", "hydra={'seed': 0}", "overrides=['epochs=9', 'seed=0']"])
     ['epochs=9', 'seed=0']
+    >>> words_of_agent(["measure.every_steps=None", "scheduler.learning_rate={'peak': None}", "-m"])
+    ['measure.every_steps=null', 'scheduler.learning_rate.peak=null', '-m']
 
     Raises:
         UsageError: the words cannot be read.
@@ -80,12 +82,16 @@ def words_of_agent(arguments: Sequence[str]) -> list[str]:
     return kept + [str(word) for word in first]
 
 
+_ALONE = object()
+"""In place of the value of a word that has none."""
+
+
 def _split(word: str) -> tuple[str, Any]:
-    """Name and value; a word without a value has the value None."""
+    """Name and value; of the values only None and nested parameters are read."""
     name, equals, text = word.partition("=")
     if not equals:
-        return word, None
-    return name, _literal(text) if text.startswith("{") else text
+        return word, _ALONE
+    return name, _literal(text) if text == "None" or text.startswith("{") else text
 
 
 def _flat(name: str, value: Any) -> Iterator[str]:
@@ -94,9 +100,11 @@ def _flat(name: str, value: Any) -> Iterator[str]:
     if isinstance(value, dict) and value:
         for key, item in value.items():
             yield from _flat(f"{name}.{key}", item)
+    elif value is _ALONE:
+        yield name
     else:
         name = name.replace(".", "/") if name in SHAPES else name
-        yield name if value is None else f"{name}={value}"
+        yield f"{name}={'null' if value is None else value}"
 
 
 def _literal(text: str) -> Any:
