@@ -129,6 +129,8 @@ def test_where_takes_several_values(tmp_path: Path) -> None:
     found = runs(tmp_path)
     assert [run.state.seed for run in chosen(found, ["seed=1,3"])] == [1, 3]
     assert [run.state.seed for run in chosen(found, ["model.widths=[8, 2]"])] == [2]
+    assert chosen(found, ["model.name=@x"]) == chosen(found, ["model.name={"]) == []
+    assert len(chosen(found, ["model.name=@x,mlp"])) == 4
     with pytest.raises(UsageError, match="no run has a setting sed; there are seed"):
         chosen(found, ["sed=1"])
     with pytest.raises(UsageError, match="give NAME=VALUE"):

@@ -80,7 +80,10 @@ def _equal(setting: Any, text: str) -> bool:
     if isinstance(setting, (int, float)) and not isinstance(setting, bool):
         with suppress(ValueError):  # YAML takes 1e-1 for a word
             return float(text) == setting
-    return bool(yaml.safe_load(text) == setting)
+    try:
+        return bool(yaml.safe_load(text) == setting)
+    except (yaml.YAMLError, ValueError):  # such as @x, or a date that is none
+        return bool(text == setting)
 
 
 def ended_well(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
@@ -95,7 +98,7 @@ def ended_well(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
             where = f"{run.state.epoch} of {run.state.epochs} epochs"
             out.append(LeftOut(run, f"{run.status} ({run.state.message or where})"))
         elif "full_gradient_norm" not in run.record:
-            out.append(LeftOut(run, "measured a subset only, no exact norm"))
+            out.append(LeftOut(run, "measured no exact norm (subset or bfloat16)"))
         elif np.isnan(run.record["full_gradient_norm"]).all():
             out.append(LeftOut(run, "no finite norm measured"))
         elif run.state.run in kept:
