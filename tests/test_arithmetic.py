@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import DictConfig
+from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from accelerando.checks import UsageError
+from accelerando.compare.choose import ended_well
+from accelerando.compare.load import load
 from accelerando.identity import run_folder
 from accelerando.measure import full_gradient
 from accelerando.models import Cnn
 from accelerando.tracking.folder import RunFolder
 from accelerando.training import arithmetic
+from accelerando.training.run import run
 from accelerando.training.step import SgdStep
 from test_run import SHORT, lines, train
 
@@ -128,8 +133,14 @@ def test_a_bf16_run_is_measured_exactly(settings: Settings) -> None:
 
 def test_a_rough_measurement_is_called_approximate(settings: Settings) -> None:
     config, exact = settings(*SHORT, "measure.dtype=bfloat16"), settings(*SHORT)
-    state = train(config)
+    shown = io.StringIO()
+    state = run(config, [], Console(file=shown, width=200))
     train(exact)
+    assert state is not None
+    assert "gradient" in shown.getvalue()
+    assert "nan" not in shown.getvalue()
+    ((_, reason),) = ended_well(load([Path(config.root)]).runs)[1]
+    assert reason == "measured no exact norm (subset or bfloat16)"
     rough, fine = (lines(RunFolder(run_folder(each)).record) for each in (config, exact))
     assert state.full_gradient_norm is None
     assert "full_gradient_norm" not in rough[0]

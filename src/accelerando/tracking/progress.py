@@ -66,8 +66,10 @@ class ProgressView:
 
 _SHOWN = {
     "full_gradient_norm": "norm",
+    "approximate_gradient_norm": "norm",
     "subset_gradient_norm": "norm",
     "train_loss": "loss",
     "empirical_loss": "loss",
+    "approximate_loss": "loss",
     "subset_loss": "loss",
 }
