@@ -75,7 +75,11 @@ def test_a_rate_that_outgrows_its_batch_is_warned_of() -> None:
             batch_size=ExponentialBatch(initial=8, growth=batch, interval=30),
             learning_rate=Exponential(initial=0.1, growth=rate, interval=interval),
         )
-        return growth_warning(scheduler, 300) is not None
+        words = growth_warning(scheduler, 300)
+        assert words is None or words.endswith(
+            f"{rate:.4g}² every {interval} epochs and {batch} every 30"
+        )
+        return words is not None
 
     assert not warned(2, 1.4)
     assert warned(2, math.sqrt(2) + 1e-12)

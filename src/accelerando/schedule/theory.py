@@ -128,5 +128,6 @@ def growth_warning(scheduler: Scheduler, epochs: int) -> str | None:
         return None
     return (
         f"the learning rate grows too fast for its batch: convergence wants (rate factor)² below "
-        f"the batch factor, these are {rates.factor(epochs):.4g}² and {sizes.factor(epochs):.4g}"
+        f"the batch factor over the same epochs, these are {rates.factor(epochs):.4g}² every "
+        f"{rates.interval} epochs and {sizes.factor(epochs):.4g} every {sizes.interval}"
     )
