@@ -22,9 +22,9 @@ ROOMS = [
     "interruption",
     "randomness",
     "provenance",
+    "schedule",
     "config",
     "identity",
-    "schedule",
     "team",
     "data",
     "models",
@@ -35,8 +35,8 @@ ROOMS = [
     "launch",
     "composition",
     "plotting",
-    "preview",
     "compare",
+    "preview",
     "commands",
 ]
 """Data flows down this list; nothing imports a later room."""

@@ -11,9 +11,10 @@ from omegaconf import OmegaConf
 
 from accelerando.compare.groups import group
 from accelerando.compare.load import Run, flat
-from accelerando.compare.names import scheduler_part
+from accelerando.compare.names import Part, scheduler_part
 from accelerando.composition import runs_of
-from accelerando.plotting import _COLOURS, _OTHERS, CASES, colours, looks
+from accelerando.plotting import _COLOURS, _OTHERS, colours, looks
+from accelerando.schedule.cases import CASES
 from accelerando.tracking.folder import FINISHED, State
 from conftest import ROOT
 from made_runs import runs, write
@@ -40,15 +41,19 @@ def composed(*words: str) -> list[Run]:
     return found
 
 
+def part(run: Run) -> Part:
+    return scheduler_part(run.config, run.state.epochs)
+
+
 @pytest.mark.parametrize("epochs", [1, 20, 300])
 def test_what_is_usual_is_what_our_schedulers_are(epochs: int) -> None:
     for run in composed(f"scheduler={SHIPPED}", f"epochs={epochs}"):
-        found, name = scheduler_part(run), run.state.scheduler
+        found, name = part(run), run.state.scheduler
         cosines = [f"WarmupCosine learning_rate.peak={peak}" for peak in (0.2, 0.5)]
         told = {"small_increase": ["learning_rate.final=1.0"], "small_warmup": cosines}
         assert found.name in (name, *(f"{name} {words}" for words in told.get(name, ())))
         if name in CASES:
-            assert found.label == CASES[name]
+            assert found.label == CASES[name].label
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,7 @@ def test_what_is_usual_is_what_our_schedulers_are(epochs: int) -> None:
 )  # fmt: skip
 def test_a_scheduler_says_what_it_departs_in(words: str, label: str) -> None:
     (run,) = composed(*words.split())
-    assert scheduler_part(run).label == label
+    assert part(run).label == label
 
 
 def test_a_name_does_not_depend_on_the_company(tmp_path: Path) -> None:
@@ -87,7 +92,7 @@ def test_a_name_does_not_depend_on_the_company(tmp_path: Path) -> None:
 
 
 def test_the_published_shapes_of_a_case_are_told_apart() -> None:
-    every = [scheduler_part(run).name for run in composed(f"scheduler={PUBLISHED}", "epochs=300")]
+    every = [part(run).name for run in composed(f"scheduler={PUBLISHED}", "epochs=300")]
     together = looks([*every, *CASES])
     assert len(set(together.values())) == len(together)
     for name in every:

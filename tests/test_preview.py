@@ -91,6 +91,22 @@ def test_several_schedules_side_by_side(capsys: pytest.CaptureFixture[str], tmp_
     assert "batch_size.initial=16" in table
 
 
+def test_a_schedule_has_the_name_that_a_comparison_gives_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    totals = json.loads(plan(capsys, "+experiment=shapes_digits", "--json"))
+    names = [part["scheduler"] for part in totals]
+    assert len(names) == len(set(names)) == 19
+    assert "decay_constant Linear" in names
+    assert "warmup_increase WarmupCosine learning_rate.peak=0.5" in names
+
+
+def test_runs_of_other_lengths_are_other_schedules(capsys: pytest.CaptureFixture[str]) -> None:
+    totals = json.loads(plan(capsys, "-m", "epochs=2,4", "seed=0,1", "--json"))
+    names = [part["scheduler"] for part in totals]
+    assert names == ["warmup_increase epochs=2", "warmup_increase epochs=4"]
+
+
 def test_equal_steps_are_equal_steps(capsys: pytest.CaptureFixture[str]) -> None:
     """At 117,300 steps the doubling schedule is 18.768 epochs in, still at b = 8."""
     text = plan(capsys, "scheduler=decay_constant,increase_increase", *PAPER)

@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from accelerando.checks import UsageError, at_least, positive, whole
+from accelerando.schedule.lengths import stage, stair, warmup
 
 if TYPE_CHECKING:  # built by their _target_, so that nothing is imported that a run does not use
     from accelerando.data.source import Arrays, Source
@@ -135,13 +136,8 @@ class RunConfig:
 def register() -> None:
     """Tell Hydra the schema, and OmegaConf the lengths that follow the paper's proportions."""
     ConfigStore.instance().store(name="schema", node=RunConfig)
-    lengths = {
-        "stage": lambda epochs: max(1, epochs // 10),
-        "warmup": lambda epochs: max(2, epochs // 10),
-        "stair": lambda epochs: max(1, epochs // 100),
-    }
-    for name, length in lengths.items():
-        OmegaConf.register_new_resolver(name, length, replace=True)
+    for length in (stage, warmup, stair):
+        OmegaConf.register_new_resolver(length.__name__, length, replace=True)
 
 
 def build(settings: DictConfig, leave_out: tuple[str, ...] = (), **more: Any) -> Any:
@@ -200,6 +196,17 @@ def plan_of(config: DictConfig) -> Plan:
     Raises:
         UsageError: the schedule cannot be built, or does not fit the run.
     """
+    scheduler = scheduler_of(config)
+    if config.epochs < 1:
+        raise UsageError(f"epochs must be at least 1, got {config.epochs}")
+    try:
+        return scheduler.bind(examples=config.dataset.examples, epochs=config.epochs)
+    except ValueError as error:
+        raise UsageError(f"scheduler.{error}") from error
+
+
+def scheduler_of(config: DictConfig) -> Scheduler:
+    """The run's scheduler, not yet fitted to it."""
     for shape in ("batch_size", "learning_rate"):
         value = config.scheduler[shape]
         if not isinstance(value, DictConfig):
@@ -207,13 +214,7 @@ def plan_of(config: DictConfig) -> Plan:
                 f"scheduler.{shape} is a shape, got {value!r}: choose one with "
                 f"scheduler/{shape}=NAME, set its values with scheduler.{shape}.initial=VALUE"
             )
-    scheduler: Scheduler = build(config.scheduler)
-    if config.epochs < 1:
-        raise UsageError(f"epochs must be at least 1, got {config.epochs}")
-    try:
-        return scheduler.bind(examples=config.dataset.examples, epochs=config.epochs)
-    except ValueError as error:
-        raise UsageError(f"scheduler.{error}") from error
+    return build(config.scheduler, leave_out=("name",))  # type: ignore[no-any-return]
 
 
 def check(config: DictConfig) -> Plan:

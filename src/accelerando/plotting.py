@@ -12,14 +12,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from accelerando.checks import UsageError
-
-CASES = {
-    "decay_constant": "(i) constant batch, decaying rate",
-    "decay_increase": "(ii) increasing batch, decaying rate",
-    "increase_increase": "(iii) increasing batch, increasing rate",
-    "warmup_increase": "(iv) increasing batch, warm-up rate",
-}
-"""The paper's four cases."""
+from accelerando.schedule.cases import CASES
 
 _BESIDES = (
     "increase_constant", "small_decay", "small_increase", "small_warmup", "small_constant", "seesaw"

@@ -76,7 +76,7 @@ def split(runs: Sequence[Run], by: Sequence[str]) -> tuple[list[Group], list[Lef
 
 def _parts(runs: Sequence[Run], key: str) -> list[Part]:
     if key == "scheduler":
-        return list(map(scheduler_part, runs))
+        return [scheduler_part(run.config, run.state.epochs) for run in runs]
     if any(name.startswith(f"{key}.") for run in runs for name in run.config):
         return _sections(runs, key)
     return [_leaf(key, run.config.get(key)) for run in runs]

@@ -6,14 +6,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from accelerando.compare.load import Run
-from accelerando.plotting import CASES
+from accelerando.schedule.cases import CASES
+from accelerando.schedule.lengths import stage, stair, warmup
+
+Settings = Mapping[str, Any]
+"""Settings of a run, each under its full name: ``scheduler.batch_size.initial``."""
 
 _SHAPES = {
-    "decay_constant": ("ConstantBatch", "Cosine"),
-    "decay_increase": ("ExponentialBatch", "Cosine"),
-    "increase_increase": ("ExponentialBatch", "Exponential"),
-    "warmup_increase": ("ExponentialBatch", "WarmupConstant"),
+    **{name: (case.batch_size, case.learning_rates[0]) for name, case in CASES.items()},
     "increase_constant": ("ExponentialBatch", "Constant"),
     "small_constant": ("ConstantBatch", "Constant"),
     "small_decay": ("ConstantBatch", "Cosine"),
@@ -34,9 +34,9 @@ _BEGIN_SMALL = ("small_constant", "small_decay", "small_increase", "small_warmup
 """Whose constant batch is as small as others begin."""
 
 _LENGTHS: Mapping[str, Callable[[int], int]] = {
-    "interval": lambda epochs: max(1, epochs // 10),
-    "warmup_epochs": lambda epochs: max(2, epochs // 10),
-    "warmup_interval": lambda epochs: max(1, epochs // 100),
+    "interval": stage,
+    "warmup_epochs": warmup,
+    "warmup_interval": stair,
 }
 """Lengths in epochs that follow the length of the run unless a run says otherwise."""
 
@@ -49,55 +49,57 @@ class Part(NamedTuple):
     label: str
 
 
-def scheduler_part(run: Run) -> Part:
+def scheduler_part(config: Settings, epochs: int) -> Part:
     """The name of a run's scheduler, with the shapes and numbers that it departs in.
 
     The paper's cases come first, numbers in their order.
+
+    Args:
+        config: settings of the run.
+        epochs: its length.
     """
-    name = str(run.config.get("scheduler.name", "scheduler"))
+    name = str(config.get("scheduler.name", "scheduler"))
     usual = {"Scheduler", *_SHAPES.get(name, ())}
-    told = [word for word in _classes(run) if word not in usual]
-    given = _departures(name, run)
+    told = [word for word in _classes(config) if word not in usual]
+    given = _departures(name, config, epochs)
     words = [f"{key}={value}" for key, value in given.items()]
     case = list(CASES).index(name) if name in CASES else len(CASES)
     order = (case, name, tuple(told), tuple((key, ordered(v)) for key, v in given.items()))
-    return Part(order, " ".join([name, *told, *words]), _label(name, run, told, words))
+    return Part(order, " ".join([name, *told, *words]), _label(name, config, told, words))
 
 
-def _label(name: str, run: Run, told: list[str], words: list[str]) -> str:
+def _label(name: str, config: Settings, told: list[str], words: list[str]) -> str:
     """As short as a legend needs it."""
     if name in CASES:
         if not told and not words:
-            return CASES[name]
-        rate = class_name(run.config.get("scheduler.learning_rate._target_"))
+            return CASES[name].label
+        rate = class_name(config.get("scheduler.learning_rate._target_"))
         # the shape of the rate always, for the case's own words say less
         shapes = [spelled(word) for word in told if word != rate] + [spelled(rate)]
-        return ", ".join(
-            [f"{CASES[name].partition(' ')[0]} {', '.join(shapes)}", *map(last, words)]
-        )
+        return ", ".join([f"({CASES[name].number}) {', '.join(shapes)}", *map(last, words)])
     shapes = [spelled(word) + ("" if word.endswith("Batch") else " rate") for word in told]
     return ", ".join(
         [f"{name}{':' if shapes else ''} {', '.join(shapes)}".strip(), *map(last, words)]
     )
 
 
-def _classes(run: Run) -> list[str]:
-    targets = sorted(key for key in run.config if re.match(r"scheduler\.(.*\.)?_target_$", key))
-    return [class_name(run.config[target]) for target in targets]
+def _classes(config: Settings) -> list[str]:
+    targets = sorted(key for key in config if re.match(r"scheduler\.(.*\.)?_target_$", key))
+    return [class_name(config[target]) for target in targets]
 
 
-def _departures(name: str, run: Run) -> dict[str, Any]:
+def _departures(name: str, config: Settings, epochs: int) -> dict[str, Any]:
     """Settings that are not as they usually are, by their names within the scheduler."""
-    constant = class_name(run.config.get("scheduler.batch_size._target_")) == "ConstantBatch"
+    constant = class_name(config.get("scheduler.batch_size._target_")) == "ConstantBatch"
     small = name in _BEGIN_SMALL or not constant
     numbers = {**_NUMBERS, "batch_size.initial": 8 if small else 128}
     found = {}
-    for key, value in sorted(run.config.items()):
+    for key, value in sorted(config.items()):
         section, _, setting = key.partition(".")
         leaf = setting.rpartition(".")[2]
         if section != "scheduler" or leaf in ("name", "_target_") or value is None:
             continue
-        usual = _LENGTHS[leaf](run.state.epochs) if leaf in _LENGTHS else numbers.get(setting)
+        usual = _LENGTHS[leaf](epochs) if leaf in _LENGTHS else numbers.get(setting)
         if value != usual:
             found[setting] = _plain(setting, value)
     return found

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from accelerando.compare.load import flat
+from accelerando.compare.names import scheduler_part
 from accelerando.composition import runs_of
-from accelerando.config import build, plan_of
+from accelerando.config import plan_of, scheduler_of
 from accelerando.schedule import Plan, Scheduler
+from accelerando.schedule.lengths import stage
 
 
 class Entry(NamedTuple):
-    """A schedule under the name that tells it from the others."""
+    """A schedule, under the name and the label that a comparison of its runs gives it."""
 
     name: str
+    label: str
     scheduler: Scheduler
     plan: Plan
     interval: int
@@ -33,44 +37,27 @@ def entries(words: Sequence[str], examples: int | None) -> list[Entry]:
         UsageError: a schedule cannot be built, or does not fit its run.
     """
     more = [] if examples is None else [f"dataset.examples={examples}"]
-    configs = _distinct(runs_of([*words, *more]))
-    names = _names(configs)
-    return [
-        Entry(name, build(config.scheduler), plan_of(config), _interval(config))
-        for name, config in zip(names, configs, strict=True)
-    ]
+    configs = runs_of([*words, *more])
+    lengths = {"epochs": {config.epochs for config in configs},
+               "examples": {config.dataset.examples for config in configs}}  # fmt: skip
+    # a name says the scheduler alone: where the runs' lengths differ, they are added
+    added = [name for name, values in lengths.items() if len(values) > 1]
+    found: dict[str, Entry] = {}
+    for config in configs:
+        entry = _entry(config, added)
+        found.setdefault(entry.name, entry)
+    return list(found.values())
 
 
-def _key(config: DictConfig) -> tuple[Any, ...]:
-    return (str(config.scheduler), config.epochs, config.dataset.examples)
-
-
-def _distinct(configs: Sequence[DictConfig]) -> list[DictConfig]:
-    return list({_key(config): config for config in configs}.values())
-
-
-def _names(configs: Sequence[DictConfig]) -> list[str]:
-    """The scheduler's name, with what differs where two would share it."""
-    names = [str(config.scheduler.name) for config in configs]
-    if len(set(names)) == len(names):
-        return names
-    flat = [_flat(config) for config in configs]
-    differing = sorted(key for key in flat[0] if len({str(f.get(key)) for f in flat}) > 1)
-    return [
-        " ".join([name, *(f"{key}={f[key]}" for key in differing if key in f)])
-        for name, f in zip(names, flat, strict=True)
-    ]
-
-
-def _flat(config: DictConfig) -> dict[str, Any]:
-    found: dict[str, Any] = {"epochs": config.epochs, "examples": config.dataset.examples}
-    for group in ("batch_size", "learning_rate"):
-        for key, value in config.scheduler.get(group, {}).items():
-            short = str(value).rpartition(".")[2] if key == "_target_" else value
-            found[f"{group}.{key}".removesuffix("._target_")] = short
-    return found
+def _entry(config: DictConfig, added: Sequence[str]) -> Entry:
+    settings = OmegaConf.to_container(config.scheduler, resolve=True, enum_to_str=True)
+    part = scheduler_part(flat({"scheduler": settings}), config.epochs)
+    lengths = {"epochs": config.epochs, "examples": config.dataset.examples}
+    name = " ".join([part.name, *(f"{key}={lengths[key]}" for key in added)])
+    label = ", ".join([part.label, *(f"{lengths[key]:,} {key}" for key in added)])
+    return Entry(name, label, scheduler_of(config), plan_of(config), _interval(config))
 
 
 def _interval(config: DictConfig) -> int:
     interval = config.scheduler.batch_size.get("interval")
-    return int(interval) if interval else max(1, config.epochs // 10)
+    return int(interval) if interval else stage(config.epochs)

@@ -28,7 +28,7 @@ def draw(entries: Sequence[Entry]) -> Figure:
                     **look.line,
                     **look.marks(len(x), number),
                     "lw": 1.2 + 0.8 * (len(entries) - 1 - number),
-                    "label": entry.name,
+                    "label": entry.label,
                 }
                 panels[0, column].plot(x, sizes, **style)
                 panels[1, column].plot(x, rates, **style)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from accelerando.preview.entries import Entry
 from accelerando.schedule import Plan, Problem, bound, crossing, growth_warning
+from accelerando.schedule.cases import CASES
 
 WIDTH, HEIGHT = 52, 4
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -142,20 +143,16 @@ def _without_bound(entries: Sequence[Entry], problem: Problem) -> Iterator[str]:
             yield f"{entry.name}: {error}"
 
 
-CLAIM = ("decay_constant", "decay_increase", "increase_increase", "warmup_increase")
-"""The paper's finding: each minimises the full gradient norm faster than the one before it."""
-
-
 def disagreement(entries: Sequence[Entry], problem: Problem) -> str | None:
     """A sentence where the bound orders the paper's cases otherwise than the paper; else None."""
     found = {}
     for entry in entries:
-        if entry.name in CLAIM:
+        if entry.name in CASES:
             try:
                 found[entry.name] = bound(entry.plan.terms(), problem).total
             except ValueError:
                 continue
-    claimed = [name for name in CLAIM if name in found]
+    claimed = [name for name in CASES if name in found]
     by_bound = sorted(claimed, key=lambda name: -found[name])
     if claimed == by_bound:
         return None

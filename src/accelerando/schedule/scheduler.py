@@ -19,7 +19,6 @@ class Scheduler:
     Args:
         batch_size: shape of the batch size.
         learning_rate: shape of the learning rate; it is told the batch size.
-        name: what tables and figures call it.
 
     >>> from accelerando.schedule import Constant, ExponentialBatch, Progress, Scheduler
     >>> scheduler = Scheduler(
@@ -33,7 +32,6 @@ class Scheduler:
 
     batch_size: BatchSize
     learning_rate: LearningRate
-    name: str = "scheduler"
 
     def bind(self, *, examples: int, epochs: int) -> Plan:
         """Fit the scheduler to a run of ``epochs`` over ``examples`` training examples.

@@ -32,7 +32,6 @@ class Seesaw:
         learning_rate: the decay, followed as at that batch size.
         equivalence: "sgd" or "normalised".
         maximum: where given, the largest batch.
-        name: what tables and figures call it.
 
     Raises:
         ValueError: a value is out of range; the message says what is allowed.
@@ -42,7 +41,6 @@ class Seesaw:
     learning_rate: LearningRate
     equivalence: str = "sgd"
     maximum: int | None = None
-    name: str = "seesaw"
 
     def __post_init__(self) -> None:
         if self.equivalence not in RATE_PER_DOUBLING:

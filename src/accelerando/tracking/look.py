@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from accelerando.schedule.cases import CASES
 from accelerando.tracking.folder import State
 
 WORDS = "overrides"
@@ -16,16 +17,6 @@ EDITED = ("name", "tags", "notes")
 LENGTH = 110
 """Letters of a group's name: W&B refuses a run whose name, which also tells the seed, has more than
 128."""
-
-_DECAYS = ("Constant", "Diminishing", "Linear", "Polynomial", "Cosine")
-CASES = {
-    "decay_constant": ("case i", "ConstantBatch", _DECAYS),
-    "decay_increase": ("case ii", "ExponentialBatch", _DECAYS),
-    "increase_increase": ("case iii", "ExponentialBatch", ("Exponential",)),
-    "warmup_increase": ("case iv", "ExponentialBatch", ("WarmupConstant", "WarmupCosine")),
-}
-"""The paper's cases by the scheduler's name, with the shapes of batch size and learning rate that
-the paper has in them: others may be put into a scheduler of that name."""
 
 
 def place_of(state: State, tracking: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,12 +50,15 @@ def look(state: State, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _case(name: str, scheduler: Mapping[str, Any]) -> list[str]:
+    """The paper's case, where the scheduler of its name has shapes that the paper has in it."""
     batch_size, learning_rate = (
         str(scheduler[shape]["_target_"]).rpartition(".")[2]
         for shape in ("batch_size", "learning_rate")
     )
-    case, batch_sizes, learning_rates = CASES.get(name, ("", "", ()))
-    return [case] if batch_size == batch_sizes and learning_rate in learning_rates else []
+    case = CASES.get(name)
+    if case is None or batch_size != case.batch_size or learning_rate not in case.learning_rates:
+        return []
+    return [f"case {case.number}"]
 
 
 def _told(state: State) -> list[str]:
