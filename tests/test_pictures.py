@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from accelerando.checks import UsageError
 from accelerando.compare.bound import bound_curve, with_bound
@@ -18,6 +19,14 @@ from accelerando.compare.report.data import chart_data
 from accelerando.compare.yardstick import draw as draw_yardsticks
 from accelerando.plotting import save
 from made_runs import Make, compared, norms_of, printed, runs, write
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_no_file(tmp_path: Path) -> None:
+    figure = Figure()
+    figure.suptitle(r"$\nothing$")
+    with pytest.raises(ValueError, match="nothing"):
+        save(figure, tmp_path / "made" / "a.png")
+    assert list((tmp_path / "made").iterdir()) == []
 
 
 def test_the_figure_draws_the_record(make: Make, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_growth_final_and_both(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_several_schedules_side_by_side(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    figure = tmp_path / "plan.png"
+    figure = tmp_path / "made" / "plan.png"
     text = plan(capsys, "scheduler=glob(*)", "-m", "seed=0,1", *PAPER, "--figure", str(figure))
     assert "equal epochs (300), equal examples (15,000,000)" in text
     assert "equal steps (117,300)" in text

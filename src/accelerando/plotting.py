@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from accelerando.checks import UsageError
 from accelerando.schedule.cases import CASES
+from accelerando.tracking.folder import whole_file
 
 _BESIDES = (
     "increase_constant", "small_decay", "small_increase", "small_warmup", "small_constant", "seesaw"
@@ -131,7 +132,7 @@ def check_format(form: str) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure in the format that the file's ending names.
+    """Write the figure in the format that the file's ending names; its folder is made.
 
     Raises:
         UsageError: no such format.
@@ -141,6 +142,6 @@ def save(figure: Figure, path: Path) -> None:
         check_format(form)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=160, format=form)
-    temporary.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        figure.savefig(file, dpi=160, format=form)
