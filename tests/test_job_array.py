@@ -32,7 +32,7 @@ def test_expand_prints_a_line_for_each_run(capsys: pytest.CaptureFixture[str]) -
     lines = printed.out.splitlines()
     assert [shlex.split(line) for line in lines] == expand(words)
     assert "12 runs: --array=0-11" in printed.err
-    main(["expand", *words, "--line", "7"])
+    main(["expand", "-m", *words, "--line", "7"])
     assert capsys.readouterr().out.splitlines() == [lines[7]]
     with pytest.raises(SystemExit):
         main(["expand", *words, "--line", "12"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from accelerando.checks import UsageError
@@ -17,13 +16,19 @@ from accelerando.commands import (
     sync,
     workspace,
 )
+from accelerando.entry import FAILURE, INTERRUPTED, stop
 
 COMMANDS = (plan, expand, status, logs, compare, sync, workspace, prune)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; a mistake of the user's is told in one line, with exit code 1."""
-    parser = argparse.ArgumentParser(prog="accelerando", description=__doc__)
+    """Entry point; a mistake of the user's, and Ctrl-C, are told in one line."""
+    parser = argparse.ArgumentParser(
+        prog="accelerando",
+        description="Compare batch-size and learning-rate schedulers of SGD: preview them before "
+        "training, follow the runs that train.py makes, and say which brings the full gradient "
+        "norm lowest.",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         summary = str(command.__doc__).splitlines()[0]
@@ -39,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.words += words
     try:
         options.act(options)
+    except KeyboardInterrupt:
+        stop("interrupted", INTERRUPTED)
     except (UsageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        stop(f"error: {error}", FAILURE)

@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words", nargs="*", metavar="OVERRIDE", help="as for train.py -m: 'scheduler=glob(*)'"
     )
+    parser.add_argument(
+        "-m", "--multirun", action="store_true", help="may be given, changes nothing"
+    )
     parser.add_argument("--line", type=int, metavar="I", help="only the run of this number, from 0")
 
 
