@@ -13,7 +13,7 @@ parameters of an MLP so wide that its activations are nothing beside them, over 
 examples, beside what the bare passes take: each in a process of its own (Linux).
 
     python benchmarks/full_gradient.py [--model mlp cnn cnn_bn resnet18] [--rounds 3] [--threads 1]
-        [--device cpu]
+        [--device cpu] [--channels-last]
 """
 
 from __future__ import annotations
@@ -148,10 +148,13 @@ def made(name: str) -> tuple[nn.Module, Tensor, Tensor]:
     return make().train(), torch.randn(examples, *shape), torch.randint(0, 10, (examples,))
 
 
-def measure(name: str, rounds: int, elsewhere: Executor, device: str) -> None:
-    """Time one model and print its ratios."""
+def measure(name: str, options: argparse.Namespace, elsewhere: Executor) -> None:
+    """Time one model and print its ratios; the usual loop has its images contiguous."""
+    device = options.device
+    order = torch.channels_last if options.channels_last else torch.contiguous_format
     model, images, labels = made(name)
-    model, images, labels = model.to(device), images.to(device), labels.to(device)
+    model, images = (each.to(device, memory_format=order) for each in (model, images))
+    labels = labels.to(device)
     examples = len(labels)
     chunks = [chunk for chunk in CHUNKS if chunk <= examples] * 3
     quickest, best = min((seconds(partial(bare, model, images, labels, c)), c) for c in chunks)
@@ -166,7 +169,7 @@ def measure(name: str, rounds: int, elsewhere: Executor, device: str) -> None:
     }
     often = math.ceil(SHORTEST / quickest)
     times: dict[str, list[float]] = {key: [] for key in (*calls, "usual")}
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for key in calls:
             times[key].append(0.0)
         for _ in range(often):  # pass by pass: what else the machine does meets all alike
@@ -195,11 +198,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--channels-last", action="store_true")
     options = parser.parse_args()
     prepare_device(options.device, options.threads or torch.get_num_threads())
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as elsewhere:
         for name in options.model:
-            measure(name, options.rounds, elsewhere, options.device)
+            measure(name, options, elsewhere)
     memory()
 
 
