@@ -83,7 +83,7 @@ function path(xs, ys, x, y, stairs) {
   return text;
 }
 
-/* Draw spec into figure. spec: title, xLabel, xLog, yLog, yZero, height, cut, mark (a place on x),
+/* Draw spec into figure. spec: title, xLabel, yLog, yZero, height, cut, mark (a place on x),
    series [{label, colour, dash, mark, x, mean, low, high, stairs}]. */
 function drawChart(figure, spec) {
   figure.querySelector("svg")?.remove();
@@ -92,7 +92,7 @@ function drawChart(figure, spec) {
   const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" }, figure);
   element("title", {}, svg, spec.title);
   const shown = spec.series.filter((line) => line.mean.length);
-  const xs = extent(shown.flatMap((line) => line.x), spec.xLog);
+  const xs = extent(shown.flatMap((line) => line.x));
   const ys = extent(shown.flatMap((line) => heights(line, spec.cut)), spec.yLog);
   if (!xs || !ys) {
     element("text", { x: box.left, y: height / 2 }, svg, "not measured");
@@ -100,7 +100,7 @@ function drawChart(figure, spec) {
   }
   const room = spec.yLog ? 1 : 0.05 * (ys[1] - ys[0]);
   const low = spec.yLog ? ys[0] / 1.1 : spec.yZero ? 0 : ys[0] - room;
-  const x = scale(xs[0], xs[1], box.left, box.right, spec.xLog);
+  const x = scale(xs[0], xs[1], box.left, box.right);
   const y = scale(low, spec.yLog ? ys[1] * 1.1 : ys[1] + room, box.bottom, box.top, spec.yLog,
     spec.yBase);
   frame(svg, box, x, y, spec);
