@@ -19,13 +19,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from accelerando.composition import runs_of
 from accelerando.config import plan_of
-from accelerando.identity import run_folder, run_id
-from accelerando.tracking.folder import FINISHED, State
+from accelerando.identity import run_folder
+from accelerando.tracking.folder import FINISHED
+from accelerando.training.beginning import resolved, unbegun
 
 CASES = "scheduler=decay_constant,decay_increase,increase_increase,warmup_increase"
 
@@ -54,21 +54,10 @@ def write_run(config: DictConfig, generator: np.random.Generator) -> None:
         for epoch in epochs
     ]
     (folder / "record.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    state = State(
-        status=FINISHED,
-        run=run_id(config),
-        dataset=config.dataset.name,
-        model=config.model.name,
-        scheduler=config.scheduler.name,
-        seed=config.seed,
-        epochs=plan.epochs,
-        steps=plan.total_steps,
-        epoch=plan.epochs,
-        seconds=rows[-1]["seconds"],
-    )
+    state = unbegun(config, plan, ())
+    state.status, state.epoch, state.seconds = FINISHED, plan.epochs, rows[-1]["seconds"]
     (folder / "state.json").write_text(json.dumps(asdict(state)))
-    tree = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    (folder / "config.yaml").write_text(resolved(config))
 
 
 def write_runs(root: Path, *, runs: int, epochs: int, seeds: int) -> None:

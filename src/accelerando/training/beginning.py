@@ -31,7 +31,7 @@ def state_at(
     console: Console,
 ) -> State:
     """The state to begin with: where the checkpoint stands, and what earlier starts made known."""
-    state = _unbegun(task.config, task.plan, overrides)
+    state = unbegun(task.config, task.plan, overrides)
     state.status, state.environment = RUNNING, environment(task.device, task.config.hardware)
     if start is not None:
         state.epoch, state.step = start.position.epoch, start.position.step
@@ -89,7 +89,7 @@ def failure_noted(
     except Exception as error:
         if any(not path.name.startswith(".") for path in folder.path.glob("*")):
             with suppress(UsageError, OSError), held():  # the first error is the one to tell
-                state = folder.readable_state() or _unbegun(config, plan, overrides)
+                state = folder.readable_state() or unbegun(config, plan, overrides)
                 if state.status not in ENDED:  # by the process that held it a moment ago
                     state.status, state.message = FAILED, f"{type(error).__name__}: {error}"
                     state.traceback = traceback.format_exc()
@@ -98,7 +98,8 @@ def failure_noted(
         raise
 
 
-def _unbegun(config: DictConfig, plan: Plan, overrides: Sequence[str]) -> State:
+def unbegun(config: DictConfig, plan: Plan, overrides: Sequence[str]) -> State:
+    """The state of a run that has not done a step, said to have failed until it begins."""
     identity = run_id(config)
     return State(
         status=FAILED,
