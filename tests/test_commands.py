@@ -21,7 +21,7 @@ def test_help_is_for_users(capsys: pytest.CaptureFixture[str]) -> None:
 def test_interrupted_by_hand_it_says_so_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(options: argparse.Namespace) -> None:
+    def interrupted(_: argparse.Namespace) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sync, "act", interrupted)
