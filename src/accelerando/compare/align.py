@@ -25,7 +25,6 @@ class Curve(NamedTuple):
 
     x: FloatArray
     mean: FloatArray
-    median: FloatArray
     lowest: FloatArray
     highest: FloatArray
 
@@ -66,7 +65,7 @@ def norm_at(run: Run, axis: str, budget: float) -> float:
 
 
 def curve(group: Group, name: str, axis: str, *, minimum: bool = False) -> Curve:
-    """Mean, median and range of a column over a group's runs.
+    """Mean and range of a column over a group's runs.
 
     The curve ends where the first of its runs ends. Where all runs were measured after the same
     steps, their mean seconds stand for all of them; else each keeps a value until its next.
@@ -79,9 +78,9 @@ def curve(group: Group, name: str, axis: str, *, minimum: bool = False) -> Curve
     """
     runs = group.runs
     values = [so_far(column(run, name)) if minimum else column(run, name) for run in runs]
-    places = [position(run, axis) for run in runs]
     if same_steps(group):
-        return _spread(np.mean(places, axis=0), np.stack(values))
+        return _spread(mean_position(group, axis), np.stack(values))
+    places = [position(run, axis) for run in runs]
     grid = np.unique(np.concatenate(places))
     first, last = max(place[0] for place in places), min(place[-1] for place in places)
     grid = grid[(grid >= first) & (grid <= last)]
@@ -96,6 +95,12 @@ def curve(group: Group, name: str, axis: str, *, minimum: bool = False) -> Curve
     return _spread(grid, np.stack(rows))
 
 
+def mean_position(group: Group, axis: str) -> FloatArray:
+    """Where the measurements of a group were made whose runs were measured after the same steps."""
+    found: FloatArray = np.mean([position(run, axis) for run in group.runs], axis=0)
+    return found
+
+
 def same_steps(group: Group) -> bool:
     """Whether all runs of a group were measured after the same steps."""
     first, *others = (position(run, "steps") for run in group.runs)
@@ -103,4 +108,4 @@ def same_steps(group: Group) -> bool:
 
 
 def _spread(x: FloatArray, rows: FloatArray) -> Curve:
-    return Curve(x, rows.mean(axis=0), np.median(rows, axis=0), rows.min(axis=0), rows.max(axis=0))
+    return Curve(x, rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0))

@@ -191,7 +191,8 @@ def under(name: str, prefixes: Iterable[str]) -> bool:
 
 def differing(runs: Sequence[Run], prefixes: Sequence[str]) -> dict[str, list[Any]]:
     """Settings under ``prefixes`` that are not the same in all runs, with their values."""
-    names = sorted({name for run in runs for name in run.config if under(name, prefixes)})
+    every = set().union(*(run.config for run in runs))
+    names = sorted(name for name in every if under(name, prefixes))
     values = {name: _distinct(run.config.get(name) for run in runs) for name in names}
     return {name: found for name, found in values.items() if len(found) > 1}
 

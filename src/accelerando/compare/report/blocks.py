@@ -11,6 +11,7 @@ from urllib.parse import quote
 from accelerando.compare.align import NORM, column
 from accelerando.compare.answer import amount, answer, haste, left_out_words, number
 from accelerando.compare.comparison import Comparison, OnAxis, Standing
+from accelerando.compare.groups import Group
 from accelerando.compare.load import Run, under
 from accelerando.compare.report.chip import chip
 from accelerando.compare.table import at_end, cell, costs, ratio
@@ -46,9 +47,11 @@ def cautions(words: Sequence[str]) -> str:
 def tables(comparison: Comparison, chosen: str) -> str:
     """Norms, and costs of the levels, on each axis."""
     look_of = looks(comparison.names)
+    ends = {group.name: _end(group) for group in comparison.groups}  # on every axis the same
     found = []
     for axis, on in comparison.axes.items():
-        rows = [_row(on, on.standings[place], look_of) for place in on.order]
+        standings = [on.standings[place] for place in on.order]
+        rows = [[*_row(on, each, look_of), *ends[each.group.name]] for each in standings]
         caption = (
             f"At equal {axis} ({amount(on)}): minimum so far, mean over seeds with its 95 % "
             "interval; in how many seeds it beats the best, with the exact interval of that "
@@ -82,10 +85,12 @@ def _row(on: OnAxis, standing: Standing, look_of: dict[str, Look]) -> list[str]:
         _lines(ratio(duel, best=standing is on.best)),
         _lines(beats),
         f"{duel.p_value:.2g}".replace("nan", "–") if duel else "",
-        _lines(cell(at_end(standing.group, NORM))),
-        _lines(cell(at_end(standing.group, "empirical_loss"))),
-        _lines(cell(at_end(standing.group, "test_accuracy"), scale=100)),
     ]
+
+
+def _end(group: Group) -> list[str]:
+    scales = {NORM: 1, "empirical_loss": 1, "test_accuracy": 100}
+    return [_lines(cell(at_end(group, name), scale)) for name, scale in scales.items()]
 
 
 def _reach(comparison: Comparison, on: OnAxis, look_of: dict[str, Look]) -> str:

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelerando.compare.align import AXES, GRID, NORM, Curve, FloatArray, curve, same_steps
+from accelerando.compare.align import (
+    AXES,
+    GRID,
+    NORM,
+    Curve,
+    FloatArray,
+    curve,
+    mean_position,
+    same_steps,
+)
 from accelerando.compare.comparison import Comparison, Standing
 from accelerando.compare.groups import Group
 from accelerando.compare.report.chip import dasharray, mark_path
@@ -66,17 +75,19 @@ def chart_data(comparison: Comparison, axis: str = "epochs") -> dict[str, Any]:
 
 def _curves(group: Group, points: int) -> list[dict[str, Any]]:
     """Curves with the axes that they are for: one for all where the runs share their steps."""
-    together = [list(AXES)] if same_steps(group) else [[axis] for axis in AXES]
+    alike = same_steps(group)
+    together = [list(AXES)] if alike else [[axis] for axis in AXES]
     found = []
     for axes in together:
         drawn = {
             name: curve(group, column, axes[0], minimum=minimum)
             for name, (column, minimum) in _COLUMNS.items()
         }
+        x = {axis: mean_position(group, axis) if alike else drawn["norm"].x for axis in axes}
         keep = _thinned(len(drawn["norm"].x), points)
         found.append(
             {
-                "x": {axis: _numbers(curve(group, NORM, axis).x[keep], 7) for axis in axes},
+                "x": {axis: _numbers(places[keep], 7) for axis, places in x.items()},
                 "y": {name: _band(line, keep) for name, line in drawn.items()},
             }
         )
