@@ -37,6 +37,9 @@ BEGUN: list[subprocess.Popen[Any]] = []
 
 def begin(command: Sequence[str], **how: Any) -> subprocess.Popen[Any]:
     """Start a process in a group of its own; the test's end is its end too."""
+    # where the tests run in the background of a script they ignore it, and what they start would
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     BEGUN.append(subprocess.Popen(command, start_new_session=True, **how))
     return BEGUN[-1]
 

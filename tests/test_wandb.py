@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,7 @@ def test_what_a_killed_run_left_out_is_completed(
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
+    time.sleep(1.1)  # W&B calls a start by its second, and its process outlives the killed one
     config = settings(*common, "tracking=offline")
     train(config)
     folder = RunFolder(run_folder(config))
