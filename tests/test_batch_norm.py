@@ -13,9 +13,9 @@ from accelerando.config import plan_of
 from accelerando.identity import run_folder
 from accelerando.models import Mlp
 from accelerando.team import Team
-from accelerando.training.batch_norm import smallest_part
+from accelerando.training.batch_norm import check_batches, smallest_part
 from accelerando.training.step import SgdStep
-from accelerando.training.task import Task, prepare
+from accelerando.training.task import Task, prepare, seeded_model
 from test_run import SHORT, train
 
 Settings = Callable[..., DictConfig]
@@ -44,12 +44,15 @@ def test_a_last_batch_of_one_is_refused_before_the_run(settings: Settings) -> No
     ],
 )
 def test_so_is_a_part_of_one(more: str, settings: Settings) -> None:
-    checked = task(settings(*SMALLEST_MAPS, *more.split()))
-    before = {name: value.clone() for name, value in checked.model.state_dict().items()}
+    config = settings(*SMALLEST_MAPS, *more.split())
+    model = seeded_model(config)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(UsageError, match="which batches of"):
-        checked.check_batches()
-    after = checked.model.state_dict()
+        check_batches(plan_of(config), config.hardware, model, config.dataset.shape)
+    after = model.state_dict()
     assert all(before[name].equal(after[name]) for name in before)
+    with pytest.raises(UsageError, match="which batches of"):
+        task(config)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def test_so_is_a_part_of_one(more: str, settings: Settings) -> None:
     ],
 )
 def test_others_are_not(more: str, settings: Settings) -> None:
-    task(settings(*SMALLEST_MAPS, *more.split())).check_batches()
+    task(settings(*SMALLEST_MAPS, *more.split()))
 
 
 def test_one_example_of_larger_maps_is_trained_on(settings: Settings) -> None:

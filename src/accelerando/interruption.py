@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 
-class Interrupted(Exception):
-    """Raised at a place where the run can be continued from."""
+class Interrupted(BaseException):
+    """Raised at a place where the run can be continued from.
+
+    Like KeyboardInterrupt it is no error, and not for those to catch who go on after errors.
+    """
 
 
 class Interruption:

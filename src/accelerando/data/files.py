@@ -12,7 +12,6 @@ from accelerando.data.cache import cached
 from accelerando.data.download import download
 from accelerando.data.source import Arrays, Decoded, described, normalised
 from accelerando.data.storage import data_folder
-from accelerando.interruption import Interrupted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +121,6 @@ class FileSource(ABC):
             download(
                 self.HOME, url=self.URL, fetch=self._fetch, there=lambda: not self._missing(home)
             )
-        except Interrupted:
-            raise
         except Exception as error:  # torchvision raises RuntimeError, urllib its own
             reason = " ".join(str(error).split())
             raise FileNotFoundError(

@@ -159,8 +159,8 @@ def _may_draw_elsewhere(module: nn.Module) -> bool:
 def _copied_buffers(modules: list[nn.Module], dtype: torch.dtype | None) -> Iterator[None]:
     """Within it modules have copies of their buffers, for a pass to move.
 
-    Once for all chunks: ``functional_call`` would do it at each, which takes as long as a tenth of
-    a small model's pass.
+    Once for all chunks: ``functional_call`` would do it at each, which is a few per cent of a small
+    model's pass.
     """
     copies: dict[int, Tensor] = {}
     lent = [(module, module._buffers) for module in modules if module._buffers]

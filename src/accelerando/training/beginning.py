@@ -14,7 +14,6 @@ from yaml import YAMLError
 
 from accelerando.checks import UsageError
 from accelerando.identity import run_id
-from accelerando.interruption import Interrupted
 from accelerando.schedule import Plan
 from accelerando.tracking import agent
 from accelerando.tracking.folder import ENDED, FAILED, RUNNING, RunFolder, State, write_whole
@@ -84,8 +83,6 @@ def failure_noted(
     """
     try:
         yield
-    except Interrupted:  # no failure, and nothing was done
-        raise
     except Exception as error:
         if any(not path.name.startswith(".") for path in folder.path.glob("*")):
             with suppress(UsageError, OSError), held():  # the first error is the one to tell

@@ -106,7 +106,6 @@ def _run(
                 return ended
             note_this_job(folder.path)
             with noted(nullcontext):  # not before: the device may be that of a run under way
-                task.check_batches()
                 task.check_memory()
             with with_followers(config, team) as team:
                 return _train(Setting(task, folder, overrides, console, team, stop))

@@ -83,11 +83,6 @@ class Task:
         """Examples in the largest batch that is measured in the published way; 0: none is."""
         return self.plan.largest_batch if self.config.measure.published else 0
 
-    def check_batches(self) -> None:
-        """Raise UsageError where BatchNorm would meet one value alone, which has no variance."""
-        config = self.config
-        check_batches(self.plan, config.hardware, self.model, config.dataset.shape)
-
     def step(self, team: Team, *, compiled: bool) -> SgdStep:
         """What updates the model."""
         return SgdStep(
@@ -150,6 +145,7 @@ def prepare(config: DictConfig, plan: Plan, local_rank: int = 0) -> Task:
     data = data_of(config, device)
     measurement = Measurement(config.measure, plan, data, config.seed)
     measurement.suits(model, config.dataset.shape)
+    check_batches(plan, config.hardware, model, config.dataset.shape)
     return Task(config, plan, device, model, data, measurement)
 
 
@@ -164,7 +160,7 @@ def data_of(config: DictConfig, device: torch.device) -> tuple[Data, Data]:
 
 
 def seeded_model(config: DictConfig) -> nn.Module:
-    """The model with the weights of the run's seed; the global generator is left alone."""
+    """The model with the weights of the run's seed; what it draws later has a seed of its own."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(config.seed, Purpose.WEIGHTS))
         model = build(
