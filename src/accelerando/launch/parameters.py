@@ -26,10 +26,7 @@ AFTER = """\
 code=$?
 job=${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}
 if [ $code = {killed} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {times} ]; then
-    for pause in 5 10 20 0; do
-        scontrol requeue $job && break
-        sleep $pause
-    done
+    scontrol requeue $job
 fi"""
 """Lines of shell after the tasks; the signal before the end kills those that do not listen yet."""
 
