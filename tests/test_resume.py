@@ -16,7 +16,7 @@ from accelerando.interruption import Interrupted
 from accelerando.tracking.folder import RunFolder
 from accelerando.training import loop
 from accelerando.training.step import SgdStep
-from test_run import SHORT, lines, same, train
+from test_run import SHORT, at_epoch, interrupt, lines, same, train
 
 Settings = Callable[..., DictConfig]
 
@@ -101,15 +101,8 @@ def test_a_state_is_true_as_soon_as_a_run_goes_on(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(*SHORT)
-    original = loop.Loop._measure
-
-    def stops(self: loop.Loop) -> None:
-        original(self)
-        if self._position.epoch == 2:
-            raise Interrupted("SIGTERM")
-
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(loop.Loop, "_measure", stops)
+        at_epoch(2, interrupt, patched)
         train(config)
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         patched.setattr(loop.Loop, "run", lambda self: signal.raise_signal(signal.SIGTERM)

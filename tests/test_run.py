@@ -18,7 +18,9 @@ from accelerando.checks import UsageError
 from accelerando.config import load, plan_of
 from accelerando.data.images import Batches
 from accelerando.identity import run_folder
+from accelerando.interruption import Interrupted
 from accelerando.tracking.folder import RunFolder, State
+from accelerando.training import loop
 from accelerando.training.run import run
 from accelerando.training.step import SgdStep
 from accelerando.training.task import seeded_model
@@ -31,6 +33,22 @@ def train(config: DictConfig) -> State:
     state = run(config, [], Console(quiet=True))
     assert state is not None
     return state
+
+
+def at_epoch(epoch: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do something once the measurement after an epoch is recorded."""
+    original = loop.Loop._measure
+
+    def measure(self: loop.Loop) -> None:
+        original(self)
+        if self._position.epoch == epoch:
+            act()
+
+    monkeypatch.setattr(loop.Loop, "_measure", measure)
+
+
+def interrupt() -> None:
+    raise Interrupted("SIGTERM")
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

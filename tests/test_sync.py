@@ -26,9 +26,8 @@ from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.submitted import Submitted
 from accelerando.tracking.wandb_mirror import WandbMirror
 from conftest import forkserver
-from test_run import SHORT, train
+from test_run import SHORT, at_epoch, interrupt, train
 from test_wandb import killed, rows
-from test_wandb_online import at_epoch, interrupt
 from wandb_server import WandbServer
 
 Settings = Callable[..., DictConfig]

@@ -20,9 +20,8 @@ from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.wandb_client import resolve_mode
-from accelerando.training import loop
 from conftest import ROOT, forkserver
-from test_run import SHORT, train
+from test_run import SHORT, at_epoch, interrupt, train
 
 
 def rows(folder: RunFolder) -> list[dict[str, Any]]:
@@ -61,15 +60,8 @@ def test_a_resumed_run_is_one_run_without_overlaps(
     settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(*SHORT, "tracking=offline")
-    original = loop.Loop._measure
-
-    def stops(self: loop.Loop) -> None:
-        original(self)
-        if self._position.epoch == 2:
-            raise Interrupted("SIGTERM")
-
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(loop.Loop, "_measure", stops)
+        at_epoch(2, interrupt, patched)
         train(config)
     train(config)
     folder = RunFolder(run_folder(config))
@@ -89,15 +81,8 @@ def killed(config: DictConfig) -> None:
 
     register()
     os.environ.pop("WANDB_SERVICE", None)  # W&B's process is its own, not that of the tests
-    original = loop.Loop._measure
-
-    def dies(self: loop.Loop) -> None:
-        original(self)
-        if self._position.epoch == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(loop.Loop, "_measure", dies)
+        at_epoch(2, lambda: os.kill(os.getpid(), signal.SIGKILL), patched)
         train(config)
 
 

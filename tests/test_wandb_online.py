@@ -15,31 +15,14 @@ from wandb.sdk.lib.run_stopping import RunStopChecker
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.tracking.folder import RunFolder
-from accelerando.training import loop
 from accelerando.training.run import run
 from conftest import forkserver
-from test_run import SHORT, train
+from test_run import SHORT, at_epoch, interrupt, train
 from test_wandb import killed, rows
 from wandb_server import WandbServer
 
 Settings = Callable[..., DictConfig]
 ONLINE = (*SHORT, "tracking=online")
-
-
-def at_epoch(epoch: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do something once the measurement after an epoch is recorded."""
-    original = loop.Loop._measure
-
-    def measure(self: loop.Loop) -> None:
-        original(self)
-        if self._position.epoch == epoch:
-            act()
-
-    monkeypatch.setattr(loop.Loop, "_measure", measure)
-
-
-def interrupt() -> None:
-    raise Interrupted("SIGTERM")
 
 
 def test_a_run_looks_made_by_hand(

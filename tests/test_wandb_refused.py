@@ -23,9 +23,9 @@ from accelerando.tracking.folder import RunFolder
 from accelerando.training.run import run
 from conftest import ROOT, begin
 from test_command import wait_for
-from test_run import train
+from test_run import at_epoch, interrupt, train
 from test_wandb import rows
-from test_wandb_online import ONLINE, Settings, at_epoch, interrupt
+from test_wandb_online import ONLINE, Settings
 from wandb_server import KEY, WandbServer
 
 
