@@ -12,8 +12,8 @@ median over the rounds with its range. Then what a pass takes at most in memory,
 parameters of an MLP so wide that its activations are nothing beside them, over 32 and over 128
 examples, beside what the bare passes take: each in a process of its own (Linux).
 
-    python benchmarks/full_gradient.py [--model mlp cnn cnn_bn resnet18] [--rounds 3] [--threads 1]
-        [--device cpu] [--channels-last]
+    python benchmarks/full_gradient.py [--model mlp mlp_digits cnn cnn_bn resnet18] [--rounds 3]
+        [--threads 1] [--device cpu] [--channels-last]
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ SHORTEST = 0.5
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = {
     "mlp": (lambda: Mlp((1, 8, 8), 10, [128, 128]), (1, 8, 8), 20_000),
+    "mlp_digits": (lambda: Mlp((1, 8, 8), 10, [128, 128]), (1, 8, 8), 1437),
     "cnn": (lambda: Cnn((1, 28, 28), 10, [16, 32]), (1, 28, 28), 4096),
     "cnn_bn": (lambda: Cnn((1, 28, 28), 10, [16, 32], norm="batch"), (1, 28, 28), 4096),
     "resnet18": (lambda: ResNet((3, 32, 32), 100, [2, 2, 2, 2]), (3, 32, 32), 256),
