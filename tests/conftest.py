@@ -17,7 +17,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from accelerando.composition import runs_of
 from accelerando.config import register
+from accelerando.tracking.folder import RunFolder
 from wandb_server import WandbServer
 
 pytest_plugins = ["cluster"]
@@ -127,3 +129,15 @@ def make(settings: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., l
         return load([tmp_path / root]).runs
 
     return trained
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """What tests on SLURM disturb, as it is where nothing does."""
+    from slurm_runs import LONG, folder_of
+    from test_run import train
+
+    root = tmp_path_factory.mktemp("undisturbed")
+    (config,) = runs_of([*LONG, "tracking=disabled", f"root={root}"])
+    train(config)
+    return folder_of(root, *LONG)

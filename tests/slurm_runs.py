@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from accelerando.composition import runs_of
 from accelerando.identity import run_folder
 from accelerando.launch.joined import with_jobs
@@ -17,7 +15,6 @@ from accelerando.tracking.folder import FINISHED, RunFolder
 from accelerando.tracking.overview import Seen, runs_below
 from cluster import Cluster
 from conftest import ROOT
-from test_run import train
 
 LONG = ("model=mlp", "epochs=300", "checkpoint.epochs=1", "tracking.every=200")
 """Long enough to be met on its way."""
@@ -27,10 +24,10 @@ HELD = "hydra.launcher.additional_parameters={begin: now+1hour}"
 
 
 def python(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
-    """A command of the product's, as a user gives it; submitted runs mirror offline."""
+    """A command of the product's, as a user gives it; runs have no W&B unless told."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
-        env={**os.environ, "WANDB_MODE": "offline", **more},
+        env={**os.environ, "WANDB_MODE": "disabled", **more},
         capture_output=True,
         text=True,
         timeout=300,
@@ -74,22 +71,14 @@ def seen(folder: RunFolder) -> Seen:
     return run
 
 
-def stages(cluster: Cluster, folder: RunFolder, seconds: float = 240) -> list[str]:
-    """Wait until a run has finished; what `accelerando status` says of it meanwhile, in order."""
+def stages(cluster: Cluster, folder: RunFolder, last: str, seconds: float = 240) -> list[str]:
+    """What `accelerando status` says of a run, in order, until it says ``last``."""
     found: list[str] = []
 
-    def ended() -> bool:
+    def reached() -> bool:
         status = seen(folder).status
         found.extend([status] if status not in found[-1:] else [])
-        return status == FINISHED
+        return status == last
 
-    cluster.wait_until(ended, seconds, lambda: (found, cluster.call("sacct", "-D", "-X")))
+    cluster.wait_until(reached, seconds, lambda: (found, cluster.call("sacct", "-D", "-X")))
     return found
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """The run that nothing disturbs."""
-    (config,) = runs_of([*LONG, "tracking=disabled", f"root={tmp_path_factory.mktemp('whole')}"])
-    train(config)
-    return RunFolder(run_folder(config))

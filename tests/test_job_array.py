@@ -13,16 +13,15 @@ import pytest
 
 from accelerando.commands import main
 from accelerando.composition import expand
+from accelerando.tracking.folder import RunFolder
 from accelerando.tracking.submitted import submitted
 from cluster import Cluster
 from conftest import ROOT, compose_settings
-from slurm_runs import LONG, ON_SLURM, epochs_of, finish, folder_of, python, whole
+from slurm_runs import LONG, ON_SLURM, epochs_of, finish, folder_of, python
 from test_run import same
 from test_sweeps import folders, recorded, sweep
 from test_wandb import rows
 from wandb_server import WandbServer
-
-__all__ = ["whole"]
 
 
 def test_expand_prints_a_line_for_each_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +39,7 @@ def test_expand_prints_a_line_for_each_run(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_plain_array_saves_at_its_signal_and_goes_on(
-    cluster: Cluster, tmp_path: Path, whole: object, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, tmp_path: Path, undisturbed: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("WANDB_MODE", "disabled")
@@ -59,7 +58,7 @@ def test_a_plain_array_saves_at_its_signal_and_goes_on(
     cluster.call("scancel", "--batch", "--signal=USR2", f"{job}_0")  # as before the end of its time
     cluster.wait_until(lambda: cluster.state(f"{job}_0") == "PENDING", 90)
     finish(cluster, *folders)
-    assert same(folders[0], whole)  # type: ignore[arg-type]
+    assert same(folders[0], undisturbed)
     text = Path(f"{tmp_path}/{job}_0.out").read_text()
     assert "interrupted by SIGUSR2, saved" in text
     assert re.search(r"going on from epoch [1-9]", text)

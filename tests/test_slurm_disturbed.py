@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ import pytest
 import accelerando
 import offline
 from accelerando.launch.joined import PENDING, REQUEUED, STARTING
-from accelerando.tracking.folder import FAILED, INTERRUPTED, RUNNING, RunFolder
+from accelerando.tracking.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 from cluster import Cluster
 from conftest import ROOT, begin
 from slurm_runs import (
@@ -30,27 +29,24 @@ from slurm_runs import (
     seen,
     stages,
     submit,
-    whole,
 )
 from test_run import same
 from test_wandb import mirrored, rows
 
-__all__ = ["whole"]
-
-
 SLOW = """
-import sys, threading, time
+import os, sys, threading, time
 
 def slow_down():
     while not hasattr(sys.modules.get("accelerando.training.loop"), "Loop"):
         time.sleep(0.05)
     loop = sys.modules["accelerando.training.loop"].Loop
     measure = loop._measure
-    loop._measure = lambda self: (time.sleep(0.15), measure(self))
+    loop._measure = lambda self: (time.sleep(0.3), measure(self))
 
-threading.Thread(target=slow_down, daemon=True).start()
+if "SLURM_RESTART_COUNT" not in os.environ:
+    threading.Thread(target=slow_down, daemon=True).start()
 """
-"""Python imports this at its start: a run lasts a minute, at no cost to the machine."""
+"""Python imports this at its start: a job lasts until its end is announced, at no cost."""
 
 
 def limits(tmp_path: Path) -> list[str]:
@@ -59,7 +55,7 @@ def limits(tmp_path: Path) -> list[str]:
     return [
         "checkpoint.seconds=5",
         "hydra.launcher.timeout_min=1",
-        "hydra.launcher.signal_delay_s=20",
+        "hydra.launcher.signal_delay_s=50",
         f"hydra.launcher.setup=['export PYTHONPATH={tmp_path}:$PYTHONPATH']",
     ]
 
@@ -74,45 +70,68 @@ def fail_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
+def node_of(cluster: Cluster, job: str) -> str:
+    return cluster.call("squeue", "-h", "-j", job, "-o", "%N")
+
+
 def requeued(cluster: Cluster, job: str) -> None:
     cluster.call("scontrol", "requeue", job)
 
 
 def preempted(cluster: Cluster, job: str) -> None:
-    """By a job of a higher partition that takes all nodes for a moment."""
-    cluster.sbatch("sleep 1", "--partition=urgent", "--nodes=4", "--exclusive")
-    cluster.wait_until(lambda: cluster.state(job) == "PENDING", 90, lambda: cluster.state(job))
-
-
-def out_of_time(cluster: Cluster, job: str) -> None:
-    """SLURM looks every half a minute whether a job's end is to be announced."""
-    cluster.wait_until(lambda: cluster.state(job) == "PENDING", 120, lambda: cluster.state(job))
+    """By a job of a higher partition that takes its node for a moment."""
+    node = f"--nodelist={node_of(cluster, job)}"
+    cluster.sbatch("sleep 1", "--partition=urgent", "--exclusive", node)
 
 
 def without_power(cluster: Cluster, job: str) -> None:
     """The node of a job dies, and everything on it."""
-    node = cluster.call("squeue", "-h", "-j", job, "-o", "%N")
-    cluster.kill(node)
-    cluster.wait_until(lambda: cluster.state(job) != "RUNNING", 120, lambda: cluster.state(job))
+    cluster.kill(node_of(cluster, job))
 
 
-@pytest.mark.parametrize("disturbed", [requeued, preempted, out_of_time, without_power])
-def test_a_disturbed_run_is_what_it_would_have_been(
-    disturbed: Callable[[Cluster, str], None], cluster: Cluster, tmp_path: Path, whole: RunFolder
+def out_of_time(cluster: Cluster, job: str) -> None:
+    """SLURM sees to it."""
+
+
+NODES = {
+    requeued: "nodelist: n1",
+    preempted: "nodelist: n2",
+    without_power: "exclude: 'n1,n2'",
+    out_of_time: "nodelist: n1",
+}
+"""Where no other disturbance comes: so all can be at once, and nobody waits for a time limit."""
+
+
+def test_disturbed_runs_are_what_they_would_have_been(
+    cluster: Cluster, tmp_path: Path, undisturbed: RunFolder
 ) -> None:
     words = [*LONG, "tracking=offline"]
-    more = limits(tmp_path) if disturbed is out_of_time else []
-    folder = folder_of(tmp_path, *words)
-    job = submit(tmp_path, *words, *more)
-    assert seen(folder).status in (PENDING, STARTING, RUNNING)
-    cluster.wait_until(lambda: epochs_of(folder) > 3, 180)
-    assert seen(folder).status == RUNNING
-    disturbed(cluster, job)
-    told = stages(cluster, folder)
-    assert REQUEUED in told
-    assert FAILED not in told
-    assert same(folder, whole)
-    assert "Restarts=0" not in cluster.call("scontrol", "show", "job", job)
+    roots = {disturb: tmp_path / disturb.__name__ for disturb in NODES}
+    folders = {disturb: folder_of(root, *words) for disturb, root in roots.items()}
+    jobs = {}
+    for disturb, nodes in NODES.items():
+        more = limits(tmp_path) if disturb is out_of_time else []
+        held = f"hydra.launcher.additional_parameters={{begin: now+1hour, {nodes}}}"
+        jobs[disturb] = submit(roots[disturb], *words, *more, held)
+        assert seen(folders[disturb]).status == PENDING
+    for job in jobs.values():
+        cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now")
+    told = {}
+    for disturb, folder in folders.items():
+        cluster.wait_until(lambda at=folder: epochs_of(at) > 3, 180)
+        assert seen(folder).status == RUNNING
+        disturb(cluster, jobs[disturb])
+        told[disturb] = stages(cluster, folder, REQUEUED)
+    for disturb, folder in folders.items():
+        told[disturb] += stages(cluster, folder, FINISHED)
+        assert FAILED not in told[disturb], (disturb, told[disturb])
+        assert "Restarts=0" not in cluster.call("scontrol", "show", "job", jobs[disturb])
+        assert same(folder, undisturbed), disturb
+        went_on_as_one(folder)
+
+
+def went_on_as_one(folder: RunFolder) -> None:
+    """Its log says where it went on, and W&B has one run with every row."""
     text = python("-m", "accelerando.commands", "logs", folder.path).stdout
     assert re.search(r"earlier, going on from epoch [1-9]", text), text
     files = sorted(folder.path.glob("wandb/offline-run-*/*.wandb"))
@@ -137,7 +156,7 @@ def test_a_cancelled_run_does_not_come_back(cluster: Cluster, tmp_path: Path) ->
 
 
 def test_runs_that_share_a_job_come_back_together(
-    cluster: Cluster, tmp_path: Path, whole: RunFolder, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, tmp_path: Path, undisturbed: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_once(tmp_path / "bin", monkeypatch)
     # saved at the signal alone, which every process of the job gets
@@ -146,7 +165,7 @@ def test_runs_that_share_a_job_come_back_together(
     job = submit(tmp_path, *words, "-m", "seed=0,1", "hydra.launcher.runs_per_job=2")
     cluster.wait_until(lambda: min(map(epochs_of, folders)) > 3, 180)
     cluster.call("scancel", "--signal=USR2", job)  # as at the end of its time
-    out_of_time(cluster, job)
+    cluster.wait_until(lambda: cluster.state(job) == "PENDING", 120, lambda: cluster.state(job))
     for folder in folders:
         state = folder.read_state()
         assert state is not None
@@ -154,7 +173,7 @@ def test_runs_that_share_a_job_come_back_together(
     # on a busy machine they may have begun again before they are looked at
     assert {seen(folder).status for folder in folders} <= {REQUEUED, STARTING, RUNNING}
     finish(cluster, *folders)
-    assert same(folders[0], whole)
+    assert same(folders[0], undisturbed)
     text = python("-m", "accelerando.commands", "logs", folders[0].path).stdout
     assert re.search(r"interrupted  warmup_increase seed 0  by SIG(TERM|USR2)", text), text
     assert "not put back into SLURM's queue" in text
