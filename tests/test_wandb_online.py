@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import time
 from collections.abc import Callable
 
 import pytest
@@ -29,6 +30,7 @@ def test_a_run_looks_made_by_hand(
     settings: Settings, wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB__STATS_SAMPLING_INTERVAL", "0.1")
+    at_epoch(2, lambda: time.sleep(2), monkeypatch)  # or it ends before the machine is looked at
     more = ("tracking.thresholds=[0.5,0.2,1e-9]", "tracking.tags=[mine]", "tracking.project=theirs")
     config = settings(*ONLINE, *more)
     state = run(config, ["model=mlp", "epochs=3"], Console(quiet=True))
