@@ -8,5 +8,5 @@ requeue() {
         sleep $pause
         [[ $out_of_time ]] || return 0
     done
-    echo "not put back into SLURM's queue; to go on: scontrol requeue $job" >&2
+    echo "not put back into SLURM's queue: submit it again to go on" >&2
 }

@@ -65,7 +65,7 @@ def test_where_it_stays_silent_it_is_said_what_to_do(
     controller.silent = 100
     assert exit_code(tmp_path) == 75
     assert controller.attempts == 4
-    assert capfd.readouterr().err.endswith("to go on with them: scontrol requeue 7\n")
+    assert capfd.readouterr().err.endswith("the command that submitted them goes on with them\n")
 
 
 def test_a_job_that_is_cancelled_meanwhile_is_not_put_back(

@@ -100,6 +100,7 @@ REFUSED = {
     "hydra.launcher.mem_gb=90000": "SLURM refuses the job",
     "hardware.processes=3 hydra.launcher.nodes=2": "hardware.processes=3 is not 2 nodes",
     "hardware.processes=2 hydra.launcher.runs_per_job=2": "fill their job",
+    "hydra.launcher.additional_parameters={clusters:b}": "export SLURM_CLUSTERS instead",
     "+hydra.launcher.memory=8": "hydra.launcher has no setting memory; it has",
     "scheduler.batch_size.growth=0.5": "growth must be at least 1",
     "model.widths=[0]": "widths must be at least 1",
@@ -143,13 +144,14 @@ def test_a_folder_that_nodes_cannot_see_is_refused(
         cluster._check_folder("root", Path("/tmp/runs"))
     cluster._check_folder("root", Path("/home/me/runs"))
     # the folder of the command, where its jobs begin, is looked at too
-    monkeypatch.setattr(cluster.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(cluster, "LOCAL", [tmp_path])
     monkeypatch.setattr(cluster.shutil, "which", lambda _: "sbatch")
     monkeypatch.setattr(cluster, "partitions", lambda: ["main"])
     monkeypatch.chdir(tmp_path)
     config = compose_settings("hardware=slurm_cpu", "root=/home/me/runs")
     launcher = {
         **dict.fromkeys(("nodes", "tasks_per_node", "gpus_per_node", "partition")),
+        "additional_parameters": None,
         **{"runs_per_job": 1, "timeout_min": 240, "max_num_timeout": 1, "signal_delay_s": 120},
         "submitit_folder": "/home/me/submitit",
     }

@@ -35,7 +35,7 @@ STAGES = {
 
 
 def run_of(path: Path, status: str | None) -> None:
-    Submitted("7_1", str(path / "job.out")).write(path)
+    Submitted("7_1", str(path / "7_1_0_log.out"), starts_it=True).write(path)
     if status is not None:
         state = State(status, "id", "digits", "mlp", "decay", 0, epochs=10, steps=100, epoch=5)
         RunFolder(path).write_state(state)
@@ -78,6 +78,18 @@ def test_accounts_that_are_behind_give_no_reason(
     assert list(reasons.values()) == [gone, gone, gone, "OUT_OF_MEMORY"]
 
 
+def test_jobs_of_hidden_partitions_and_other_clusters_are_seen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where squeue is not told --all it leaves out jobs of partitions that are hidden."""
+    shown = '[ "$1 $SLURM_CLUSTERS" = "--all b" ] && echo "7_1|RUNNING|None|n2|N/A" || :'
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\n{shown}\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_CLUSTERS", "b")
+    assert joined.in_queue({"7_1"}) == {"7_1": SlurmJob("RUNNING", "", "n2")}
+
+
 def test_without_slurm_the_folders_tell_what_they_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,12 +110,16 @@ def test_logs_shows_the_job_and_the_run(
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UsageError, match=r"no output of .* was kept"):
         outputs(tmp_path)
-    (tmp_path / "job.out").write_text("of the job\n")
+    (tmp_path / "7_1_0_log.out").write_text("of the job\n")
     main(["logs", str(tmp_path)])
     assert capsys.readouterr().out == "of the job\n"
     (tmp_path / "output.log").write_text("of the run\n")
     main(["logs", str(tmp_path)])
     assert "of the job\n==> " in capsys.readouterr().out
+    for name in ("7_1_10_log.out", "7_1_2_log.out", "7_1_0_log.err", "7_10_0_log.out"):
+        (tmp_path / name).write_text(f"{name}\n")
+    names = [path.name.removeprefix("7_1_") for path in outputs(tmp_path)]
+    assert names == ["0_log.out", "0_log.err", "2_log.out", "10_log.out", "output.log"]
     with pytest.raises(SystemExit):
         main(["logs", str(tmp_path / "nowhere")])
     assert "is not the folder of a run" in capsys.readouterr().err
@@ -116,16 +132,17 @@ def test_a_run_in_a_plain_job_notes_it(tmp_path: Path, monkeypatch: pytest.Monke
     note_this_job(tmp_path)
     first = submitted(tmp_path)
     assert first is not None
-    assert first.job == "12"
+    assert (first.job, first.starts_it) == ("12", False)
     assert time.time() - first.submitted < 60
     note_this_job(tmp_path)
     assert submitted(tmp_path) == first
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "10")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setenv("ACCELERANDO_ARRAY", "yes")
     note_this_job(tmp_path)
     second = submitted(tmp_path)
     assert second is not None
-    assert second.job == "10_3"
+    assert (second.job, second.starts_it) == ("10_3", True)
     (tmp_path / "slurm.json").write_text("")  # damaged: that does not keep a requeued job from it
     note_this_job(tmp_path)
     third = submitted(tmp_path)

@@ -183,7 +183,9 @@ def test_a_damaged_run_does_not_hold_up_the_others(
     first.record.write_text("{\n")
     second.config.unlink()
     third.state.write_text("{")
-    Submitted(job="7", output="").write(Path(config.root) / "one" / "that" / "waits")
+    Submitted(job="7", output="", starts_it=True).write(
+        Path(config.root) / "one" / "that" / "waits"
+    )
     with pytest.raises(SystemExit) as left:
         main(["sync", config.root])
     assert left.value.code == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 from accelerando.checks import UsageError
@@ -39,10 +40,25 @@ def outputs(folder: Path) -> list[Path]:
     word = submitted(folder) if folder.is_dir() else None
     if word is None and (not folder.is_dir() or not RunFolder(folder).state.exists()):
         raise UsageError(f"{folder} is not the folder of a run: `accelerando status` lists them")
-    possible = [Path(word.output)] if word is not None and word.output else []
+    possible = _of_all_tasks(Path(word.output)) if word is not None and word.output else []
     found = [path for path in (*possible, RunFolder(folder).output) if path.is_file()]
     if not found:
         (run,) = with_jobs([seen(folder)])
         words = f" ({run.words})" if run.words else ""
         raise UsageError(f"no output of {folder} was kept: it is {run.status}{words}")
     return found
+
+
+def _of_all_tasks(first: Path) -> list[Path]:
+    """The output of a job's first task, and those of its others, which submitit numbers."""
+    job, numbered, _ = first.name.rpartition("_0_log")
+    if not numbered:
+        return [first]
+    form = re.compile(rf"{re.escape(job)}_(\d+)_log\.(out|err)")
+    found = [
+        match
+        for path in first.parent.glob(f"{job}_*_log.*")
+        if (match := form.fullmatch(path.name))
+    ]
+    found.sort(key=lambda match: (int(match[1]), match[2] != "out"))
+    return [first.with_name(match[0]) for match in found]

@@ -87,8 +87,7 @@ def _back_into_the_queue(received: signal.Signals) -> None:
             time.sleep(pause)
             if signal.SIGTERM in stop.signals:  # cancelled meanwhile
                 return
-    job = JobEnvironment().job_id
-    print(f"the runs are saved; to go on with them: scontrol requeue {job}", file=sys.stderr)
+    print("the runs are saved: the command that submitted them goes on with them", file=sys.stderr)
 
 
 class _Log:

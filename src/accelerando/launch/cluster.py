@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from omegaconf import DictConfig
 from accelerando.checks import UsageError, whole
 from accelerando.launch.parameters import check_names, layout
 from accelerando.launch.queue import elsewhere, in_queue, partitions
+
+LOCAL = [Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]
+"""Folders that every machine has its own of; what TMPDIR names may be shared."""
 
 
 def check_cluster(configs: Sequence[DictConfig], settings: dict[str, Any]) -> None:
@@ -35,6 +38,7 @@ def check_cluster(configs: Sequence[DictConfig], settings: dict[str, Any]) -> No
             "node, or see what they say"
         )
     check_names(settings)
+    _check_clusters(settings)
     try:
         whole("hydra.launcher.runs_per_job", settings["runs_per_job"], 1)
         whole("hydra.launcher.timeout_min", settings["timeout_min"], 1)
@@ -52,6 +56,20 @@ def check_cluster(configs: Sequence[DictConfig], settings: dict[str, Any]) -> No
         ("Python's environment", sys.prefix),
     ):
         _check_folder(name, Path(folder))
+
+
+def _check_clusters(settings: dict[str, Any]) -> None:
+    """Refuse what tells sbatch alone which cluster is meant: squeue would ask another."""
+    named = [f"additional_parameters.{key}" for key in ("clusters", "cluster", "M")]
+    given = [
+        key for key in named if key.rpartition(".")[2] in (settings["additional_parameters"] or {})
+    ]
+    given += ["SBATCH_CLUSTERS"] if "SBATCH_CLUSTERS" in os.environ else []
+    if given:
+        raise UsageError(
+            f"{given[0]} names a cluster to sbatch alone: export SLURM_CLUSTERS instead, also for "
+            "`accelerando status`"
+        )
 
 
 def _check_times(settings: dict[str, Any], between_checkpoints: float) -> None:
@@ -82,8 +100,7 @@ def _check_partition(asked: str | None, known: list[str] | None) -> None:
 
 def _check_folder(name: str, folder: Path) -> None:
     """Refuse a folder that only this machine has, where jobs run on others."""
-    local = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]
-    if any(folder.resolve().is_relative_to(place.resolve()) for place in local) and elsewhere():
+    if any(folder.resolve().is_relative_to(place.resolve()) for place in LOCAL) and elsewhere():
         raise UsageError(
             f"{folder} ({name}) is a folder of this machine alone, which the nodes of the cluster "
             "cannot see: choose one on a disk that they share, such as one in your home"

@@ -38,8 +38,9 @@ class SlurmJob:
 
 def in_queue(jobs: Collection[str]) -> dict[str, SlurmJob] | None:
     """Those of ``jobs`` that wait or run; None where SLURM does not answer."""
-    # of all jobs: asked for one that it has forgotten, squeue answers with an error
-    lines = _ask(["squeue", "--noheader", "--array", "--format=%i|%T|%r|%N|%S"])
+    # of all jobs: asked for one that it has forgotten, squeue answers with an error; and of all
+    # partitions: of a hidden one it would not even show the user's own
+    lines = _ask(["squeue", "--all", "--noheader", "--array", "--format=%i|%T|%r|%N|%S"])
     if lines is None:
         return None
     found = {}
@@ -78,7 +79,7 @@ def elsewhere() -> bool:
     """Whether the cluster has nodes on other machines than this; not where SLURM is silent."""
     here = platform.node()
     known = {here, here.partition(".")[0], "localhost", "127.0.0.1"}
-    for line in _ask(["scontrol", "-o", "show", "nodes"]) or []:
+    for line in _ask(["scontrol", "--all", "-o", "show", "nodes"]) or []:
         node = dict(word.split("=", 1) for word in line.split() if "=" in word)
         if not known & {node.get("NodeAddr"), node.get("NodeHostName")}:
             return True
@@ -113,8 +114,11 @@ def _ask(command: list[str]) -> list[str] | None:
 
 
 def _environment() -> dict[str, str]:
-    """Without what makes SLURM's programs tell but a part, or in another form."""
-    ours = ("SQUEUE_", "SINFO_", "SACCT_", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
+    """Without what makes SLURM's programs tell but a part, or in another form.
+
+    SLURM_CLUSTERS stays: the cluster that sbatch submits to is the one to ask.
+    """
+    ours = ("SQUEUE_", "SINFO_", "SACCT_", "SLURM_TIME_FORMAT")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 

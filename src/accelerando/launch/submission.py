@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr
@@ -29,8 +30,8 @@ from accelerando.launch.pool import Job
 from accelerando.launch.queue import in_queue, largest_array
 from accelerando.launch.sweep import conclude, lowest_norms
 from accelerando.launch.todo import Planned, jobs_of, notes_of, try_out, unfinished
-from accelerando.tracking.folder import RUNNING
-from accelerando.tracking.overview import seen
+from accelerando.tracking.folder import ENDED, RUNNING
+from accelerando.tracking.overview import Seen, seen
 from accelerando.tracking.submitted import Submitted, submitted
 from accelerando.tracking.terminal import say, terminal
 
@@ -68,7 +69,7 @@ def submit_sweep(runs: Sequence[Planned], settings: dict[str, Any]) -> list[floa
         with console.status("checking models and data"):
             try_out(configs, devices=False)
         _submit(todo, planned, settings)
-        console.print(f"status   accelerando status {configs[0].root}")
+        console.print(f"status   accelerando status {shlex.quote(configs[0].root)}")
     if not settings["wait"]:
         return []
     _wait(unique)
@@ -87,9 +88,15 @@ def _not_in_queue(jobs: Sequence[Job], console: Console) -> list[Job]:
             "some of these runs were submitted before, and squeue does not answer whether they "
             "still wait: nothing was submitted, try again later"
         )
-    left = [
-        job for job in jobs if (word := known[job.folder]) is None or word.job not in (queued or {})
-    ]
+
+    def waits(job: Job) -> bool:
+        word = known[job.folder]
+        if word is None or word.job not in (queued or {}):
+            return False
+        # one that ran in a job of somebody's, such as an interactive one, is over with the run
+        return word.starts_it or seen(job.folder).status == RUNNING
+
+    left = [job for job in jobs if not waits(job)]
     if len(left) < len(jobs):
         console.print(f"{len(jobs) - len(left)} of {len(jobs)} are in SLURM's queue already")
     return left
@@ -145,7 +152,7 @@ def _submit_array(
     for job, task in zip(made, tasks, strict=True):
         for run in task.jobs:
             try:
-                Submitted(job.job_id, str(job.paths.stdout)).write(run.folder)
+                Submitted(job.job_id, str(job.paths.stdout), starts_it=True).write(run.folder)
             except OSError as error:
                 raise UsageError(
                     f"job {array} was submitted, but word of it cannot be left in {run.folder} "
@@ -160,9 +167,14 @@ def _parts(values: Sequence[Some], size: int) -> list[Sequence[Some]]:
 
 def _wait(jobs: Sequence[Job]) -> None:
     """Return when no run waits or runs any more, whatever became of it."""
-    going = (SUBMITTED, PENDING, REQUEUED, STARTING, RUNNING)
-    while any(
-        run.status in going or run.reason == SILENT
-        for run in with_jobs([seen(job.folder) for job in jobs])
-    ):
+    while _going(with_jobs([seen(job.folder) for job in jobs])):
         time.sleep(POLL)
+
+
+def _going(runs: Sequence[Seen]) -> bool:
+    going = (SUBMITTED, PENDING, REQUEUED, STARTING, RUNNING)
+    if any(run.status in going or run.reason == SILENT for run in runs):
+        return True
+    # saved, but its job has still to put itself back into the queue
+    left = {run.job for run in runs if run.job and run.status not in ENDED}
+    return bool(left and in_queue(left))

@@ -79,16 +79,16 @@ def conclude(outcomes: Sequence[tuple[Job, str, str]], console: Console, *, root
     for job, status, message in outcomes:
         if status == FAILED:
             console.print(f"failed: {job.name}: {message}")
-            console.print(f"  see      accelerando logs {job.folder}")
+            console.print(f"  see      accelerando logs {shlex.quote(str(job.folder))}")
     unended = len(outcomes) - sum(counts[status] for status in ENDED)
     if unended:
         console.print(f"the same command runs just the {unended} that did not end:")
         console.print(f"  again    {shlex.join(['python', *sys.argv])}")
         sys.exit(1 if counts[FAILED] else 75)
     for experiment in sorted({job.folder.parents[1] for job, _, _ in outcomes}):
-        console.print(f"compare  accelerando compare {experiment}")
+        console.print(f"compare  accelerando compare {shlex.quote(str(experiment))}")
     if any(_unsent(job) for job, _, _ in outcomes):
-        console.print(f"W&B      accelerando sync {root}")
+        console.print(f"W&B      accelerando sync {shlex.quote(root)}")
 
 
 def _unsent(job: Job) -> bool:

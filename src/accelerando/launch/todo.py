@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -103,6 +104,11 @@ def try_out(configs: Sequence[DictConfig], *, devices: bool) -> None:
         (how,) = run_jobs([job], workers=1, watch=_Silent(), stop=stop, preload=preload)
     if how is None or stop.received:  # it may have ended before it could be asked to
         raise KeyboardInterrupt
+    if how.code < 0:
+        raise UsageError(
+            f"trying out the runs was ended by {signal.Signals(-how.code).name}, perhaps for want "
+            "of memory on this machine: give the command inside a job"
+        )
     if how.code:
         raise UsageError(f"trying out the runs failed: see {RunFolder(folder).output}")
     if how.value:

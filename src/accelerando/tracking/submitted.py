@@ -13,6 +13,8 @@ from accelerando.checks import UsageError
 from accelerando.tracking.folder import write_whole
 
 NAME = "slurm.json"
+ARRAY = "ACCELERANDO_ARRAY"
+"""Set by ``slurm/array.sbatch``, whose job starts the run by itself."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,14 @@ class Submitted:
     Args:
         job: SLURM's id of the job, of an array with the task: 123_4.
         output: the file that the job writes what it prints to.
+        starts_it: whether the job starts the run by itself, also after it was requeued; not where
+            the run was started in a job of somebody's, such as an interactive one.
         submitted: when, in seconds since 1970.
     """
 
     job: str
     output: str
+    starts_it: bool
     submitted: float = field(default_factory=time.time)
 
     def write(self, folder: Path) -> None:
@@ -67,7 +72,7 @@ def note_this_job(folder: Path) -> None:
         known = submitted(folder)
         if known is not None and known.job == job:
             return
-    Submitted(job, _output()).write(folder)
+    Submitted(job, _output(), starts_it=ARRAY in os.environ).write(folder)
 
 
 def _output() -> str:

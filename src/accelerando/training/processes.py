@@ -244,7 +244,7 @@ def lead(team: Team, start: Checkpoint | None, every: int) -> None:
     """
     team.tell(TRAIN)
     if team.any(False):
-        raise UsageError("a process of the run could not begin; it says why above")
+        raise UsageError("a process of the run could not begin: its own output says why")
     if team.ranks > 1:
         team.tell(b"%d" % every)
         content = io.BytesIO()

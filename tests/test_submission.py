@@ -1,0 +1,93 @@
+"""What is submitted, what is waited for, and what ends a submission; SLURM's answers are given."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+from rich.console import Console
+
+from accelerando.checks import UsageError
+from accelerando.launch import joined, submission, todo
+from accelerando.launch.pool import Job
+from accelerando.launch.queue import SlurmJob
+from accelerando.tracking.folder import INTERRUPTED, RUNNING, RunFolder, State
+from accelerando.tracking.overview import Seen, seen
+from accelerando.tracking.submitted import Submitted
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> dict[str, SlurmJob]:
+    """What SLURM's queue holds."""
+    jobs: dict[str, SlurmJob] = {}
+
+    def asked(wanted: Collection[str]) -> dict[str, SlurmJob]:
+        return {job: jobs[job] for job in wanted if job in jobs}
+
+    for module in (joined, submission):
+        monkeypatch.setattr(module, "in_queue", asked)
+    monkeypatch.setattr(joined, "accounted", lambda _: {})
+    return jobs
+
+
+def run_of(path: Path, status: str, *, starts_it: bool) -> Job:
+    Submitted("7", "", starts_it=starts_it).write(path)
+    state = State(status, "id", "digits", "mlp", "decay", 0, epochs=10, steps=100, epoch=5)
+    RunFolder(path).write_state(state)
+    return Job(path.name, path, partial(print))
+
+
+@pytest.mark.parametrize(
+    ("status", "starts_it", "waits"),
+    [(INTERRUPTED, True, True), (INTERRUPTED, False, False), (RUNNING, False, True)],
+)
+def test_a_run_waits_where_its_job_will_start_it(
+    status: str,
+    starts_it: bool,
+    waits: bool,
+    queue: dict[str, SlurmJob],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not one that was stopped inside an interactive job, which lasts."""
+    job = run_of(tmp_path / "run", status, starts_it=starts_it)
+    monkeypatch.setattr(
+        submission, "seen", lambda path: Seen(path, status, RunFolder(path).read_state())
+    )
+    queue["7"] = SlurmJob("RUNNING", "", "n1", 1.0)
+    left = submission._not_in_queue([job], Console(quiet=True))
+    assert left == ([] if waits else [job])
+
+
+def test_a_run_that_is_about_to_be_put_back_is_waited_for(
+    queue: dict[str, SlurmJob], tmp_path: Path
+) -> None:
+    """Between its last word and the requeue of its job, which may take W&B's time."""
+    job = run_of(tmp_path / "run", INTERRUPTED, starts_it=True)
+
+    def going() -> bool:
+        return submission._going(joined.with_jobs([seen(job.folder)]))
+
+    for state in ("RUNNING", "COMPLETING", "PENDING"):
+        queue["7"] = SlurmJob(state, "", "n1", 1.0)
+        assert going()
+    del queue["7"]
+    assert not going()
+
+
+def kill_it(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_try_out_that_is_killed_says_so(
+    settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As login nodes do with what takes much memory; its log is empty."""
+    monkeypatch.setattr(todo, "_in_process", kill_it)
+    with pytest.raises(UsageError, match="ended by SIGKILL, perhaps for want of memory"):
+        todo.try_out([settings()], devices=False)
