@@ -1,4 +1,4 @@
-"""Variance, noise scale, sharpness and estimates against oracles that share no code with them."""
+"""Variance, noise scale, sharpness, the published norm: against oracles that share no code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from torch.nn.functional import cross_entropy
 
 from accelerando.measure import full_gradient, published_gradient_norm, sharpness
 from accelerando.measure.chunks import Chunks, Tensors
-from accelerando.measure.subset import SubsetGradient, parts_of, stratified, subset_gradient
 from accelerando.models import Cnn, Mlp
 
 N = 60
@@ -249,11 +248,6 @@ def in_order(images: Tensor, labels: Tensor, size: int) -> Chunks:
     return Chunks(Tensors(images, labels), torch.split(torch.arange(len(labels)), size))
 
 
-def estimate(model: nn.Module, images: Tensor, labels: Tensor, subset: Tensor) -> SubsetGradient:
-    chunks = Chunks(Tensors(images, labels), parts_of(subset, 512, coupled=False))
-    return subset_gradient(model, chunks, examples=len(labels))
-
-
 def test_the_published_norm_is_the_plain_mean_in_training_mode() -> None:
     """Against the loop that published code has, with all its side effects."""
     model, (images, labels) = Cnn((1, 4, 4), 3, [4], "batch").train(), data()
@@ -267,29 +261,3 @@ def test_the_published_norm_is_the_plain_mean_in_training_mode() -> None:
     gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
     assert found == pytest.approx(float(torch.cat(gradients).norm()), rel=1e-5)
     assert found != pytest.approx(full_gradient(model, images, labels).norm, rel=1e-2)
-
-
-def test_a_subset_keeps_the_proportions_of_the_classes() -> None:
-    labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)
-    chosen = stratified(labels, 33, np.random.default_rng(0))
-    assert len(set(chosen.tolist())) == 33
-    counts = torch.bincount(labels[chosen])
-    assert (counts - torch.tensor([16.5, 9.9, 6.6])).abs().max() < 1
-    with pytest.raises(ValueError, match="subset must be from 2 to 100 examples, got 101"):
-        stratified(labels, 101, np.random.default_rng(0))
-
-
-def test_the_estimate_from_a_subset_is_right_on_average_and_its_error_honest() -> None:
-    model, (images, labels) = tiny(), data(600)
-    exact = full_gradient(model, images, labels).norm
-    found = [
-        estimate(model, images, labels, stratified(labels, 200, np.random.default_rng(i)))
-        for i in range(60)
-    ]
-    norms = np.array([f.norm for f in found])
-    assert norms.mean() == pytest.approx(exact, abs=4 * norms.std() / math.sqrt(60))
-    claimed = math.sqrt(np.mean([f.error**2 for f in found]))
-    assert 0.6 < claimed / norms.std() < 1.7
-    everything = estimate(model, images, labels, torch.arange(600))
-    assert everything.norm == pytest.approx(exact, rel=1e-4)
-    assert everything.error == 0

@@ -124,7 +124,7 @@ def measured(team: Team, *, kind: str, chunk: int) -> dict[str, float]:
     found["sharpness"] = sharpness_over(model, chunks, tolerance=1e-6)
     batches = Chunks(examples, torch.split(order, 7), team)
     found["published"] = published_gradient_norm(model, batches)
-    subset = Chunks(examples, parts_of(order[:30], 512, coupled=False), team)
+    subset = Chunks(examples, parts_of(order[:30], 512, classes=3, coupled=False), team)
     found |= {
         f"subset {name}": value
         for name, value in subset_gradient(model, subset, examples=41)._asdict().items()

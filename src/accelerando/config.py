@@ -175,6 +175,11 @@ _NOT_THE_SOURCE = ("name", "epochs", "augmentation")
 def augmentation_of(config: DictConfig) -> Any:
     """What happens to training images, None for nothing."""
     settings = config.dataset.get("augmentation")
+    if settings is not None and "_target_" not in settings:
+        raise UsageError(
+            f"dataset.augmentation={dict(settings)} does not say of what kind it is: "
+            "add _target_: accelerando.data.augmentation.Augmentation to it"
+        )
     return None if settings is None else build(settings)
 
 

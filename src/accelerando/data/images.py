@@ -16,6 +16,9 @@ from accelerando.team import ALONE, Team
 
 BLOCK = 2**21
 """Pixels prepared at once: at small batches this is most of what a loader would cost."""
+ALIGNED = 64
+"""Bytes. Of a batch that begins elsewhere in memory a matrix product may round otherwise, and where
+it begins in its block depends on where a run went on: such batches are copied."""
 
 
 @dataclass(frozen=True)
@@ -146,5 +149,8 @@ class Batches:
         mine = [batch[self._team.share(len(batch))] for batch in batches]
         images, labels = self._view.take(torch.cat(mine))
         counts = [len(share) for share in mine]
-        parts = zip(torch.split(images, counts), torch.split(labels, counts), strict=True)
+        shares = torch.split(images, counts)
+        if images.shape[1:].numel() * images.element_size() % ALIGNED:
+            shares = tuple(share.clone() for share in shares)
+        parts = zip(shares, torch.split(labels, counts), strict=True)
         self._ready = dict(zip(places, parts, strict=True))

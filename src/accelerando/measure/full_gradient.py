@@ -118,8 +118,6 @@ def full_gradient_over(
         explained(model),
         untouched(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters),
     ):
-        if not parameters:
-            raise ValueError("no parameter of the model requires a gradient")
         mean, tally = MeanGradient(parameters, scatter=variance), Tally(chunks.examples)
         for inputs, targets in chunks:
             gradients, part_loss, scores = _chunk(forward, parameters, inputs, targets)

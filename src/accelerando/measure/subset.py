@@ -30,8 +30,9 @@ class SubsetGradient(NamedTuple):
 def stratified(labels: Tensor, size: int, random: np.random.Generator) -> Tensor:
     """Indices of ``size`` examples, each class in its proportion to within one.
 
-    Any stretch of them has the classes in their proportion too: chunks of it scatter just as means
-    over such samples do, so their scatter tells how good the estimate is.
+    Any stretch of them that is long enough to hold every class has the classes in their proportion
+    too: chunks of it scatter just as means over such samples do, so their scatter tells how good
+    the estimate is.
 
     Raises:
         ValueError: ``size`` is below 2 or above the number of examples.
@@ -41,17 +42,23 @@ def stratified(labels: Tensor, size: int, random: np.random.Generator) -> Tensor
     return torch.from_numpy(part_of(labels.cpu().numpy(), size, random)).to(labels.device)
 
 
-def parts_of(subset: Tensor, chunk: int, *, coupled: bool) -> tuple[Tensor, ...]:
+def parts_of(subset: Tensor, chunk: int, *, classes: int, coupled: bool) -> tuple[Tensor, ...]:
     """The chunks that a subset is measured in.
+
+    None is shorter than the number of classes, as far as ``chunk`` and two chunks at least permit:
+    shorter ones differ in their classes, scatter more than the whole, and too much is taken off.
 
     Args:
         subset: indices, as ``stratified`` gives them.
         chunk: at most so many examples at a time.
+        classes: of the data.
         coupled: BatchNorm uses the statistics of a chunk. Smaller ones are another yardstick, so
             there are no more of them than need be.
     """
-    count = -(-len(subset) // chunk)
-    return subset.tensor_split(count if coupled else min(len(subset), max(CHUNKS, count)))
+    fewest = -(-len(subset) // chunk)
+    if coupled:
+        return subset.tensor_split(fewest)
+    return subset.tensor_split(max(fewest, 2, min(CHUNKS, len(subset) // classes)))
 
 
 def subset_gradient(

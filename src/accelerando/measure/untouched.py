@@ -68,7 +68,8 @@ def untouched(
         The forward pass, and the tensors to take gradients by, in the order of the parameters.
 
     Raises:
-        ValueError: ``batch_norm`` is neither, or ``dtype`` no precision.
+        ValueError: ``batch_norm`` is neither, ``dtype`` no precision, or nothing to take gradients
+            by.
     """
     if batch_norm not in ("batch", "running"):
         hint = ": see published_gradient_norm" if batch_norm == "published" else ""
@@ -76,6 +77,8 @@ def untouched(
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype must be a precision such as torch.float64, got {dtype!r}")
     modules, named = list(model.modules()), dict(model.named_parameters())
+    if not any(p.requires_grad for p in named.values()):
+        raise ValueError("no parameter of the model requires a gradient")
     modes = [module.training for module in modules]
     rough = dtype if dtype in (torch.bfloat16, torch.float16) else None
     copied = None if rough is not None else dtype
@@ -181,15 +184,22 @@ def _forward(
     """The model itself, or a pass through copies of its parameters in another precision."""
     if dtype is None:
         return model, [p for p in named.values() if p.requires_grad]
-    parameters = {
-        name: _copy(p, dtype).requires_grad_(p.requires_grad) for name, p in named.items()
+    copies = {id(p): _copy(p, dtype).requires_grad_(p.requires_grad) for p in named.values()}
+    # each place once: told of one under two names, as where a module is used twice, functional_call
+    # would put its copy back for good
+    places = {
+        f"{at}.{name}" if at else name: copies[id(p)]
+        for at, module in model.named_modules()
+        for name, p in module._parameters.items()
+        if p is not None
     }
 
     def forward(inputs: Tensor) -> Tensor:
-        result: Tensor = functional_call(model, parameters, (inputs.to(dtype),))
+        given = (inputs.to(dtype),)
+        result: Tensor = functional_call(model, places, given, tie_weights=False)
         return result
 
-    return forward, [p for p in parameters.values() if p.requires_grad]
+    return forward, [p for p in copies.values() if p.requires_grad]
 
 
 def _in_autocast(forward: Forward, dtype: torch.dtype) -> Forward:

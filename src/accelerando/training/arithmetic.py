@@ -32,6 +32,8 @@ def check_compiler(device: torch.device) -> None:
             f"hardware.compile=true cannot compile for {device.type} here ({reason}): install a "
             "C++ compiler such as g++ (for a GPU a C compiler, and triton), or leave it out"
         ) from error
+    # what it learned of the sum's shapes it would take to hold for the model's images
+    torch._dynamo.reset()
 
 
 @contextmanager

@@ -199,7 +199,10 @@ class Measurement:
         return {APPROXIMATE[name]: value for name, value in row.items()} if self._rough else row
 
     def _subset_row(self, model: nn.Module, way: Way) -> dict[str, Any]:
-        parts = parts_of(self._subset, self._settings.chunk, coupled=self._coupled(model))
+        classes = int(self._train.labels.max()) + 1
+        parts = parts_of(
+            self._subset, self._settings.chunk, classes=classes, coupled=self._coupled(model)
+        )
         chunks = Chunks(self._train, parts, **vars(way))
         examples, batch_norm = len(self._train.labels), self._settings.batch_norm.value
         found = subset_gradient(model, chunks, examples=examples, batch_norm=batch_norm)
