@@ -202,7 +202,7 @@ REFUSED = [
     (("scheduler/learning_rate=list",), "Missing mandatory value: learning_rate.values"),
     (("scheduler.learning_rate=cosine",), "choose one with scheduler/learning_rate=NAME"),
     (("dataset.examples=1500",), "the data hold 1437 training images"),
-    (("dataset.augmentation={crop:4}",), "does not say of what kind it is"),
+    (("dataset.augmentation={crop:4}",), "dataset.augmentation has no _target_"),
     (("+optimizer.lr=0.1",), "there is no setting optimizer.lr: known there are momentum"),
     (("+foo=1",), "there is no setting foo: known there are checkpoint"),
     (("model.widths=[0]",), "widths must be at least 1, got 0"),

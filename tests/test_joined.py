@@ -81,13 +81,18 @@ def test_accounts_that_are_behind_give_no_reason(
 def test_jobs_of_hidden_partitions_and_other_clusters_are_seen(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Where squeue is not told --all it leaves out jobs of partitions that are hidden."""
-    shown = '[ "$1 $SLURM_CLUSTERS" = "--all b" ] && echo "7_1|RUNNING|None|n2|N/A" || :'
-    (tmp_path / "squeue").write_text(f"#!/bin/sh\n{shown}\n")
-    (tmp_path / "squeue").chmod(0o755)
+    """Where squeue is not told --all it leaves out the first; sacct is told the second only so."""
+    shown = {
+        "squeue": '[ "$1 $SLURM_CLUSTERS" = "--all b" ] && echo "7_1|RUNNING|None|n2|N/A"',
+        "sacct": '[[ " $* " = *" --clusters=b "* ]] && echo "7_1|TIMEOUT|n2"',
+    }
+    for program, line in shown.items():
+        (tmp_path / program).write_text(f"#!/bin/bash\n{line} || :\n")
+        (tmp_path / program).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_CLUSTERS", "b")
     assert joined.in_queue({"7_1"}) == {"7_1": SlurmJob("RUNNING", "", "n2")}
+    assert joined.accounted({"7_1"}) == {"7_1": SlurmJob("TIMEOUT", "", "n2")}
 
 
 def test_without_slurm_the_folders_tell_what_they_know(
@@ -119,7 +124,7 @@ def test_logs_shows_the_job_and_the_run(
     for name in ("7_1_10_log.out", "7_1_2_log.out", "7_1_0_log.err", "7_10_0_log.out"):
         (tmp_path / name).write_text(f"{name}\n")
     names = [path.name.removeprefix("7_1_") for path in outputs(tmp_path)]
-    assert names == ["0_log.out", "0_log.err", "2_log.out", "10_log.out", "output.log"]
+    assert names == ["0_log.err", "0_log.out", "2_log.out", "10_log.out", "output.log"]
     with pytest.raises(SystemExit):
         main(["logs", str(tmp_path / "nowhere")])
     assert "is not the folder of a run" in capsys.readouterr().err

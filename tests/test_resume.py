@@ -21,6 +21,17 @@ from test_run import SHORT, at_epoch, interrupt, lines, same, train
 Settings = Callable[..., DictConfig]
 
 
+def at_step(moment: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, call = iter(range(1, 1000)), SgdStep.__call__
+
+    def step(self: SgdStep, *arguments: Any) -> torch.Tensor:
+        if next(calls) == moment:
+            act()
+        return call(self, *arguments)
+
+    monkeypatch.setattr(SgdStep, "__call__", step)
+
+
 @pytest.mark.parametrize("moment", [1, 23, 24, 30, 35])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_run_goes_on_exactly(
@@ -34,16 +45,8 @@ def test_an_interrupted_run_goes_on_exactly(
     more = (*SHORT, "optimizer.momentum=0.9", "model=cnn_bn")
     whole, broken = settings(*more, f"root={tmp_path}/whole"), settings(*more)
     train(whole)
-    calls = iter(range(1, 1000))
-    call = SgdStep.__call__
-
-    def interrupted(self: SgdStep, *arguments: Any) -> torch.Tensor:
-        if next(calls) == moment:
-            signal.raise_signal(number)
-        return call(self, *arguments)
-
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(SgdStep, "__call__", interrupted)
+        at_step(moment, lambda: signal.raise_signal(number), patched)
         train(broken)
     folder = RunFolder(run_folder(broken))
     state = folder.read_state()
@@ -51,6 +54,24 @@ def test_an_interrupted_run_goes_on_exactly(
     assert (state.status, state.message) == ("interrupted", f"by {number.name}")
     assert train(broken).status == "finished"
     assert same(folder, RunFolder(run_folder(whole)))
+
+
+def test_images_of_an_odd_size_round_alike_wherever_a_run_goes_on(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches are parts of a block, and products round by where in memory they begin."""
+    more = (
+        "model=mlp", "dataset=synthetic", "dataset.shape=[3,7,7]", "dataset.examples=200",
+        "dataset.test_examples=50", "epochs=2", "scheduler=decay_constant",
+        "scheduler.batch_size.initial=33",
+    )  # fmt: skip
+    whole, broken = settings(*more, f"root={tmp_path}/whole"), settings(*more)
+    train(whole)
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        at_step(3, lambda: signal.raise_signal(signal.SIGTERM), patched)
+        train(broken)
+    train(broken)
+    assert same(*(RunFolder(run_folder(config)) for config in (broken, whole)))
 
 
 def test_rows_after_the_last_checkpoint_are_made_again(

@@ -71,7 +71,8 @@ def test_a_run_that_is_about_to_be_put_back_is_waited_for(
     job = run_of(tmp_path / "run", INTERRUPTED, starts_it=True)
 
     def going() -> bool:
-        return submission._going(joined.with_jobs([seen(job.folder)]))
+        (run,) = joined.with_jobs([seen(job.folder)])
+        return submission._going(run)
 
     for state in ("RUNNING", "COMPLETING", "PENDING"):
         queue["7"] = SlurmJob(state, "", "n1", 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,15 @@ def estimate(model: nn.Module, images: Tensor, labels: Tensor, subset: Tensor) -
     return subset_gradient(model, chunks, examples=len(labels))
 
 
+def draws(model: nn.Module, images: Tensor, labels: Tensor, size: int) -> tuple[Any, Any]:
+    """Norms from 60 subsets, and their errors."""
+    found = [
+        estimate(model, images, labels, stratified(labels, size, np.random.default_rng(seed)))
+        for seed in range(60)
+    ]
+    return np.array([f.norm for f in found]), np.array([f.error for f in found])
+
+
 def test_a_subset_keeps_the_proportions_of_the_classes() -> None:
     labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)
     chosen = stratified(labels, 33, np.random.default_rng(0))
@@ -34,14 +44,9 @@ def test_a_subset_keeps_the_proportions_of_the_classes() -> None:
 def test_the_estimate_from_a_subset_is_right_on_average_and_its_error_honest() -> None:
     model, (images, labels) = tiny(), data(600)
     exact = full_gradient(model, images, labels).norm
-    found = [
-        estimate(model, images, labels, stratified(labels, 200, np.random.default_rng(i)))
-        for i in range(60)
-    ]
-    norms = np.array([f.norm for f in found])
+    norms, errors = draws(model, images, labels, 200)
     assert norms.mean() == pytest.approx(exact, abs=4 * norms.std() / math.sqrt(60))
-    claimed = math.sqrt(np.mean([f.error**2 for f in found]))
-    assert 0.6 < claimed / norms.std() < 1.7
+    assert 0.6 < math.sqrt(np.mean(errors**2)) / norms.std() < 1.7
     everything = estimate(model, images, labels, torch.arange(600))
     assert everything.norm == pytest.approx(exact, rel=1e-4)
     assert everything.error == 0
@@ -55,11 +60,6 @@ def test_an_estimate_over_many_classes_is_not_too_small() -> None:
     images = torch.randn(classes, 16)[labels] * 0.7 + torch.randn(len(labels), 16)
     model = nn.Linear(16, classes)
     exact = full_gradient(model, images, labels).norm
-    found = [
-        estimate(model, images, labels, stratified(labels, 500, np.random.default_rng(i)))
-        for i in range(60)
-    ]
-    norms = np.array([f.norm for f in found])
+    norms, errors = draws(model, images, labels, 500)
     assert norms.mean() == pytest.approx(exact, abs=4 * norms.std() / math.sqrt(60))
-    off = np.abs(norms - exact) > 2 * np.array([f.error for f in found])
-    assert off.mean() < 0.25
+    assert (np.abs(norms - exact) > 2 * errors).mean() < 0.25

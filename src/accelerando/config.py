@@ -144,8 +144,13 @@ def build(settings: DictConfig, leave_out: tuple[str, ...] = (), **more: Any) ->
     """The object that ``settings`` describe by their ``_target_``.
 
     Raises:
-        UsageError: its constructor refuses a value; the message names the setting.
+        UsageError: it has none, or its constructor refuses a value; the message names the setting.
     """
+    where = str(settings._get_full_key(None))
+    if "_target_" not in settings:
+        raise UsageError(
+            f"{where} has no _target_, which says what to build: give one, as files in conf/ do"
+        )
     resolved = OmegaConf.to_container(settings, resolve=True)
     assert isinstance(resolved, dict)
     kept = {str(key): value for key, value in resolved.items() if key not in leave_out}
@@ -153,7 +158,7 @@ def build(settings: DictConfig, leave_out: tuple[str, ...] = (), **more: Any) ->
         return instantiate(kept, **more, _convert_="all")
     except HydraException as error:
         cause = error.__cause__ or error
-        where = ".".join(filter(None, [str(settings._get_full_key(None)), _full_key(error)]))
+        where = ".".join(filter(None, [where, _full_key(error)]))
         if isinstance(cause, (ValueError, TypeError)):
             raise UsageError(f"{where}: {cause}") from error
         raise UsageError(f"{where}: {error}") from error
@@ -175,11 +180,6 @@ _NOT_THE_SOURCE = ("name", "epochs", "augmentation")
 def augmentation_of(config: DictConfig) -> Any:
     """What happens to training images, None for nothing."""
     settings = config.dataset.get("augmentation")
-    if settings is not None and "_target_" not in settings:
-        raise UsageError(
-            f"dataset.augmentation={dict(settings)} does not say of what kind it is: "
-            "add _target_: accelerando.data.augmentation.Augmentation to it"
-        )
     return None if settings is None else build(settings)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from pathlib import Path
 
 from accelerando.checks import UsageError
@@ -52,13 +51,5 @@ def outputs(folder: Path) -> list[Path]:
 def _of_all_tasks(first: Path) -> list[Path]:
     """The output of a job's first task, and those of its others, which submitit numbers."""
     job, numbered, _ = first.name.rpartition("_0_log")
-    if not numbered:
-        return [first]
-    form = re.compile(rf"{re.escape(job)}_(\d+)_log\.(out|err)")
-    found = [
-        match
-        for path in first.parent.glob(f"{job}_*_log.*")
-        if (match := form.fullmatch(path.name))
-    ]
-    found.sort(key=lambda match: (int(match[1]), match[2] != "out"))
-    return [first.with_name(match[0]) for match in found]
+    tasks = first.parent.glob(f"{job}_*_log.*") if numbered else [first]
+    return sorted(tasks, key=lambda path: (len(path.name), path.name))  # 2 before 10

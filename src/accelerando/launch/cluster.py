@@ -60,15 +60,11 @@ def check_cluster(configs: Sequence[DictConfig], settings: dict[str, Any]) -> No
 
 def _check_clusters(settings: dict[str, Any]) -> None:
     """Refuse what tells sbatch alone which cluster is meant: squeue would ask another."""
-    named = [f"additional_parameters.{key}" for key in ("clusters", "cluster", "M")]
-    given = [
-        key for key in named if key.rpartition(".")[2] in (settings["additional_parameters"] or {})
-    ]
-    given += ["SBATCH_CLUSTERS"] if "SBATCH_CLUSTERS" in os.environ else []
-    if given:
+    more = settings["additional_parameters"] or {}
+    if "clusters" in more or "SBATCH_CLUSTERS" in os.environ:
         raise UsageError(
-            f"{given[0]} names a cluster to sbatch alone: export SLURM_CLUSTERS instead, also for "
-            "`accelerando status`"
+            "additional_parameters.clusters and SBATCH_CLUSTERS name a cluster to sbatch alone: "
+            "export SLURM_CLUSTERS instead, also for `accelerando status`"
         )
 
 

@@ -47,6 +47,7 @@ def _joined(run: Seen, queued: dict[str, SlurmJob] | None, over: SlurmJob | None
         status = SUBMITTED if run.state is None else run.status
         return replace(run, status=status, reason="" if run.status == RUNNING else SILENT)
     now = queued.get(run.job)
+    run = replace(run, job_lives=now is not None)
     if now is not None and now.state in WAITS:
         return replace(run, status=PENDING if run.state is None else REQUEUED, reason=now.reason)
     if run.status == RUNNING:

@@ -59,8 +59,10 @@ def accounted(jobs: Collection[str]) -> dict[str, SlurmJob]:
     found = {}
     if jobs:
         whole = ",".join(sorted({job.partition("_")[0] for job in jobs}))
-        command = ["sacct", "--noheader", "--parsable2", "--allocations", "--jobs"]
-        for line in _ask([*command, whole, "--format=JobID,State,NodeList"]) or []:
+        command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={whole}"]
+        if cluster := os.environ.get("SLURM_CLUSTERS"):  # of SLURM's programs this one ignores it
+            command.append(f"--clusters={cluster}")
+        for line in _ask([*command, "--format=JobID,State,NodeList"]) or []:
             job, words, nodes = (*line.split("|"), "", "")[:3]
             if job in jobs:
                 # "CANCELLED by 1000"; and of several lines on a requeued job the last counts

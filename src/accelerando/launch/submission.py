@@ -17,20 +17,13 @@ from accelerando.interruption import Interruption, apart
 from accelerando.launch.array_task import ArrayTask
 from accelerando.launch.cluster import check_cluster
 from accelerando.launch.environment import sbatch_environment
-from accelerando.launch.joined import (
-    PENDING,
-    REQUEUED,
-    SILENT,
-    STARTING,
-    SUBMITTED,
-    with_jobs,
-)
+from accelerando.launch.joined import SILENT, with_jobs
 from accelerando.launch.parameters import parameters
 from accelerando.launch.pool import Job
 from accelerando.launch.queue import in_queue, largest_array
 from accelerando.launch.sweep import conclude, lowest_norms
 from accelerando.launch.todo import Planned, jobs_of, notes_of, try_out, unfinished
-from accelerando.tracking.folder import ENDED, RUNNING
+from accelerando.tracking.folder import RUNNING
 from accelerando.tracking.overview import Seen, seen
 from accelerando.tracking.submitted import Submitted, submitted
 from accelerando.tracking.terminal import say, terminal
@@ -167,14 +160,10 @@ def _parts(values: Sequence[Some], size: int) -> list[Sequence[Some]]:
 
 def _wait(jobs: Sequence[Job]) -> None:
     """Return when no run waits or runs any more, whatever became of it."""
-    while _going(with_jobs([seen(job.folder) for job in jobs])):
+    while any(map(_going, with_jobs([seen(job.folder) for job in jobs]))):
         time.sleep(POLL)
 
 
-def _going(runs: Sequence[Seen]) -> bool:
-    going = (SUBMITTED, PENDING, REQUEUED, STARTING, RUNNING)
-    if any(run.status in going or run.reason == SILENT for run in runs):
-        return True
-    # saved, but its job has still to put itself back into the queue
-    left = {run.job for run in runs if run.job and run.status not in ENDED}
-    return bool(left and in_queue(left))
+def _going(run: Seen) -> bool:
+    # of a run that is saved the job may have still to put itself back into the queue
+    return run.status == RUNNING or run.job_lives or run.reason == SILENT

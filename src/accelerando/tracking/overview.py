@@ -33,6 +33,8 @@ class Seen:
     """SLURM's id of the job that it was submitted as, where SLURM was asked."""
     reason: str = ""
     """Why it waits, or is gone, as SLURM says."""
+    job_lives: bool = False
+    """Whether that job waits or runs: of a run that has not ended."""
 
     @property
     def words(self) -> str:

@@ -84,6 +84,7 @@ class Measurement:
         # made, and checked, once
         self._parts = in_chunks(self._train, settings.chunk, order=order).parts
         if settings.subset is not None:
+            self._classes = int(self._train.labels.max()) + 1
             try:
                 self._subset = stratified(self._train.labels, settings.subset, random)
             except ValueError as error:
@@ -199,10 +200,8 @@ class Measurement:
         return {APPROXIMATE[name]: value for name, value in row.items()} if self._rough else row
 
     def _subset_row(self, model: nn.Module, way: Way) -> dict[str, Any]:
-        classes = int(self._train.labels.max()) + 1
-        parts = parts_of(
-            self._subset, self._settings.chunk, classes=classes, coupled=self._coupled(model)
-        )
+        chunk, coupled = self._settings.chunk, self._coupled(model)
+        parts = parts_of(self._subset, chunk, classes=self._classes, coupled=coupled)
         chunks = Chunks(self._train, parts, **vars(way))
         examples, batch_norm = len(self._train.labels), self._settings.batch_norm.value
         found = subset_gradient(model, chunks, examples=examples, batch_norm=batch_norm)
