@@ -11,16 +11,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from accelerando.composition import runs_of
-from accelerando.config import plan_of
+from accelerando.composition import compose_runs
+from accelerando.config import build_plan
 from accelerando.data.images import Images
+from accelerando.distributed import SINGLE_PROCESS
 from accelerando.interruption import Interruption
+from accelerando.runs.folder import RUNNING, RunFolder, State
+from accelerando.runs.recorder import Recorder
 from accelerando.schedule import Progress
-from accelerando.team import ALONE
-from accelerando.tracking.folder import RUNNING, RunFolder, State
-from accelerando.tracking.recorder import Recorder
 from accelerando.training.measurement import Measurement
-from accelerando.training.task import Task, data_of, prepare, seeded_model
+from accelerando.training.task import Task, make_data, prepare_task, seeded_model
 
 RATE = 0.01
 
@@ -67,7 +67,7 @@ class Never(Measurement):
 
 def task_of(case: Case, *words: str, measured: type[Measurement] = AfterEpochs) -> Task:
     """All that a run of ``case`` needs; ``words`` are more settings, as for ``train.py``."""
-    (config,) = runs_of(
+    (config,) = compose_runs(
         [
             *case.words,
             "scheduler=decay_constant",
@@ -78,18 +78,18 @@ def task_of(case: Case, *words: str, measured: type[Measurement] = AfterEpochs) 
             *words,
         ]
     )
-    task = prepare(config, plan_of(config))
+    task = prepare_task(config, build_plan(config))
     train, test = task.data
     data = _first(train, case.examples), _first(test, case.examples // 6)
     config.dataset.examples = len(data[0])
-    plan = plan_of(config)
+    plan = build_plan(config)
     return replace(task, plan=plan, data=data, measurement=measured(config.measure, plan, data, 0))
 
 
 def model_and_data(case: Case) -> tuple[nn.Module, tuple[Images, Images]]:
     """The same for another loop, in a process that is left as torch makes it."""
-    (config,) = runs_of([*case.words])
-    data = data_of(config, torch.device("cpu"))
+    (config,) = compose_runs([*case.words])
+    data = make_data(config, torch.device("cpu"))
     train, test = _first(data[0], case.examples), _first(data[1], case.examples // 6)
     return seeded_model(config), (train, test)
 
@@ -110,7 +110,7 @@ def train(task: Task, stop: Interruption | None = None) -> None:
         folder = RunFolder(Path(path))
         state = State(RUNNING, "", "", "", "", 0, plan.epochs, plan.total_steps)
         with closing(Recorder(folder, state, (0, 0))) as recorder:
-            task.loop(ALONE, folder, recorder, None, stop or Interruption()).run()
+            task.loop(SINGLE_PROCESS, folder, recorder, None, stop or Interruption()).run()
 
 
 def wait() -> None:

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from accelerando.config import Checkpoint as Settings
+from accelerando.config import CheckpointSettings as Settings
 from accelerando.models import Cnn, Mlp, ResNet
+from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Progress
-from accelerando.tracking.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint, random_states
 
 

@@ -21,18 +21,18 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from accelerando.composition import runs_of
-from accelerando.config import plan_of
+from accelerando.composition import compose_runs
+from accelerando.config import build_plan
 from accelerando.identity import run_folder
-from accelerando.tracking.folder import FINISHED
-from accelerando.training.beginning import resolved, unbegun
+from accelerando.runs.folder import FINISHED
+from accelerando.training.run_state import resolved, unbegun
 
 CASES = "scheduler=decay_constant,decay_increase,increase_increase,warmup_increase"
 
 
 def write_run(config: DictConfig, generator: np.random.Generator) -> None:
     """A run's folder as the product writes it, with made up measurements."""
-    plan, folder = plan_of(config), run_folder(config)
+    plan, folder = build_plan(config), run_folder(config)
     folder.mkdir(parents=True)
     epochs = np.arange(plan.epochs + 1)
     speed = 0.01 + config.scheduler.learning_rate.initial / 20
@@ -62,7 +62,7 @@ def write_run(config: DictConfig, generator: np.random.Generator) -> None:
 
 def write_runs(root: Path, *, runs: int, epochs: int, seeds: int) -> None:
     """The four cases, each with as many first rates as it takes."""
-    cases = runs_of([CASES, f"epochs={epochs}", "model=mlp", f"root={root}"])
+    cases = compose_runs([CASES, f"epochs={epochs}", "model=mlp", f"root={root}"])
     generator = np.random.default_rng(0)
     for number in range(runs):
         which, seed = divmod(number, seeds)

@@ -31,11 +31,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from cases import machine
 from rich.console import Console
 
-from accelerando.composition import runs_of
-from accelerando.tracking.recorder import Recorder
-from accelerando.tracking.wandb_mirror import WandbMirror
+from accelerando.composition import compose_runs
+from accelerando.runs.recorder import Recorder
 from accelerando.training.loop import Loop
 from accelerando.training.run import run
+from accelerando.wandb_mirror.mirror import WandbMirror
 from wandb_server import WandbServer
 
 SERVERS = ("offline", "online", "slow", "gone")
@@ -70,7 +70,7 @@ def once(how: str, seed: int, words: list[str], server: WandbServer) -> tuple[fl
     """One run: the shares of logging and of W&B's client, and seconds before and after it."""
     with tempfile.TemporaryDirectory() as root:
         mode = "offline" if how == "offline" else "online"
-        (config,) = runs_of([f"root={root}", f"tracking={mode}", f"seed={seed}", *words])
+        (config,) = compose_runs([f"root={root}", f"tracking={mode}", f"seed={seed}", *words])
         rows = 0
 
         def leave() -> None:
@@ -117,7 +117,7 @@ def whole(mode: str, seed: int, words: list[str]) -> float:
 
     wandb.teardown()
     with tempfile.TemporaryDirectory() as root:
-        (config,) = runs_of([f"root={root}", f"tracking={mode}", f"seed={seed}", *words])
+        (config,) = compose_runs([f"root={root}", f"tracking={mode}", f"seed={seed}", *words])
         began = time.perf_counter()
         run(config, [], Console(quiet=True))
         return time.perf_counter() - began

@@ -17,9 +17,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from accelerando.composition import runs_of
+from accelerando.composition import compose_runs
 from accelerando.config import register
-from accelerando.tracking.folder import RunFolder
+from accelerando.runs.folder import RunFolder
 from wandb_server import WandbServer
 
 pytest_plugins = ["cluster"]
@@ -120,13 +120,13 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture
 def make(settings: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., list[Any]]:
     """Train runs that share their other settings: ``make("seed=0", "seed=1")``."""
-    from accelerando.compare.load import load
+    from accelerando.compare.load import load_runs
     from test_run import train
 
     def trained(*variants: str, root: str = "runs") -> list[Any]:
         for variant in variants:
             train(settings("model=mlp", "epochs=2", f"root={tmp_path}/{root}", *variant.split()))
-        return load([tmp_path / root]).runs
+        return load_runs([tmp_path / root]).runs
 
     return trained
 
@@ -138,6 +138,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     from test_run import train
 
     root = tmp_path_factory.mktemp("undisturbed")
-    (config,) = runs_of([*LONG, "tracking=disabled", f"root={root}"])
+    (config,) = compose_runs([*LONG, "tracking=disabled", f"root={root}"])
     train(config)
     return folder_of(root, *LONG)

@@ -14,8 +14,8 @@ import yaml
 from accelerando.commands import main
 from accelerando.compare.comparison import Comparison, compare
 from accelerando.compare.groups import split
-from accelerando.compare.load import Run, load
-from accelerando.tracking.folder import FINISHED, State
+from accelerando.compare.load import Run, load_runs
+from accelerando.runs.folder import FINISHED, State
 
 Make = Callable[..., list[Run]]
 """The fixture that trains runs."""
@@ -92,7 +92,7 @@ def _nested(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def runs(root: Path) -> list[Run]:
-    return load([root]).runs
+    return load_runs([root]).runs
 
 
 def compared(root: Path, *by: str, **more: Any) -> Comparison:

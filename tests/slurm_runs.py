@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from accelerando.composition import runs_of
+from accelerando.composition import compose_runs
 from accelerando.identity import run_folder
-from accelerando.launch.joined import with_jobs
-from accelerando.tracking.folder import FINISHED, RunFolder
-from accelerando.tracking.overview import Seen, runs_below
+from accelerando.launch.slurm_status import add_slurm_status
+from accelerando.runs.folder import FINISHED, RunFolder
+from accelerando.runs.listing import RunStatus, list_runs
 from cluster import Cluster
 from conftest import ROOT
 
@@ -43,7 +43,7 @@ def submit(root: Path, *words: str) -> str:
 
 
 def folder_of(root: Path, *words: str) -> RunFolder:
-    (config,) = runs_of([*words, f"root={root}"])
+    (config,) = compose_runs([*words, f"root={root}"])
     return RunFolder(run_folder(config))
 
 
@@ -66,8 +66,8 @@ def finish(cluster: Cluster, *folders: RunFolder, seconds: float = 240) -> None:
     )
 
 
-def seen(folder: RunFolder) -> Seen:
-    (run,) = with_jobs(runs_below(folder.path))
+def seen(folder: RunFolder) -> RunStatus:
+    (run,) = add_slurm_status(list_runs(folder.path))
     return run
 
 

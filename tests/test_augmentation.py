@@ -12,7 +12,7 @@ from torch import Tensor
 
 from accelerando.data.augmentation import Augmentation
 from accelerando.data.images import Batches, Images
-from accelerando.team import Team
+from accelerando.distributed import Team
 
 CPU = torch.device("cpu")
 

@@ -9,13 +9,13 @@ import torch
 from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
-from accelerando.config import plan_of
+from accelerando.config import build_plan
+from accelerando.distributed import Team
 from accelerando.identity import run_folder
 from accelerando.models import Mlp
-from accelerando.team import Team
-from accelerando.training.batch_norm import check_batches, smallest_part
+from accelerando.training.batch_norm import check_batches, smallest_micro_batch
 from accelerando.training.step import SgdStep
-from accelerando.training.task import Task, prepare, seeded_model
+from accelerando.training.task import Task, prepare_task, seeded_model
 from test_run import SHORT, train
 
 Settings = Callable[..., DictConfig]
@@ -24,7 +24,7 @@ SMALLEST_MAPS = ("model=resnet18", "scheduler=decay_constant")
 
 
 def task(config: DictConfig) -> Task:
-    return prepare(config, plan_of(config))
+    return prepare_task(config, build_plan(config))
 
 
 def test_a_last_batch_of_one_is_refused_before_the_run(settings: Settings) -> None:
@@ -48,7 +48,7 @@ def test_so_is_a_part_of_one(more: str, settings: Settings) -> None:
     model = seeded_model(config)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(UsageError, match="which batches of"):
-        check_batches(plan_of(config), config.hardware, model, config.dataset.shape)
+        check_batches(build_plan(config), config.hardware, model, config.dataset.shape)
     after = model.state_dict()
     assert all(before[name].equal(after[name]) for name in before)
     with pytest.raises(UsageError, match="which batches of"):
@@ -79,4 +79,4 @@ def test_the_smallest_part_is_that_of_a_step(processes: int, micro_batch: int | 
     for count in range(1, 20):
         shares = [torch.arange(count)[Team(r, processes).share(count)] for r in range(processes)]
         sizes = [len(part) for s in shares for part, _ in step._parts(s, s) if len(part)]
-        assert smallest_part(count, processes, micro_batch) == min(sizes)
+        assert smallest_micro_batch(count, processes, micro_batch) == min(sizes)

@@ -14,17 +14,18 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
+from accelerando.atomic_write import open_atomic
 from accelerando.checks import UsageError
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
+from accelerando.launch.planning import unfinished_runs
 from accelerando.launch.pool import Job
-from accelerando.launch.todo import unfinished
-from accelerando.tracking.folder import RunFolder, whole_file
+from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Loop
 from accelerando.training.run import run
-from test_claim import ELSEWHERE, plant
 from test_run import SHORT, same, train
+from test_run_lock import ELSEWHERE, plant
 
 Settings = Callable[..., DictConfig]
 CPU = torch.device("cpu")
@@ -110,7 +111,7 @@ def test_a_damaged_state_is_set_aside(
     folder = RunFolder(run_folder(interrupted))
     folder.state.write_bytes(b"")  # as some file systems leave it after a power cut
     jobs = [Job("job", folder.path, print)]
-    assert unfinished(jobs, Console(quiet=True)) == jobs  # nor is a sweep refused
+    assert unfinished_runs(jobs, Console(quiet=True)) == jobs  # nor is a sweep refused
     console = Console(record=True, file=io.StringIO(), width=500)
     state = run(interrupted, [], console)
     assert state is not None
@@ -157,7 +158,7 @@ def test_who_is_taken_over_while_it_saves_replaces_nothing(
         (folder.path / ".claim-1").unlink()
 
     monkeypatch.setattr(Checkpoint, "write", slowly)
-    with folder.held(print):
+    with folder.locked(print):
         with pytest.raises(UsageError, match="was taken over"):
             found.save(folder)
         (folder.path / ".claim-2").unlink()
@@ -167,7 +168,7 @@ def test_who_is_taken_over_while_it_saves_replaces_nothing(
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(OSError, match="no room"), whole_file(path, keep=tmp_path / "kept") as file:
+    with pytest.raises(OSError, match="no room"), open_atomic(path, keep=tmp_path / "kept") as file:
         file.write(b"half")
         raise OSError(28, "no room")
     assert path.read_text() == "old"

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from accelerando.entry import explain, flags_first
 from accelerando.identity import run_folder
-from accelerando.tracking.folder import RunFolder
+from accelerando.runs.folder import RunFolder
 from conftest import ROOT, begin
 from test_run import same, train
 

@@ -18,9 +18,9 @@ import pytest
 
 from accelerando.checks import UsageError
 from accelerando.commands import main
-from accelerando.compare.load import load
+from accelerando.compare.load import load_runs
 from accelerando.identity import run_folder
-from accelerando.tracking.folder import RunFolder
+from accelerando.runs.folder import RunFolder
 from made_runs import Make, norms_of, printed, write
 
 
@@ -201,9 +201,9 @@ def test_mistakes_are_told_in_one_line(
 
 def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no runs in"):
-        load([tmp_path])
+        load_runs([tmp_path])
     with pytest.raises(UsageError, match="is not a folder"):
-        load([tmp_path / "none"])
+        load_runs([tmp_path / "none"])
 
 
 def test_a_run_given_twice_counts_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

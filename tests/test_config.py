@@ -8,7 +8,7 @@ import pytest
 from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
-from accelerando.config import Measure, check
+from accelerando.config import MeasureSettings, check_settings
 from accelerando.identity import run_folder, run_id
 from accelerando.measure.chunks import CHUNK
 
@@ -63,16 +63,16 @@ def test_refused_before_anything_is_trained(
     override: str, message: str, settings: Settings
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        check(settings(override))
+        check_settings(settings(override))
 
 
 def test_missing_data_says_all_ways(settings: Settings) -> None:
     config = settings("dataset=fashion_mnist", "dataset.folder=/nowhere")
     with pytest.raises(UsageError, match="lacks train-images") as caught:
-        check(config)
+        check_settings(config)
     for way in ("dataset.folder=DIR", "apt install dataset-fashion-mnist", "torchvision"):
         assert way in str(caught.value)
 
 
 def test_one_chunk_everywhere(settings: Settings) -> None:
-    assert Measure().chunk == settings().measure.chunk == CHUNK
+    assert MeasureSettings().chunk == settings().measure.chunk == CHUNK

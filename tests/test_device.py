@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
-from accelerando.team import ALONE
+from accelerando.distributed import SINGLE_PROCESS
 from accelerando.training.device import prepare_device
 from accelerando.training.processes import with_followers
 
@@ -43,7 +43,7 @@ def test_more_processes_than_gpus_are_refused(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     config = settings("hardware=multi_gpu")
     words = r"^hardware\.processes=2 is a GPU for each, this machine shows 1: set it to that"
-    with pytest.raises(UsageError, match=words), with_followers(config, ALONE):
+    with pytest.raises(UsageError, match=words), with_followers(config, SINGLE_PROCESS):
         pass
 
 

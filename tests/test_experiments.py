@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from accelerando.composition import expand, runs_of
-from accelerando.config import plan_of
+from accelerando.composition import compose_runs, expand_overrides
+from accelerando.config import build_plan
 from accelerando.identity import run_id
 from conftest import ROOT
 from test_plan import rows
 
 FOUR = ["decay_constant", "decay_increase", "increase_increase", "warmup_increase"]
-SHAPES = ["Constant", "Diminishing", "Cosine", "Linear", "Polynomial"]
+SHAPES = ["Constant", "InverseSqrt", "Cosine", "Linear", "Polynomial"]
 CONTROLLED = {
     "small_constant": "decay_increase",
     "small_decay": "decay_increase",
@@ -44,7 +44,7 @@ CONTROLS = ["small_decay", "small_increase", "small_warmup", "increase_constant"
 CASES = ["cases_digits", "cases_fashion_mnist", "cases_fashion_mnist_bn"]
 EVERY_SHAPE = [
     *((case, s, 0.1) for case in FOUR[:2]
-      for s in ("Cosine", "Constant", "Diminishing", "Linear", "Polynomial")),
+      for s in ("Cosine", "Constant", "InverseSqrt", "Linear", "Polynomial")),
     *(("increase_increase", "Exponential", top) for top in (0.2, 0.5, 1.0)),
     *(("warmup_increase", s, top) for s in ("WarmupConstant", "WarmupCosine")
       for top in (0.2, 0.5, 1.0)),
@@ -84,7 +84,7 @@ def test_it_expands_to_its_runs_and_seeds(name: str) -> None:
     models, data, epochs, schedulers, seeds = EXPECTED[name]
     models = (models,) if isinstance(models, str) else models
     seeds = range(seeds) if isinstance(seeds, int) else seeds
-    found = runs_of([f"+experiment={name}"])
+    found = compose_runs([f"+experiment={name}"])
     assert len(found) == len(models) * len(schedulers) * len(seeds)
     assert len({run_id(config) for config in found}) == len(found)
     assert {config.model.name for config in found} == set(models)
@@ -92,7 +92,7 @@ def test_it_expands_to_its_runs_and_seeds(name: str) -> None:
     assert {config.seed for config in found} == set(seeds)
     first = [c for c in found if c.seed == seeds[0] and c.model.name == models[0]]
     for config, wanted in zip(first, schedulers, strict=True):
-        plan = plan_of(config)
+        plan = build_plan(config)
         if isinstance(wanted, str):
             assert config.scheduler.name == wanted
         else:
@@ -112,7 +112,7 @@ PUBLISHED = [
 
 @pytest.mark.parametrize(("name", "number", "reference"), PUBLISHED)
 def test_it_is_what_was_published(name: str, number: int, reference: str) -> None:
-    plan = plan_of([c for c in runs_of([f"+experiment={name}"]) if c.seed == 0][number])
+    plan = build_plan([c for c in compose_runs([f"+experiment={name}"]) if c.seed == 0][number])
     (expected,) = [row for row in rows("summary") if row["schedule"] == reference]
     assert plan.total_steps == int(expected["total_steps"])
     assert pytest.approx(float(expected["B_T"])) == plan.B_T
@@ -121,8 +121,8 @@ def test_it_is_what_was_published(name: str, number: int, reference: str) -> Non
 
 def test_the_command_line_has_the_last_word() -> None:
     words = ["+experiment=figure_1", "seed=100,101", "dataset=digits", "model=mlp", "epochs=30"]
-    found = runs_of(words)
-    assert len(found) == len(expand(words)) == 10
+    found = compose_runs(words)
+    assert len(found) == len(expand_overrides(words)) == 10
     assert {(c.model.name, c.dataset.name, c.epochs) for c in found} == {("mlp", "digits", 30)}
     assert {c.seed for c in found} == {100, 101}
 
@@ -130,7 +130,11 @@ def test_the_command_line_has_the_last_word() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_the_controls_change_one_thing(name: str) -> None:
     """A control has the rates of its case and another batch, or its batches and another rate."""
-    found = {c.scheduler.name: plan_of(c) for c in runs_of([f"+experiment={name}"]) if c.seed == 0}
+    found = {
+        c.scheduler.name: build_plan(c)
+        for c in compose_runs([f"+experiment={name}"])
+        if c.seed == 0
+    }
     epochs = found["decay_constant"].epochs
     controls = found.keys() & CONTROLLED.keys()
     assert len(controls) == len(found) - 4
@@ -152,7 +156,7 @@ def test_the_controls_change_one_thing(name: str) -> None:
 def test_what_is_chosen_on_some_seeds_is_judged_on_others(name: str) -> None:
     """And at the same budget, on the same data and models."""
     shapes = name.replace("cases", "shapes").removesuffix("_bn")  # which has both networks
-    judged, chosen = (runs_of([f"+experiment={n}"]) for n in (name, shapes))
+    judged, chosen = (compose_runs([f"+experiment={n}"]) for n in (name, shapes))
     assert not {c.seed for c in judged} & {c.seed for c in chosen}
     budgets, of_choice = (
         {(c.epochs, c.dataset.name, c.dataset.examples, c.model.name) for c in found}
@@ -162,19 +166,21 @@ def test_what_is_chosen_on_some_seeds_is_judged_on_others(name: str) -> None:
 
 
 def test_published_schedulers_stay_open_to_the_command_line() -> None:
-    (config,) = runs_of(["scheduler=published/i_linear", "scheduler.learning_rate.initial=0.3"])
+    (config,) = compose_runs(
+        ["scheduler=published/i_linear", "scheduler.learning_rate.initial=0.3"]
+    )
     assert (config.scheduler.name, config.scheduler.learning_rate.initial) == (
         "decay_constant",
         0.3,
     )
-    (config,) = runs_of(["scheduler=published/iv_cosine_0.5", "scheduler/batch_size=constant"])
+    (config,) = compose_runs(["scheduler=published/iv_cosine_0.5", "scheduler/batch_size=constant"])
     assert config.scheduler.batch_size._target_.endswith("ConstantBatch")
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_shortened_stages_keep_their_proportion(name: str) -> None:
     """A stage and the warm-up are a tenth of the run, as of the published 300 epochs."""
-    for config in runs_of([f"+experiment={name}"]):
+    for config in compose_runs([f"+experiment={name}"]):
         shapes = config.scheduler.batch_size, config.scheduler.learning_rate
         for shape in shapes:
             for length in ("interval", "warmup_epochs"):

@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from accelerando.checks import UsageError
-from accelerando.config import plan_of, register
+from accelerando.config import build_plan, register
 from accelerando.data.images import Batches
 from accelerando.identity import run_folder
-from accelerando.tracking.folder import RunFolder
+from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.measurement import Measurement
 from accelerando.training.run import run
@@ -102,6 +102,6 @@ def test_memory_that_runs_out_in_one_of_them_saves_the_run(
     assert "in another process" in said
     saved = Checkpoint.load(folder, torch.device("cpu"), print)
     assert saved is not None
-    assert saved.position.step == plan_of(broken).first_steps[epoch]
+    assert saved.position.step == build_plan(broken).first_steps[epoch]
     assert train(broken).status == "finished"
     assert same(folder, RunFolder(run_folder(whole)))

@@ -8,7 +8,7 @@ import pytest
 
 from accelerando.checks import UsageError
 from accelerando.compare.align import common_budget, curve, norm_at
-from accelerando.compare.choose import chosen, comparable, ended_well
+from accelerando.compare.filtering import comparable, completed_runs, select_runs
 from accelerando.compare.groups import group, split
 from accelerando.schedule.cases import CASES
 from made_runs import compared, runs, write
@@ -100,7 +100,7 @@ def test_what_must_be_shared(tmp_path: Path, kind: str, setting: str, value: obj
         comparable(found)
     comparable(found, mix=[kind])
     comparable(found, by=[setting])
-    comparable(chosen(found, [f"{setting}={value}"]))
+    comparable(select_runs(found, [f"{setting}={value}"]))
 
 
 def test_where_batch_norm_is_synchronised_matters_with_batch_norm_alone(tmp_path: Path) -> None:
@@ -127,14 +127,14 @@ def test_where_takes_several_values(tmp_path: Path) -> None:
     for seed in range(4):
         write(tmp_path, NORMS, seed=seed, settings={"model.widths": [8, seed]})
     found = runs(tmp_path)
-    assert [run.state.seed for run in chosen(found, ["seed=1,3"])] == [1, 3]
-    assert [run.state.seed for run in chosen(found, ["model.widths=[8, 2]"])] == [2]
-    assert chosen(found, ["model.name=@x"]) == chosen(found, ["model.name={"]) == []
-    assert len(chosen(found, ["model.name=@x,mlp"])) == 4
+    assert [run.state.seed for run in select_runs(found, ["seed=1,3"])] == [1, 3]
+    assert [run.state.seed for run in select_runs(found, ["model.widths=[8, 2]"])] == [2]
+    assert select_runs(found, ["model.name=@x"]) == select_runs(found, ["model.name={"]) == []
+    assert len(select_runs(found, ["model.name=@x,mlp"])) == 4
     with pytest.raises(UsageError, match="no run has a setting sed; there are seed"):
-        chosen(found, ["sed=1"])
+        select_runs(found, ["sed=1"])
     with pytest.raises(UsageError, match="give NAME=VALUE"):
-        chosen(found, ["seed"])
+        select_runs(found, ["seed"])
 
 
 def test_what_did_not_end_well_is_left_out_by_rule(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_what_did_not_end_well_is_left_out_by_rule(tmp_path: Path) -> None:
     write(tmp_path, NORMS, seed=1, status="diverged", message="the loss is nan")
     write(tmp_path, NORMS, seed=2, status="interrupted", epoch=1)
     write(tmp_path, [None, None, None], seed=3)
-    kept, out = ended_well(runs(tmp_path))
+    kept, out = completed_runs(runs(tmp_path))
     assert [run.state.seed for run in kept] == [0]
     assert sorted(left.reason for left in out) == [
         "diverged (the loss is nan)", "interrupted (1 of 2 epochs)", "no finite norm measured",

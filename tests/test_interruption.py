@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted, Interruption
-from accelerando.tracking import claim
-from accelerando.tracking.folder import RunFolder
+from accelerando.runs import run_lock
+from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Loop
 from test_run import SHORT, same, train
@@ -117,16 +117,16 @@ def test_a_signal_ends_the_waiting_for_another_machine(
     folder = run_folder(config)
     folder.mkdir(parents=True)
     path = folder / ".claim-1"
-    path.write_text(json.dumps(asdict(replace(claim.Owner.this(), machine="another"))))
+    path.write_text(json.dumps(asdict(replace(run_lock.Owner.this(), machine="another"))))
     sleep = time.sleep
 
     def signalled(seconds: float) -> None:
         sleep(seconds)
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr("accelerando.tracking.claim.time.sleep", signalled)
+    monkeypatch.setattr("accelerando.runs.run_lock.time.sleep", signalled)
     begin = time.monotonic()
     with pytest.raises(Interrupted):
         train(config)
-    assert time.monotonic() - begin < claim.PATIENCE / 2
+    assert time.monotonic() - begin < run_lock.PATIENCE / 2
     assert path.exists()

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from accelerando.commands import main
-from accelerando.composition import expand
-from accelerando.tracking.folder import RunFolder
-from accelerando.tracking.submitted import submitted
+from accelerando.composition import expand_overrides
+from accelerando.runs.folder import RunFolder
+from accelerando.runs.slurm_record import read_slurm_record
 from cluster import Cluster
 from conftest import ROOT, compose_settings
 from slurm_runs import LONG, ON_SLURM, epochs_of, finish, folder_of, python
@@ -29,7 +29,7 @@ def test_expand_prints_a_line_for_each_run(capsys: pytest.CaptureFixture[str]) -
     main(["expand", *words])
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
-    assert [shlex.split(line) for line in lines] == expand(words)
+    assert [shlex.split(line) for line in lines] == expand_overrides(words)
     assert "12 runs: --array=0-11" in printed.err
     main(["expand", "-m", *words, "--line", "7"])
     assert capsys.readouterr().out.splitlines() == [lines[7]]
@@ -52,7 +52,7 @@ def test_a_plain_array_saves_at_its_signal_and_goes_on(
     folders = [folder_of(tmp_path, *LONG, f"seed={seed}") for seed in range(2)]
     cluster.wait_until(lambda: min(map(epochs_of, folders)) > 3, 180)
     for seed, folder in enumerate(folders):
-        word = submitted(folder.path)
+        word = read_slurm_record(folder.path)
         assert word is not None
         assert (word.job, word.output) == (f"{job}_{seed}", f"{tmp_path}/{job}_{seed}.out")
     cluster.call("scancel", "--batch", "--signal=USR2", f"{job}_0")  # as before the end of its time
@@ -139,7 +139,7 @@ def test_a_folder_that_nodes_cannot_see_is_refused(
     from accelerando.checks import UsageError
     from accelerando.launch import cluster
 
-    monkeypatch.setattr(cluster, "elsewhere", lambda: True)
+    monkeypatch.setattr(cluster, "other_clusters", lambda: True)
     with pytest.raises(UsageError, match="a folder of this machine alone"):
         cluster._check_folder("root", Path("/tmp/runs"))
     cluster._check_folder("root", Path("/home/me/runs"))

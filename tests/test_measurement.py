@@ -12,15 +12,15 @@ from omegaconf import DictConfig
 from torch.nn.functional import cross_entropy
 
 from accelerando.checks import UsageError
-from accelerando.config import check, plan_of
+from accelerando.config import build_plan, check_settings
 from accelerando.identity import run_folder
 from accelerando.measure import full_gradient
 from accelerando.measure.chunks import in_chunks
 from accelerando.measure.subset import SubsetGradient, subset_gradient
 from accelerando.randomness import Purpose, generator
+from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Progress
-from accelerando.tracking.folder import RunFolder
-from accelerando.training.task import prepare
+from accelerando.training.task import prepare_task
 from test_measure import data, tiny
 from test_run import SHORT, lines, train
 
@@ -41,7 +41,7 @@ def test_cadence(override: tuple[str, ...], expected: list[float], settings: Set
     train(config)
     record = lines(RunFolder(run_folder(config)).record)
     assert [row["epoch"] for row in record] == pytest.approx(expected, abs=1e-5)
-    plan = plan_of(config)
+    plan = build_plan(config)
     assert record[-1]["step"] == plan.total_steps
     if "every_steps" in str(override):
         assert [row["step"] for row in record] == [0, 20, 40, plan.total_steps]
@@ -52,7 +52,7 @@ def test_between_measurements_settings_are_not_looked_up(
 ) -> None:
     """It is asked at every step, and a look into OmegaConf takes as long as a layer of a step."""
     config = settings(*SHORT)
-    measurement = prepare(config, plan_of(config)).measurement
+    measurement = prepare_task(config, build_plan(config)).measurement
     monkeypatch.setattr(measurement, "_settings", None)
     assert not measurement.due(Progress(0, 64, 1))
 
@@ -167,7 +167,7 @@ def test_a_row_holds_what_the_settings_say(batch_norm: str, settings: Settings) 
     )  # fmt: skip
     train(config)
     row = lines(RunFolder(run_folder(config)).record)[0]
-    task = prepare(config, plan_of(config))
+    task = prepare_task(config, build_plan(config))
     (images, labels), (others, right) = (next(data.read([slice(None)])) for data in task.data)
     order = torch.from_numpy(generator(3, Purpose.CHUNKS).permutation(len(labels)))
     found = full_gradient(task.model, images, labels, chunk=100, batch_norm=batch_norm, order=order)
@@ -249,32 +249,32 @@ def test_refused_before_a_folder_is_made(
 )
 def test_refused(overrides: tuple[str, ...], message: str, settings: Settings) -> None:
     with pytest.raises(UsageError, match=message):
-        check(settings(*overrides))
+        check_settings(settings(*overrides))
 
 
 def test_first_and_last_are_always_measured(settings: Settings) -> None:
     config = settings(*SHORT, "measure.epochs=[]")
-    plan = plan_of(config)
-    measurement = prepare(config, plan).measurement
+    plan = build_plan(config)
+    measurement = prepare_task(config, plan).measurement
     due = [position for position in plan.positions() if measurement.due(position)]
     assert due == [Progress()]
     assert measurement.due(plan.at(3, 0))
 
 
 def test_a_sweep_is_refused_before_its_first_run(settings: Settings) -> None:
-    from accelerando.launch.tryout import try_out
+    from accelerando.launch.preflight import preflight
 
     fine, coupled = settings(), settings("measure.variance=true", "model=cnn_bn")
-    assert try_out([fine], devices=True) is None
-    assert "BatchNorm couples the examples" in str(try_out([fine, coupled], devices=True))
+    assert preflight([fine], devices=True) is None
+    assert "BatchNorm couples the examples" in str(preflight([fine, coupled], devices=True))
     single = settings("measure.chunk=1", "model=resnet18")
-    assert "which chunks of 1 come to" in str(try_out([fine, single], devices=False))
+    assert "which chunks of 1 come to" in str(preflight([fine, single], devices=False))
     # 4 x 359 + 1 examples
     left = settings(
         "model=resnet18", "scheduler=decay_constant", "scheduler.batch_size.initial=359"
     )
     words = "which batches of 359 of 1437 examples come to"
-    assert words in str(try_out([fine, left], devices=False))
+    assert words in str(preflight([fine, left], devices=False))
     assert "tf32 is arithmetic of NVIDIA GPUs" in str(
-        try_out([settings("precision=tf32")], devices=True)
+        preflight([settings("precision=tf32")], devices=True)
     )

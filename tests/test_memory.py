@@ -12,14 +12,14 @@ import torch
 from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
-from accelerando.config import plan_of
+from accelerando.config import build_plan
+from accelerando.distributed import SINGLE_PROCESS
 from accelerando.identity import run_folder
-from accelerando.team import ALONE
-from accelerando.tracking.folder import RunFolder
+from accelerando.runs.folder import RunFolder
 from accelerando.training import measurement, memory
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.step import SgdStep
-from accelerando.training.task import prepare
+from accelerando.training.task import prepare_task
 from test_run import SHORT, same, train
 
 Settings = Callable[..., DictConfig]
@@ -50,8 +50,8 @@ def test_a_batch_that_does_not_fit_is_refused_before_the_run(
 def test_what_a_batch_needs_is_estimated_from_small_ones(settings: Settings) -> None:
     """Against what a pass keeps for its backward at the full size."""
     config = settings(*EASY)
-    task = prepare(config, plan_of(config))
-    step = task.step(ALONE, compiled=False)
+    task = prepare_task(config, build_plan(config))
+    step = task.step(SINGLE_PROCESS, compiled=False)
     (example,) = task.data[0].read([slice(0, 1)])
     before = {name: value.clone() for name, value in task.model.state_dict().items()}
     kept: dict[int, int] = {}
@@ -170,7 +170,7 @@ def test_statistics_are_kept_by_one_copy_for_each_type(
     train(config)
     # two layers: mean and variance of each, then its count of batches
     step = [[torch.float32] * 4, [torch.int64] * 2]
-    assert copied == step * plan_of(config).total_steps
+    assert copied == step * build_plan(config).total_steps
 
 
 def test_the_memory_that_is_left_is_that_of_the_machine_or_less() -> None:
@@ -204,5 +204,5 @@ def test_processes_share_the_memory_that_is_left(
     )
     for processes in (1, 3):
         config = settings(*EASY, f"hardware.processes={processes}")
-        prepare(config, plan_of(config)).check_memory()
+        prepare_task(config, build_plan(config)).check_memory()
     assert found == [(1437, 1), (479, 3)]

@@ -17,7 +17,7 @@ from accelerando.compare.groups import group
 from accelerando.compare.pictures import MOST, figures
 from accelerando.compare.report.data import chart_data
 from accelerando.compare.yardstick import draw as draw_yardsticks
-from accelerando.plotting import save
+from accelerando.plotting import save_figure
 from made_runs import Make, compared, norms_of, printed, runs, write
 
 
@@ -25,7 +25,7 @@ def test_a_figure_that_cannot_be_drawn_leaves_no_file(tmp_path: Path) -> None:
     figure = Figure()
     figure.suptitle(r"$\nothing$")
     with pytest.raises(ValueError, match="nothing"):
-        save(figure, tmp_path / "made" / "a.png")
+        save_figure(figure, tmp_path / "made" / "a.png")
     assert list((tmp_path / "made").iterdir()) == []
 
 
@@ -46,7 +46,7 @@ def test_the_figure_draws_the_record(make: Make, tmp_path: Path) -> None:
     assert raw.get_title() == "full gradient norm"
     assert np.asarray(raw.lines[0].get_ydata()).tolist() == pytest.approx(norms_of(trained[0]))
     with pytest.raises(UsageError, match="the ending must be one of"):
-        save(figure, tmp_path / "a.abc")
+        save_figure(figure, tmp_path / "a.abc")
 
 
 def test_differences_and_speed_ups_are_drawn_as_they_were_found(tmp_path: Path) -> None:

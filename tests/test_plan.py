@@ -13,9 +13,9 @@ from accelerando.schedule import (
     Constant,
     ConstantBatch,
     Cosine,
-    Diminishing,
     Exponential,
     ExponentialBatch,
+    InverseSqrt,
     LearningRate,
     Linear,
     Plan,
@@ -43,7 +43,7 @@ def warmup(shape: type[WarmupConstant], peak: float) -> WarmupConstant:
 
 PUBLISHED: dict[str, tuple[BatchSize, LearningRate]] = {
     "i_constant": (CONSTANT, Constant(initial=0.1)),
-    "i_diminishing": (CONSTANT, Diminishing(initial=0.1)),
+    "i_diminishing": (CONSTANT, InverseSqrt(initial=0.1)),
     "i_polynomial2": (CONSTANT, Polynomial(initial=0.1, power=2)),
     "ii_constant": (DOUBLE, Constant(initial=0.1)),
     "ii_cosine": (DOUBLE, Cosine(initial=0.1)),

@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from accelerando.interruption import Interruption
-from accelerando.launch import todo
-from accelerando.launch.pool import Ended, Job, run_jobs
-from accelerando.launch.view import SweepView, outcome
+from accelerando.launch import planning
+from accelerando.launch.pool import Job, JobResult, run_jobs
+from accelerando.launch.sweep_progress import SweepProgress, outcome
 
 
 class Watched:
@@ -32,7 +32,7 @@ class Watched:
     def poll(self, running: Sequence[Job]) -> None:
         self.most = max(self.most, len(running))
 
-    def ended(self, job: Job, how: Ended) -> None:
+    def ended(self, job: Job, how: JobResult) -> None:
         self.names.append(job.name)
 
 
@@ -73,12 +73,12 @@ def test_each_job_has_its_own_process_and_result(tmp_path: Path) -> None:
     value, failure, exited, killed, output, process = run_jobs(
         jobs, workers=2, watch=watched, stop=Interruption()
     )
-    assert value == Ended(0, 32)
-    assert failure == Ended(1)
+    assert value == JobResult(0, 32)
+    assert failure == JobResult(1)
     assert "invalid literal" in (tmp_path / "failure" / "output.log").read_text()
-    assert exited == Ended(75)
-    assert killed == Ended(-signal.SIGKILL)
-    assert output == Ended(0)
+    assert exited == JobResult(75)
+    assert killed == JobResult(-signal.SIGKILL)
+    assert output == JobResult(0)
     assert (tmp_path / "output" / "output.log").read_text() == "a word\n"
     assert process is not None
     assert process.value != os.getpid()
@@ -104,7 +104,7 @@ def test_an_interrupted_pool_asks_its_jobs_to_stop_and_starts_no_other(tmp_path:
     with Interruption() as stop:
         first, second = run_jobs(jobs, workers=1, watch=Watched(), stop=stop)
     thread.join()
-    assert first == Ended(75)
+    assert first == JobResult(75)
     assert second is None
     assert not (tmp_path / "two").exists()
 
@@ -113,17 +113,17 @@ def test_a_signal_while_runs_are_tried_out_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where it comes as the trial ends, which then needs not be asked to."""
-    monkeypatch.setattr(todo, "_in_process", partial(signal_to, os.getpid()))
+    monkeypatch.setattr(planning, "_in_process", partial(signal_to, os.getpid()))
     with pytest.raises(KeyboardInterrupt):
-        todo.try_out([OmegaConf.create({"root": str(tmp_path)})], devices=False)
+        planning.check_runs([OmegaConf.create({"root": str(tmp_path)})], devices=False)
 
 
 def test_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
     """Of an override, and of a path, which end no display."""
     (tmp_path / "output.log").write_text("ValueError: not in [/data/x]\n")
     console = Console(file=io.StringIO(), width=200)
-    with SweepView(console, 1) as view:
-        view.ended(Job("tracking.tags=[a,b]", tmp_path, print), Ended(1))
+    with SweepProgress(console, 1) as view:
+        view.ended(Job("tracking.tags=[a,b]", tmp_path, print), JobResult(1))
     assert isinstance(console.file, io.StringIO)
     line = "1/1  failed  tracking.tags=[a,b]  ValueError: not in [/data/x]\n"
     assert console.file.getvalue() == line
@@ -132,13 +132,13 @@ def test_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "status"),
     [
-        (Ended(75), "interrupted"),  # by a signal of its own, before it had a state to write
-        (Ended(1, asked=True), "interrupted"),
-        (Ended(-signal.SIGHUP), "interrupted"),
-        (Ended(-signal.SIGKILL), "failed"),
-        (Ended(1), "failed"),
+        (JobResult(75), "interrupted"),  # by a signal of its own, before it had a state to write
+        (JobResult(1, asked=True), "interrupted"),
+        (JobResult(-signal.SIGHUP), "interrupted"),
+        (JobResult(-signal.SIGKILL), "failed"),
+        (JobResult(1), "failed"),
     ],
 )
-def test_what_became_of_a_job_without_a_state(how: Ended, status: str, tmp_path: Path) -> None:
+def test_what_became_of_a_job_without_a_state(how: JobResult, status: str, tmp_path: Path) -> None:
     (tmp_path / "output.log").write_text("the last line\n")
     assert outcome(Job("job", tmp_path, print), how)[0] == status

@@ -18,12 +18,12 @@ import torch
 from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
-from accelerando.config import check, plan_of
+from accelerando.config import build_plan, check_settings
 from accelerando.identity import run_folder, run_id
-from accelerando.tracking.folder import RunFolder
+from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.processes import _first_address
-from accelerando.training.task import prepare
+from accelerando.training.task import prepare_task
 from conftest import ROOT, begin
 from test_run import SHORT, lines, same, train
 
@@ -86,16 +86,16 @@ def test_what_batch_norm_sees_is_noted(
     more: tuple[str, ...], notes: list[str], settings: Settings
 ) -> None:
     config = settings(*SHORT, "model=cnn_bn", *more)
-    found = prepare(config, plan_of(config)).notes()
+    found = prepare_task(config, build_plan(config)).notes()
     assert len(found) == len(notes)
     assert all(re.search(note, said) for note, said in zip(notes, found, strict=True))
 
 
 def test_what_excludes_each_other_is_refused(settings: Settings) -> None:
     with pytest.raises(UsageError, match=r"sync_batch_norm and hardware\.micro_batch exclude"):
-        check(settings("hardware.sync_batch_norm=true", "hardware.micro_batch=8"))
+        check_settings(settings("hardware.sync_batch_norm=true", "hardware.micro_batch=8"))
     with pytest.raises(UsageError, match=r"hardware\.processes must be at least 1, got 0"):
-        check(settings("hardware.processes=0"))
+        check_settings(settings("hardware.processes=0"))
 
 
 def test_a_launcher_with_another_number_is_refused(

@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 
 from accelerando.schedule import (
     BatchSampler,
+    BatchScaled,
     BatchSize,
     Constant,
     ConstantBatch,
     Cosine,
-    Diminishing,
     Exponential,
     ExponentialBatch,
+    InverseSqrt,
     LearningRate,
     Linear,
     LinearBatch,
     Plan,
     Polynomial,
-    Scaled,
     Scheduler,
     Seesaw,
     WarmupConstant,
@@ -56,12 +56,12 @@ def learning_rates(draw: st.DrawFn, epochs: int) -> LearningRate:
     peak = initial * draw(st.floats(1, 100))
     shapes: list[LearningRate] = [
         Constant(initial=initial),
-        Diminishing(initial=initial),
+        InverseSqrt(initial=initial),
         Linear(initial=initial),
         Polynomial(initial=initial, power=power),
         Cosine(initial=initial, minimum=initial * draw(st.floats(0, 1))),
         Exponential(initial=initial, interval=interval, final=peak),
-        Scaled(initial=initial, power=power),
+        BatchScaled(initial=initial, power=power),
     ]
     if epochs >= 2:
         warmup = draw(st.integers(2, epochs))
@@ -121,7 +121,7 @@ def test_terms_are_sums_over_steps(plan: Plan, data: st.DataObject) -> None:
 
 @given(plans(), st.integers(0, 5), st.integers(1, 4), st.data())
 def test_the_sampler_follows_the_plan(
-    plan: Plan, seed: int, ranks: int, data: st.DataObject
+    plan: Plan, seed: int, world_size: int, data: st.DataObject
 ) -> None:
     whole = list(BatchSampler(plan, seed=seed))
     assert len(whole) == plan.total_steps
@@ -136,7 +136,10 @@ def test_the_sampler_follows_the_plan(
     resumed = BatchSampler(plan, seed=seed, start=position)
     assert list(resumed) == whole[position.step :]
     assert len(resumed) == plan.total_steps - position.step
-    shards = [list(BatchSampler(plan, seed=seed, rank=r, ranks=ranks)) for r in range(ranks)]
+    shards = [
+        list(BatchSampler(plan, seed=seed, rank=r, world_size=world_size))
+        for r in range(world_size)
+    ]
     for batch, *parts in zip(whole, *shards, strict=True):
         assert list(chain.from_iterable(parts)) == batch
         assert max(map(len, parts)) - min(map(len, parts)) <= 1

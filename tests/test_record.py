@@ -15,13 +15,13 @@ from omegaconf import DictConfig
 from accelerando.checks import UsageError
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
-from accelerando.tracking import recorder
-from accelerando.tracking.folder import RunFolder, State
-from accelerando.tracking.record import Lines
-from accelerando.tracking.recorder import Recorder
+from accelerando.runs import recorder
+from accelerando.runs.folder import RunFolder, State
+from accelerando.runs.record import JsonLines
+from accelerando.runs.recorder import Recorder
 from accelerando.training.loop import Loop
-from test_claim import ELSEWHERE, plant
 from test_run import SHORT, train
+from test_run_lock import ELSEWHERE, plant
 
 
 def interrupt_at_step(step: int, patched: pytest.MonkeyPatch) -> None:
@@ -37,7 +37,7 @@ def interrupt_at_step(step: int, patched: pytest.MonkeyPatch) -> None:
 
 def test_a_row_without_room_leaves_no_part_of_it(tmp_path: Path) -> None:
     path = tmp_path / "record.jsonl"
-    lines = Lines(path)
+    lines = JsonLines(path)
     lines.append({"step": 1})
     whole, before = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 5, before[1]))
@@ -77,7 +77,7 @@ def test_who_was_taken_over_adds_no_row(tmp_path: Path, monkeypatch: pytest.Monk
     state = State("running", "id", "digits", "mlp", "cosine", 0, epochs=1, steps=2)
     monkeypatch.setattr(recorder, "HEARTBEAT", 0)
     row = {"epoch": 0, "step": 1, "seconds": 0.0}
-    with folder.held(print), closing(Recorder(folder, state, (0, 0))) as mine:
+    with folder.locked(print), closing(Recorder(folder, state, (0, 0))) as mine:
         mine.measured(row)
         plant(tmp_path, ELSEWHERE, 2)
         (tmp_path / ".claim-1").unlink()

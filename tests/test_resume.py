@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
-from accelerando.tracking.folder import RunFolder
+from accelerando.runs.folder import RunFolder
 from accelerando.training import loop
 from accelerando.training.step import SgdStep
 from test_run import SHORT, at_epoch, interrupt, lines, same, train

@@ -15,11 +15,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from accelerando.checks import UsageError
-from accelerando.config import load, plan_of
+from accelerando.config import build_plan, load_data
 from accelerando.data.images import Batches
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
-from accelerando.tracking.folder import RunFolder, State
+from accelerando.runs.folder import RunFolder, State
 from accelerando.training import loop
 from accelerando.training.run import run
 from accelerando.training.step import SgdStep
@@ -76,7 +76,7 @@ def same(one: RunFolder, other: RunFolder) -> bool:
 def test_the_record_follows_the_plan(settings: Settings) -> None:
     config = settings(*SHORT)
     assert train(config).status == "finished"
-    folder, plan = RunFolder(run_folder(config)), plan_of(config)
+    folder, plan = RunFolder(run_folder(config)), build_plan(config)
     record, steps = lines(folder.record), lines(folder.steps)
     assert [row["epoch"] for row in record] == [0, 1, 2, 3]
     assert [row["step"] for row in record] == plan.first_steps.tolist()
@@ -111,7 +111,7 @@ def test_the_last_row_is_true_of_the_last_weights(model: str, settings: Settings
     network = seeded_model(config).eval()
     network.load_state_dict(weights(folder))
     network.double()
-    arrays = load(config)
+    arrays = load_data(config)
     row, pixels = lines(folder.record)[-1], arrays.train_images.astype(np.float64)
     losses = {}
     for name, images, labels in (

@@ -44,8 +44,8 @@ def test_what_does_not_exist_is_refused() -> None:
         plan.at(4, 0)
     assert plan.at(3, 0) == Progress(3, 0, plan.total_steps)
     assert list(BatchSampler(plan, seed=0, start=plan.at(3, 0))) == []
-    with pytest.raises(ValueError, match="rank must be below ranks"):
-        BatchSampler(plan, seed=0, rank=2, ranks=2)
+    with pytest.raises(ValueError, match="rank must be below world_size"):
+        BatchSampler(plan, seed=0, rank=2, world_size=2)
 
 
 @pytest.mark.parametrize("word", ["BatchSampler", "full_gradient"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from accelerando.schedule import (
+    BatchScaled,
     Constant,
     ConstantBatch,
     Cosine,
@@ -15,11 +16,10 @@ from accelerando.schedule import (
     ExponentialBatch,
     LearningRate,
     LinearBatch,
-    Listed,
-    ListedBatch,
+    PiecewiseConstant,
+    PiecewiseConstantBatch,
     Polynomial,
     Progress,
-    Scaled,
     Scheduler,
     WarmupConstant,
     WarmupLinear,
@@ -50,7 +50,7 @@ def test_exponential_lands_on_final() -> None:
 def test_linear_and_listed_and_maximum() -> None:
     assert sizes(LinearBatch(initial=8, growth=3, interval=2), 6) == [8, 8, 11, 11, 14, 14]
     assert sizes(LinearBatch(initial=8, final=10, interval=2), 5) == [8, 8, 9, 9, 10]
-    assert sizes(ListedBatch(values=[(0, 2), (2, 7)]), 4) == [2, 2, 7, 7]
+    assert sizes(PiecewiseConstantBatch(values=[(0, 2), (2, 7)]), 4) == [2, 2, 7, 7]
     clipped = ExponentialBatch(initial=8, growth=2, interval=1, maximum=20)
     assert sizes(clipped, 4) == [8, 16, 20, 20]
 
@@ -77,9 +77,9 @@ def test_decay_after_a_warmup_counts_from_its_end() -> None:
 
 def test_scaling_follows_the_batch_size() -> None:
     growing = ExponentialBatch(initial=1, growth=4, interval=1)
-    assert rates(Scaled(initial=0.1, power=1), 2, growing) == pytest.approx([0.1, 0.4])
-    assert rates(Scaled(initial=0.1, power=0.5), 2, growing) == pytest.approx([0.1, 0.2])
-    assert rates(Listed(values=[(0, 0.3), (1, 0.1)]), 3) == [0.3, 0.1, 0.1]
+    assert rates(BatchScaled(initial=0.1, power=1), 2, growing) == pytest.approx([0.1, 0.4])
+    assert rates(BatchScaled(initial=0.1, power=0.5), 2, growing) == pytest.approx([0.1, 0.2])
+    assert rates(PiecewiseConstant(values=[(0, 0.3), (1, 0.1)]), 3) == [0.3, 0.1, 0.1]
 
 
 def test_the_rate_is_a_pure_function_of_progress() -> None:
@@ -101,8 +101,8 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: ExponentialBatch(initial=8, growth=1, final=9, interval=1), "never reaches final"),
     (lambda: ExponentialBatch(initial=8, growth=2, interval=0), "interval must be at least 1"),
     (lambda: LinearBatch(initial=8, growth=1, final=9, interval=1), "either growth"),
-    (lambda: ListedBatch(values=[]), "at least one"),
-    (lambda: ListedBatch(values=[(1, 8)]), "must start at 0"),
+    (lambda: PiecewiseConstantBatch(values=[]), "at least one"),
+    (lambda: PiecewiseConstantBatch(values=[(1, 8)]), "must start at 0"),
     (lambda: Constant(initial=-0.1), "initial must be above 0, got -0.1"),
     (lambda: Constant(initial=float("nan")), "initial must be a finite number"),
     (lambda: Constant(initial=float("inf")), "initial must be a finite number"),
@@ -125,7 +125,7 @@ UNFIT = [
     (ExponentialBatch(initial=2, final=11, interval=1), Constant(initial=0.1), 4, "final must be"),
     (ExponentialBatch(initial=2, growth=2, interval=5), Constant(initial=0.1), 4, "interval must"),
     (ConstantBatch(initial=2), WarmupConstant(**W, peak=0.2), 3, "warmup_epochs must be at most"),
-    (ConstantBatch(initial=2), Listed(values=[(0, 0.1), (4, 0.2)]), 4, "within the run"),
+    (ConstantBatch(initial=2), PiecewiseConstant(values=[(0, 0.1), (4, 0.2)]), 4, "within the run"),
     (ConstantBatch(initial=2), Constant(initial=0.1), 0, "epochs must be at least 1, got 0"),
 ]
 

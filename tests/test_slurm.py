@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from accelerando.composition import runs_of
+from accelerando.composition import compose_runs
 from accelerando.identity import run_folder
 from accelerando.launch.array_task import ArrayTask
-from accelerando.launch.joined import PENDING, with_jobs
 from accelerando.launch.pool import Job
-from accelerando.tracking.folder import FAILED, FINISHED, RunFolder
-from accelerando.tracking.overview import runs_below
+from accelerando.launch.slurm_status import PENDING, add_slurm_status
+from accelerando.runs.folder import FAILED, FINISHED, RunFolder
+from accelerando.runs.listing import list_runs
 from cluster import Cluster
 from conftest import ROOT, begin
 from slurm_runs import HELD, LONG, ON_SLURM, finish, folder_of, python, seen, status_of, submit
@@ -28,15 +28,15 @@ def test_a_sweep_is_submitted_and_left(cluster: Cluster, tmp_path: Path) -> None
     words = ("-m", "scheduler=glob(*)", "seed=0,1,2", "model=mlp", "epochs=2")
     # held back until it was seen that a second call leaves them alone
     job = submit(tmp_path, *words, HELD)
-    waiting = with_jobs(runs_below(tmp_path))
+    waiting = add_slurm_status(list_runs(tmp_path))
     assert [run.status for run in waiting] == [PENDING] * 12
     # SLURM says why when it has looked at the job
-    cluster.wait_until(lambda: "BeginTime" in with_jobs(runs_below(tmp_path))[0].words, 30)
+    cluster.wait_until(lambda: "BeginTime" in add_slurm_status(list_runs(tmp_path))[0].words, 30)
     again = python(ROOT / "train.py", *ON_SLURM, *words, f"root={tmp_path}")
     assert "12 of 12 are in SLURM's queue already" in again.stderr
     assert "submitted" not in again.stdout
     cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now")
-    runs = runs_of([*words[1:], f"root={tmp_path}"])
+    runs = compose_runs([*words[1:], f"root={tmp_path}"])
     assert len(runs) == 12
     finish(cluster, *[RunFolder(run_folder(config)) for config in runs])
     states = cluster.job_states([job])
@@ -45,7 +45,7 @@ def test_a_sweep_is_submitted_and_left(cluster: Cluster, tmp_path: Path) -> None
     again = python(ROOT / "train.py", *ON_SLURM, *words, f"root={tmp_path}")
     assert "12 of 12 runs have ended already" in again.stderr
     assert again.stdout == ""
-    assert {run.status for run in with_jobs(runs_below(tmp_path))} == {FINISHED}
+    assert {run.status for run in add_slurm_status(list_runs(tmp_path))} == {FINISHED}
 
 
 def test_squeue_that_is_silent_lets_nothing_be_submitted_twice(
@@ -123,7 +123,7 @@ def test_a_pipe_that_is_closed_does_not_end_a_submission_half_way(
     result = subprocess.run(command, stdout=write, stderr=write, timeout=300)
     os.close(write)
     assert result.returncode == 0
-    runs = with_jobs(runs_below(tmp_path))
+    runs = add_slurm_status(list_runs(tmp_path))
     assert [run.status for run in runs] == [PENDING, PENDING]
     assert len(cluster.call("squeue", "-h", "-o", "%i").split()) == 2
 
@@ -162,7 +162,7 @@ def test_a_run_that_failed_is_a_failed_job_and_does_not_end_its_neighbours(
 
 def test_two_nodes_train_one_run(cluster: Cluster, tmp_path: Path) -> None:
     words = ("model=mlp", "epochs=3", "scheduler.batch_size.initial=7")
-    (config,) = runs_of([*words, "tracking=disabled", f"root={tmp_path}/alone"])
+    (config,) = compose_runs([*words, "tracking=disabled", f"root={tmp_path}/alone"])
     train(config)
     submit(tmp_path, *words, "hardware.processes=2", "hydra.launcher.nodes=2")
     folder, alone = folder_of(tmp_path, *words), RunFolder(run_folder(config))

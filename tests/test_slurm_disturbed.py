@@ -15,8 +15,8 @@ import pytest
 
 import accelerando
 import offline
-from accelerando.launch.joined import PENDING, REQUEUED, STARTING
-from accelerando.tracking.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
+from accelerando.launch.slurm_status import PENDING, REQUEUED, STARTING
+from accelerando.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 from cluster import Cluster
 from conftest import ROOT, begin
 from slurm_runs import (

@@ -19,12 +19,12 @@ from rich.console import Console
 from accelerando.commands import main
 from accelerando.commands.status import listing
 from accelerando.identity import run_folder
-from accelerando.tracking.claim import Owner
-from accelerando.tracking.folder import RunFolder, State
-from accelerando.tracking.overview import runs_below
+from accelerando.runs.folder import RunFolder, State
+from accelerando.runs.listing import list_runs
+from accelerando.runs.run_lock import Owner
 from conftest import begin
-from test_claim import DEAD_PID, ELSEWHERE, plant
 from test_run import SHORT, train
+from test_run_lock import DEAD_PID, ELSEWHERE, plant
 
 Settings = Callable[..., DictConfig]
 
@@ -54,7 +54,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def test_every_state_is_told(runs: Path) -> None:
-    found = {run.path.name: run.status for run in runs_below(runs)}
+    found = {run.path.name: run.status for run in list_runs(runs)}
     assert found == {
         "a-finished": "finished",
         "b-failed": "failed",
@@ -137,14 +137,14 @@ def test_where_not_all_fit_those_come_first_that_live_or_went_wrong(
     console = Console(width=100)
     for room, names, left_out in (
         (10, ["d", "c", "b", "a-00", "a-01", "a-02", "a-03"], ["26 more are not shown"]),
-        (35, [run.path.name for run in runs_below(tmp_path)], []),
+        (35, [run.path.name for run in list_runs(tmp_path)], []),
     ):
-        console.print(listing(runs_below(tmp_path), tmp_path, room=room))
+        console.print(listing(list_runs(tmp_path), tmp_path, room=room))
         head, _, *rows = capsys.readouterr().out.splitlines()
         assert head == "33 runs: 1 running, 30 finished, 1 interrupted, 1 failed"
         assert [line.split()[1].rpartition("/")[2] for line in rows[: len(names)]] == names
         assert rows[len(names) :] == left_out
-    console.print(listing(runs_below(tmp_path), tmp_path, room=1))
+    console.print(listing(list_runs(tmp_path), tmp_path, room=1))
     assert "33 more are not shown" in capsys.readouterr().out
 
 

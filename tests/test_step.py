@@ -55,7 +55,7 @@ def test_steps_like_torch(momentum: float, nesterov: bool, weight_decay: float) 
 def test_a_plain_step_enters_no_context(monkeypatch: pytest.MonkeyPatch) -> None:
     """At small batches each of them would be felt."""
     monkeypatch.setattr(step_module, "over_team", None)
-    monkeypatch.setattr(step_module, "products", None)
+    monkeypatch.setattr(step_module, "matmul_precision", None)
     step = SgdStep(Mlp((1, 4, 4), 3, [5]))
     step(torch.randn(6, 1, 4, 4), torch.randint(0, 3, (6,)), 0.1)
 

@@ -23,14 +23,14 @@ from torchvision.datasets import ImageFolder
 
 import accelerando.data.stream as stream_module
 from accelerando.checks import UsageError
-from accelerando.config import augmentation_of, check, load
+from accelerando.config import build_augmentation, check_settings, load_data
 from accelerando.data.stream import Stream, streamed
+from accelerando.distributed import SINGLE_PROCESS, Team
 from accelerando.identity import run_folder
 from accelerando.randomness import permutation
+from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Constant, ExponentialBatch, Plan, Scheduler
 from accelerando.schedule.plan import START
-from accelerando.team import ALONE, Team
-from accelerando.tracking.folder import RunFolder
 from conftest import ROOT, begin
 from test_run import lines, same, train
 
@@ -70,17 +70,17 @@ def plan() -> Plan:
 
 
 def opened(config: DictConfig, workers: int, channels_last: bool = False) -> tuple[Stream, Stream]:
-    loaded = load(config)
+    loaded = load_data(config)
     return streamed(  # type: ignore[arg-type]
         loaded,
         torch.device("cpu"),
-        augmentation=augmentation_of(config),
+        augmentation=build_augmentation(config),
         workers=workers,
         channels_last=channels_last,
     )
 
 
-def run_through(stream: Stream, team: Team = ALONE) -> list[tuple[Tensor, Tensor]]:
+def run_through(stream: Stream, team: Team = SINGLE_PROCESS) -> list[tuple[Tensor, Tensor]]:
     batches, schedule = stream.batches(plan(), seed=5, start=START, team=team), plan()
     return [
         batches.at(p.epoch, p.offset, schedule.setting(p).batch_size) for p in schedule.positions()
@@ -134,7 +134,7 @@ def test_large_batches_are_read_in_pieces(
 
     monkeypatch.setattr(stream_module, "PIECE", 3)
     monkeypatch.setattr(stream_module, "DataLoader", counted)
-    for team, expected in zip((ALONE, Team(2, 3)), whole, strict=True):
+    for team, expected in zip((SINGLE_PROCESS, Team(2, 3)), whole, strict=True):
         found = run_through(opened(small(), workers)[0], team)
         for batch, other in zip(found, expected, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(batch, other, strict=True))
@@ -236,15 +236,15 @@ def test_what_is_missing_or_different_is_said(
     settings: Settings, small: Callable[..., DictConfig], folder: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"/nowhere lacks train and val: get ILSVRC 2012 from"):
-        check(settings("dataset=imagenet", "dataset.folder=/nowhere"))
+        check_settings(settings("dataset=imagenet", "dataset.folder=/nowhere"))
     with pytest.raises(UsageError, match=r"holds 26 training images, .* examples=27"):
-        load(small("dataset.examples=27"))
+        load_data(small("dataset.examples=27"))
     with pytest.raises(UsageError, match=r"holds 2 classes, .* classes=3"):
-        load(small("dataset.classes=3"))
+        load_data(small("dataset.classes=3"))
     (folder / "val" / "n01443537").rename(folder / "val" / "n02")
     with pytest.raises(UsageError, match=r"has n01443537, n02 in only one of train and val"):
-        load(small())
+        load_data(small())
     (folder / "val" / "n02").rename(folder / "n02")
     (folder / "val" / "n01443537").mkdir()
     with pytest.raises(UsageError, match=r"Found no valid file for the classes n01443537\."):
-        load(small())
+        load_data(small())

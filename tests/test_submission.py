@@ -13,12 +13,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from accelerando.checks import UsageError
-from accelerando.launch import joined, submission, todo
+from accelerando.launch import planning, slurm_status, submission
 from accelerando.launch.pool import Job
-from accelerando.launch.queue import SlurmJob
-from accelerando.tracking.folder import INTERRUPTED, RUNNING, RunFolder, State
-from accelerando.tracking.overview import Seen, seen
-from accelerando.tracking.submitted import Submitted
+from accelerando.launch.slurm_queue import SlurmJob
+from accelerando.runs.folder import INTERRUPTED, RUNNING, RunFolder, State
+from accelerando.runs.listing import RunStatus, run_status
+from accelerando.runs.slurm_record import SlurmRecord
 
 
 @pytest.fixture
@@ -29,14 +29,14 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> dict[str, SlurmJob]:
     def asked(wanted: Collection[str]) -> dict[str, SlurmJob]:
         return {job: jobs[job] for job in wanted if job in jobs}
 
-    for module in (joined, submission):
-        monkeypatch.setattr(module, "in_queue", asked)
-    monkeypatch.setattr(joined, "accounted", lambda _: {})
+    for module in (slurm_status, submission):
+        monkeypatch.setattr(module, "queued_jobs", asked)
+    monkeypatch.setattr(slurm_status, "accounted_jobs", lambda _: {})
     return jobs
 
 
 def run_of(path: Path, status: str, *, starts_it: bool) -> Job:
-    Submitted("7", "", starts_it=starts_it).write(path)
+    SlurmRecord("7", "", starts_it=starts_it).write(path)
     state = State(status, "id", "digits", "mlp", "decay", 0, epochs=10, steps=100, epoch=5)
     RunFolder(path).write_state(state)
     return Job(path.name, path, partial(print))
@@ -57,7 +57,7 @@ def test_a_run_waits_where_its_job_will_start_it(
     """Not one that was stopped inside an interactive job, which lasts."""
     job = run_of(tmp_path / "run", status, starts_it=starts_it)
     monkeypatch.setattr(
-        submission, "seen", lambda path: Seen(path, status, RunFolder(path).read_state())
+        submission, "run_status", lambda path: RunStatus(path, status, RunFolder(path).read_state())
     )
     queue["7"] = SlurmJob("RUNNING", "", "n1", 1.0)
     left = submission._not_in_queue([job], Console(quiet=True))
@@ -71,7 +71,7 @@ def test_a_run_that_is_about_to_be_put_back_is_waited_for(
     job = run_of(tmp_path / "run", INTERRUPTED, starts_it=True)
 
     def going() -> bool:
-        (run,) = joined.with_jobs([seen(job.folder)])
+        (run,) = slurm_status.add_slurm_status([run_status(job.folder)])
         return submission._going(run)
 
     for state in ("RUNNING", "COMPLETING", "PENDING"):
@@ -89,6 +89,6 @@ def test_a_try_out_that_is_killed_says_so(
     settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As login nodes do with what takes much memory; its log is empty."""
-    monkeypatch.setattr(todo, "_in_process", kill_it)
+    monkeypatch.setattr(planning, "_in_process", kill_it)
     with pytest.raises(UsageError, match="ended by SIGKILL, perhaps for want of memory"):
-        todo.try_out([settings()], devices=False)
+        planning.check_runs([settings()], devices=False)

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from accelerando.measure import full_gradient
 from accelerando.measure.chunks import Chunks, Tensors
-from accelerando.measure.subset import SubsetGradient, parts_of, stratified, subset_gradient
+from accelerando.measure.subset import SubsetGradient, stratified, subset_chunks, subset_gradient
 from test_measure import data, tiny
 
 
 def estimate(model: nn.Module, images: Tensor, labels: Tensor, subset: Tensor) -> SubsetGradient:
-    parts = parts_of(subset, 512, classes=int(labels.max()) + 1, coupled=False)
+    parts = subset_chunks(subset, 512, classes=int(labels.max()) + 1, coupled=False)
     chunks = Chunks(Tensors(images, labels), parts)
     return subset_gradient(model, chunks, examples=len(labels))
 

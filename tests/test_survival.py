@@ -17,7 +17,7 @@ from rich.console import Console
 from accelerando.config import register
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
-from accelerando.tracking.folder import RunFolder
+from accelerando.runs.folder import RunFolder
 from conftest import forkserver
 from test_run import SHORT, same, train
 
@@ -25,11 +25,11 @@ Settings = Callable[..., DictConfig]
 WHERE = {
     # what is called when the process dies, and how often it is called before, at most
     "start-up": ("accelerando.training.run.prepare", 1),
-    "claiming": ("accelerando.tracking.claim._keep_touching", 1),
+    "claiming": ("accelerando.runs.run_lock._keep_touching", 1),
     "first state": ("accelerando.training.run.write_whole", 1),
     "a step": ("accelerando.training.step.SgdStep.__call__", 45),
     "a batch-size change": ("accelerando.training.step.SgdStep.__call__", 24),
-    "writing a row": ("accelerando.tracking.record.Lines._write", 12),
+    "writing a row": ("accelerando.runs.record.Lines._write", 12),
     "measuring": ("accelerando.measure.full_gradient._chunk", 50),
     "evaluating": ("accelerando.training.measurement.evaluate", 4),
     "before a checkpoint": ("accelerando.training.checkpoint.Checkpoint.write", 30),

@@ -20,11 +20,11 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from accelerando.checks import UsageError
-from accelerando.composition import runs_of
-from accelerando.config import Tracking, plan_of
+from accelerando.composition import compose_runs
+from accelerando.config import TrackingSettings, build_plan
 from accelerando.interruption import Interruption
-from accelerando.tracking.agent import given_up, words_of_agent
-from accelerando.tracking.folder import RunFolder
+from accelerando.runs.folder import RunFolder
+from accelerando.wandb_mirror.sweep_agent import agent_overrides, stopped_by_sweep
 from conftest import ROOT, begin
 from test_wandb import rows
 from wandb_server import KEY, WandbServer
@@ -47,16 +47,16 @@ def test_wandb_accepts_the_file(path: Path) -> None:
 def test_every_run_composes_and_has_a_plan(path: Path) -> None:
     config = yaml.safe_load(path.read_text())
     assert config["command"] == COMMAND
-    assert config["project"] == Tracking().project
+    assert config["project"] == TrackingSettings().project
     assert config["metric"] == {"name": "full_gradient_norm", "goal": "minimize"}
     for end in (min, max):
         words = [
             f"{name}={','.join(map(str, values(about, end)))}"
             for name, about in config["parameters"].items()
         ]
-        runs = runs_of(words_of_agent(words))
+        runs = compose_runs(agent_overrides(words))
         assert len(runs) == math.prod(word.count(",") + 1 for word in words)
-        assert all(plan_of(run).total_steps > 0 for run in runs)
+        assert all(build_plan(run).total_steps > 0 for run in runs)
 
 
 @named
@@ -77,13 +77,13 @@ def values(about: dict[str, Any], end: Callable[[list[Any]], Any]) -> list[Any]:
 def test_what_an_agent_hands_back_becomes_the_first_words() -> None:
     config = {"_wandb": {"t": {"1": [1, "a=b"]}}, "hydra": {"scheduler": {"name": "x"}}, "seed": 0}
     handed = [f"{key}={value}" for key, value in config.items()]
-    assert words_of_agent([*handed, "-m"]) == ["seed=0", "-m"]
+    assert agent_overrides([*handed, "-m"]) == ["seed=0", "-m"]
     first = ["scheduler=warmup_increase", "seed=0", "measure.epochs=[1,10]", "model.widths={a:1}"]
-    again = words_of_agent(["--cfg=job", "hydra.verbose=true", *handed, f"overrides={first}"])
+    again = agent_overrides(["--cfg=job", "hydra.verbose=true", *handed, f"overrides={first}"])
     assert again == ["--cfg=job", "hydra.verbose=true", *first]
-    assert words_of_agent(["model={a:1}"]) == ["model={a:1}"]  # Hydra's own way of writing it
+    assert agent_overrides(["model={a:1}"]) == ["model={a:1}"]  # Hydra's own way of writing it
     with pytest.raises(UsageError, match="a list of words was expected"):
-        words_of_agent(["overrides=3"])
+        agent_overrides(["overrides=3"])
 
 
 def sweep(server: WandbServer, folder: Path, parameters: dict[str, Any], *more: str) -> str:
@@ -214,15 +214,15 @@ def test_only_sigterm_alone_gives_a_run_up(
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep0")
-    monkeypatch.setattr("accelerando.tracking.agent.ANNOUNCED", 1.0)
+    monkeypatch.setattr("accelerando.wandb_mirror.sweep_agent.ANNOUNCED", 1.0)
     with Interruption() as stop:
         for name in signals:
             os.kill(os.getpid(), signal.Signals[name])
         if late is not None:
             threading.Timer(0.2, os.kill, (os.getpid(), signal.Signals[late])).start()
-        assert given_up(stop) == expected
+        assert stopped_by_sweep(stop) == expected
     monkeypatch.delenv("WANDB_SWEEP_ID")
-    assert not given_up(stop)
+    assert not stopped_by_sweep(stop)
 
 
 def wait_for_rows(folder: Path) -> None:

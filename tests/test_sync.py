@@ -21,10 +21,10 @@ from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.launch.pool import Job
 from accelerando.launch.sweep import conclude
-from accelerando.tracking import wandb_mirror
-from accelerando.tracking.folder import RunFolder
-from accelerando.tracking.submitted import Submitted
-from accelerando.tracking.wandb_mirror import WandbMirror
+from accelerando.runs.folder import RunFolder
+from accelerando.runs.slurm_record import SlurmRecord
+from accelerando.wandb_mirror import mirror as mirror_module
+from accelerando.wandb_mirror.mirror import WandbMirror
 from conftest import forkserver
 from test_run import SHORT, at_epoch, interrupt, train
 from test_wandb import killed, rows
@@ -165,7 +165,7 @@ def test_a_sweep_that_did_not_get_all_rows_is_told(
     train(settings(*SHORT))
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep0")
     monkeypatch.setenv("WANDB_RUN_ID", "run0")
-    monkeypatch.setattr(wandb_mirror, "ARRIVAL", 0)
+    monkeypatch.setattr(mirror_module, "ARRIVAL", 0)
     wandb_server.refusing = True
     with pytest.raises(UsageError, match="not all rows were sent"):
         train(settings(*SHORT, "tracking=online"))
@@ -183,7 +183,7 @@ def test_a_damaged_run_does_not_hold_up_the_others(
     first.record.write_text("{\n")
     second.config.unlink()
     third.state.write_text("{")
-    Submitted(job="7", output="", starts_it=True).write(
+    SlurmRecord(job="7", output="", starts_it=True).write(
         Path(config.root) / "one" / "that" / "waits"
     )
     with pytest.raises(SystemExit) as left:

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from accelerando.compare.groups import group
-from accelerando.compare.thresholds import SpeedUp, costs, group_costs, levels, reaches, speed_ups
+from accelerando.compare.thresholds import (
+    SpeedUp,
+    costs,
+    group_costs,
+    levels,
+    speed_ups,
+    times_to_target,
+)
 from made_runs import compared, runs, write
 
 
@@ -33,7 +40,7 @@ def test_costs_over_seeds_with_some_that_never_arrive(tmp_path: Path) -> None:
     for seed, norms in enumerate(([1, 0.1, 0.1], [1, 0.5, 0.1], [1, 0.5, 0.5])):
         write(tmp_path, norms, seed=seed)
     (part,) = group(runs(tmp_path))
-    found = reaches(group_costs(part, "epochs", [0.5, 0.1, 0.01]), [0.5, 0.1, 0.01])
+    found = times_to_target(group_costs(part, "epochs", [0.5, 0.1, 0.01]), [0.5, 0.1, 0.01])
     assert [reach.reached for reach in found] == [3, 2, 0]
     assert [reach.median for reach in found] == [1, 2, math.inf]
     assert [(reach.lowest, reach.highest) for reach in found[:2]] == [(1, 1), (1, math.inf)]
@@ -46,7 +53,7 @@ def test_costs_are_averaged_within_a_seed(tmp_path: Path) -> None:
         norms = [1.0] * arrival + [0.1] * (6 - arrival)
         write(tmp_path, norms, scheduler=name, seed=seed)
     (part,) = group(runs(tmp_path), ["optimizer.momentum"])
-    (found,) = reaches(group_costs(part, "epochs", [0.5]), [0.5])
+    (found,) = times_to_target(group_costs(part, "epochs", [0.5]), [0.5])
     assert (found.median, found.lowest, found.highest) == (3, 2, 4)
     assert (found.runs, found.reached) == (3, 3)
 

@@ -18,9 +18,9 @@ from rich.console import Console
 import offline
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
-from accelerando.tracking.folder import RunFolder
-from accelerando.tracking.wandb_client import resolve_mode
+from accelerando.runs.folder import RunFolder
 from accelerando.training.run import run
+from accelerando.wandb_mirror.client import resolve_mode
 from conftest import ROOT, forkserver
 from test_run import SHORT, at_epoch, interrupt, train
 

@@ -14,10 +14,10 @@ from rich.console import Console
 import offline
 from accelerando.commands import main
 from accelerando.identity import run_folder
-from accelerando.tracking import wandb_client
-from accelerando.tracking.folder import RunFolder
-from accelerando.tracking.workspace import PANELS
+from accelerando.runs.folder import RunFolder
 from accelerando.training.run import run
+from accelerando.wandb_mirror import client
+from accelerando.wandb_mirror.workspace import PANELS
 from conftest import compose_settings
 from test_run import SHORT
 
@@ -109,4 +109,4 @@ def test_record_and_checkpoint_are_sent_on_request(tmp_path: Path) -> None:
 def test_what_wandb_mode_may_say(monkeypatch: pytest.MonkeyPatch) -> None:
     for said, meant in (("dryrun", "offline"), ("run", "online"), ("disabled", "disabled")):
         monkeypatch.setenv("WANDB_MODE", said)
-        assert wandb_client.resolve_mode("auto") == meant
+        assert client.resolve_mode("auto") == meant

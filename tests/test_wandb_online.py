@@ -15,7 +15,7 @@ from wandb.sdk.lib.run_stopping import RunStopChecker
 
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
-from accelerando.tracking.folder import RunFolder
+from accelerando.runs.folder import RunFolder
 from accelerando.training.run import run
 from conftest import forkserver
 from test_run import SHORT, at_epoch, interrupt, train

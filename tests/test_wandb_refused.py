@@ -18,9 +18,9 @@ from accelerando.checks import UsageError
 from accelerando.commands import main
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
-from accelerando.tracking import wandb_client, wandb_mirror
-from accelerando.tracking.folder import RunFolder
+from accelerando.runs.folder import RunFolder
 from accelerando.training.run import run
+from accelerando.wandb_mirror import client, mirror
 from conftest import ROOT, begin
 from test_command import wait_for
 from test_run import at_epoch, interrupt, train
@@ -83,7 +83,7 @@ def test_rows_that_the_server_refused_are_sent_later(
 ) -> None:
     """The client warns in the terminal, goes on, and closes the run as if all was well."""
     config, said = settings(*ONLINE), io.StringIO()
-    monkeypatch.setattr(wandb_mirror, "ARRIVAL", 0)
+    monkeypatch.setattr(mirror, "ARRIVAL", 0)
     at_epoch(1, lambda: setattr(wandb_server, "refusing", True), monkeypatch)
     state = run(config, [], Console(file=said, width=500))
     assert state is not None
@@ -107,7 +107,7 @@ def test_a_job_that_is_out_of_time_does_not_wait_for_a_server_that_is_away(
     """It is told ``signal_delay_s`` before its end, and has to ask to be put back before that."""
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     delay = 16.0
-    monkeypatch.setattr(wandb_client, "LAST_UPLOAD", delay)
+    monkeypatch.setattr(client, "LAST_UPLOAD", delay)
 
     def out_of_time() -> None:
         wandb_server.stop()
@@ -149,7 +149,7 @@ def test_refusals_are_told_in_one_line(settings: Settings, monkeypatch: pytest.M
         train(settings(*ONLINE, "seed=1"))
     monkeypatch.setenv("WANDB_MODE", "sometimes")
     with pytest.raises(UsageError, match="WANDB_MODE=sometimes is no mode: set it to online"):
-        wandb_client.resolve_mode("auto")
+        client.resolve_mode("auto")
 
 
 def test_no_file_holds_the_key(

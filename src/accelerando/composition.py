@@ -24,13 +24,13 @@ def conf_folder() -> Path:
     return inside if inside.is_dir() else package.parents[1] / "conf"
 
 
-def runs_of(words: Sequence[str]) -> list[DictConfig]:
+def compose_runs(words: Sequence[str]) -> list[DictConfig]:
     """Settings of every run that ``python train.py -m WORDS`` would make, in its order."""
     with _hydra():
         return [compose("config", line) for line in _expand(words)]
 
 
-def expand(words: Sequence[str]) -> list[list[str]]:
+def expand_overrides(words: Sequence[str]) -> list[list[str]]:
     """The overrides of every run that ``python train.py -m WORDS`` would make, in its order."""
     with _hydra():
         return _expand(words)

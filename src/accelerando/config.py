@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # built by their _target_, so that nothing is imported that a
     from accelerando.schedule import Plan, Scheduler
 
 
-class Mode(Enum):
+class TrackingMode(Enum):
     """Where W&B rows go; auto is online where the user is logged in, else offline."""
 
     auto = "auto"
@@ -29,14 +29,14 @@ class Mode(Enum):
     disabled = "disabled"
 
 
-class Norm(Enum):
+class BatchNormMode(Enum):
     """Statistics that BatchNorm uses in the full-gradient measurement."""
 
     batch = "batch"
     running = "running"
 
 
-class Precision(Enum):
+class MeasureDtype(Enum):
     """Floating point of the full-gradient measurement."""
 
     float32 = "float32"
@@ -44,7 +44,7 @@ class Precision(Enum):
     bfloat16 = "bfloat16"
 
 
-class Arithmetic(Enum):
+class Precision(Enum):
     """Floating point of the products in a training step."""
 
     fp32 = "fp32"
@@ -53,7 +53,7 @@ class Arithmetic(Enum):
 
 
 @dataclass
-class Optimizer:
+class OptimizerSettings:
     """Mini-batch SGD; plain by default, as in the paper."""
 
     momentum: float = 0.0
@@ -62,7 +62,7 @@ class Optimizer:
 
 
 @dataclass
-class Hardware:
+class HardwareSettings:
     """Where a run is computed."""
 
     device: str = "cpu"
@@ -76,12 +76,12 @@ class Hardware:
 
 
 @dataclass
-class Measure:
+class MeasureSettings:
     """How the full gradient is measured."""
 
     chunk: int = 512
-    batch_norm: Norm = Norm.batch
-    dtype: Precision | None = None
+    batch_norm: BatchNormMode = BatchNormMode.batch
+    dtype: MeasureDtype | None = None
     every_epochs: int | None = None
     epochs: list[int] | None = None
     every_steps: int | None = None
@@ -94,10 +94,10 @@ class Measure:
 
 
 @dataclass
-class Tracking:
+class TrackingSettings:
     """W&B, and how often a training row is made; thresholds are of the full gradient norm."""
 
-    mode: Mode = Mode.auto
+    mode: TrackingMode = TrackingMode.auto
     project: str = "accelerando"
     entity: str | None = None
     every: int = 50
@@ -108,7 +108,7 @@ class Tracking:
 
 
 @dataclass
-class Checkpoint:
+class CheckpointSettings:
     """How often a run can be continued from."""
 
     seconds: float = 60.0
@@ -122,12 +122,12 @@ class RunConfig:
     model: Any = MISSING
     dataset: Any = MISSING
     scheduler: Any = MISSING
-    optimizer: Optimizer = field(default_factory=Optimizer)
-    hardware: Hardware = field(default_factory=Hardware)
-    measure: Measure = field(default_factory=Measure)
-    tracking: Tracking = field(default_factory=Tracking)
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    precision: Arithmetic = Arithmetic.fp32
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    hardware: HardwareSettings = field(default_factory=HardwareSettings)
+    measure: MeasureSettings = field(default_factory=MeasureSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    precision: Precision = Precision.fp32
     epochs: int = MISSING
     seed: int = MISSING
     root: str = MISSING
@@ -169,7 +169,7 @@ def _full_key(error: Exception) -> str:
     return lines[-1].removeprefix("full_key: ") if lines else ""
 
 
-def source_of(config: DictConfig) -> Source:
+def build_source(config: DictConfig) -> Source:
     """The data set that a run is trained on."""
     return build(config.dataset, leave_out=_NOT_THE_SOURCE)  # type: ignore[no-any-return]
 
@@ -177,31 +177,31 @@ def source_of(config: DictConfig) -> Source:
 _NOT_THE_SOURCE = ("name", "epochs", "augmentation")
 
 
-def augmentation_of(config: DictConfig) -> Any:
+def build_augmentation(config: DictConfig) -> Any:
     """What happens to training images, None for nothing."""
     settings = config.dataset.get("augmentation")
     return None if settings is None else build(settings)
 
 
-def load(config: DictConfig) -> Arrays | Streams:
+def load_data(config: DictConfig) -> Arrays | Streams:
     """The run's data: in memory, or where its files are.
 
     Raises:
         UsageError: they are not to be had, damaged, or not what the settings say.
     """
     try:
-        return source_of(config).load()  # type: ignore[no-any-return]
+        return build_source(config).load()  # type: ignore[no-any-return]
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(f"dataset: {error}") from error
 
 
-def plan_of(config: DictConfig) -> Plan:
+def build_plan(config: DictConfig) -> Plan:
     """The run's schedule, fitted to its length and data.
 
     Raises:
         UsageError: the schedule cannot be built, or does not fit the run.
     """
-    scheduler = scheduler_of(config)
+    scheduler = build_scheduler(config)
     if config.epochs < 1:
         raise UsageError(f"epochs must be at least 1, got {config.epochs}")
     try:
@@ -210,7 +210,7 @@ def plan_of(config: DictConfig) -> Plan:
         raise UsageError(f"scheduler.{error}") from error
 
 
-def scheduler_of(config: DictConfig) -> Scheduler:
+def build_scheduler(config: DictConfig) -> Scheduler:
     """The run's scheduler, not yet fitted to it."""
     for shape in ("batch_size", "learning_rate"):
         value = config.scheduler[shape]
@@ -222,7 +222,7 @@ def scheduler_of(config: DictConfig) -> Scheduler:
     return build(config.scheduler, leave_out=("name",))  # type: ignore[no-any-return]
 
 
-def check(config: DictConfig) -> Plan:
+def check_settings(config: DictConfig) -> Plan:
     """Check all settings that can be checked before a model is made; return the plan.
 
     Raises:
@@ -246,9 +246,9 @@ def check(config: DictConfig) -> Plan:
     if config.optimizer.nesterov and config.optimizer.momentum == 0:
         raise UsageError("optimizer.nesterov needs optimizer.momentum above 0, got 0")
     _check_names(config, RunConfig)
-    plan = plan_of(config)
+    plan = build_plan(config)
     try:
-        source_of(config).prepare()
+        build_source(config).prepare()
     except FileNotFoundError as error:
         raise UsageError(str(error)) from error
     return plan

@@ -21,9 +21,9 @@ from accelerando.checks import UsageError
 from accelerando.config import register
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
-from accelerando.tracking import agent
-from accelerando.tracking.folder import State
-from accelerando.tracking.terminal import terminal
+from accelerando.runs.folder import State
+from accelerando.terminal import make_console
+from accelerando.wandb_mirror import sweep_agent
 
 FAILURE, INTERRUPTED = 1, 75
 """Exit codes; 75 (EX_TEMPFAIL): the same command goes on with the run."""
@@ -67,7 +67,9 @@ def command_line() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits by itself
     try:
         given = sys.argv[1:]
-        sys.argv[1:] = flags_first(agent.words_of_agent(given) if agent.sweep() else given)
+        sys.argv[1:] = flags_first(
+            sweep_agent.agent_overrides(given) if sweep_agent.sweep_id() else given
+        )
         yield
     except KeyboardInterrupt:
         stop("interrupted", INTERRUPTED)
@@ -125,7 +127,7 @@ def train(config: DictConfig) -> float | None:
     from accelerando.training.run import run  # imports torch, which takes seconds: only now
 
     hydra = HydraConfig.get()
-    console = terminal()
+    console = make_console()
     try:
         state = run(config, list(hydra.overrides.task), console)
     except Interrupted as signal:

@@ -9,6 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from accelerando.schedule.renamed import former_target
+
 SCHEMA = 1
 """Raised when the same settings come to mean other results."""
 
@@ -55,7 +57,7 @@ def _canonical(value: Any) -> Any:
     """The same text for the same settings: 1.0 is 1, what is not set is left out."""
     if isinstance(value, dict):
         return {
-            k: _canonical(v)
+            k: _canonical(former_target(v) if k == "_target_" else v)
             for k, v in value.items()
             if v is not None and v is not False and v != []
         }

@@ -62,7 +62,7 @@ class Interruption:
             raise Interrupted(self.received.name)
 
 
-def pause() -> None:
+def check_interrupted() -> None:
     """``Interruption.pause`` of the one that listens in this process, if there is one.
 
     For places that wait deep inside: who hears signals is a matter of the whole process anyway.
@@ -73,7 +73,7 @@ def pause() -> None:
 
 
 @contextmanager
-def apart() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """Keep signals from processes that are started in it: they inherit that signals wait.
 
     Terminals and SLURM signal every process there is. (Who listens to one by itself gets it.)

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
+from accelerando.atomic_write import open_atomic
 from accelerando.checks import UsageError
 from accelerando.schedule.cases import CASES
-from accelerando.tracking.folder import whole_file
 
 _BESIDES = (
     "increase_constant", "small_decay", "small_increase", "small_warmup", "small_constant", "seesaw"
@@ -29,7 +29,7 @@ _DASHES = ((1.2, 1.2), (5.0, 1.6), (6.0, 1.6, 1.2, 1.6), ())
 _MARKS = ("s", "D", "P", "X", "*", "h")
 _PUBLISHED = {
     "Constant": "s",
-    "Diminishing": "D",
+    "InverseSqrt": "D",
     "Linear": "P",
     "Polynomial": "X",
     "learning_rate.final=0.5": "s",
@@ -43,7 +43,7 @@ _PUBLISHED = {
 """Marks of the departures that were published, so that those of one case never share theirs."""
 
 
-class Look(NamedTuple):
+class GroupStyle(NamedTuple):
     """How a group is drawn.
 
     Args:
@@ -70,7 +70,7 @@ class Look(NamedTuple):
         return {"marker": self.mark, "ms": 6.5, "mec": "white", "mew": 0.3, **places}
 
 
-def looks(names: Sequence[str]) -> dict[str, Look]:
+def group_styles(names: Sequence[str]) -> dict[str, GroupStyle]:
     """A look for each group, in every figure the same.
 
     Args:
@@ -78,17 +78,17 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
             controls have colours and dashes of their own; other names have one by their letters.
             Only where two would look the same does the second take the next that is free.
 
-    >>> alone, both = looks(["mine"]), looks(["mine", "warmup_increase"])
+    >>> alone, both = group_styles(["mine"]), group_styles(["mine", "warmup_increase"])
     >>> alone["mine"] == both["mine"]
     True
     """
-    found: dict[str, Look] = {}
-    palette = colours(names)
+    found: dict[str, GroupStyle] = {}
+    palette = group_colours(names)
     # sorted, so that looks do not depend on the order; what was published chooses first
     for name in sorted(names, key=lambda n: (n.partition(" ")[2] not in _PUBLISHED, n)):
         scheduler, departures = _scheduler(name), name.partition(" ")[2]
         dash = _DASHES[list(CASES).index(scheduler)] if scheduler in CASES else ()
-        every = [Look(palette[name], dash, mark) for mark in _marks(departures)]
+        every = [GroupStyle(palette[name], dash, mark) for mark in _marks(departures)]
         taken = Counter(found.values())
         found[name] = min(every, key=taken.__getitem__)  # of those used least the first
     return found
@@ -103,8 +103,8 @@ def _marks(departures: str) -> list[str]:
     return [*_MARKS[first:], *_MARKS[:first]]
 
 
-def colours(names: Sequence[str]) -> dict[str, str]:
-    """The colours of ``looks``: groups of one scheduler share theirs."""
+def group_colours(names: Sequence[str]) -> dict[str, str]:
+    """The colours of ``group_styles``: groups of one scheduler share theirs."""
     fixed = dict(zip((*CASES, *_BESIDES), (*_COLOURS, *_OTHERS), strict=False))
     schedulers = {name: _scheduler(name) for name in names}
     found = dict(fixed)
@@ -131,7 +131,7 @@ def check_format(form: str) -> None:
         raise UsageError(f"the ending must be one of {', '.join(formats)}, got {form!r}")
 
 
-def save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write the figure in the format that the file's ending names; its folder is made.
 
     Raises:
@@ -143,5 +143,5 @@ def save(figure: Figure, path: Path) -> None:
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
+    with open_atomic(path) as file:
         figure.savefig(file, dpi=160, format=form)

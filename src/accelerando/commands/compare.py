@@ -74,18 +74,24 @@ def act(options: argparse.Namespace) -> None:
 
 def _compared(options: argparse.Namespace) -> Comparison:
     # imported here: NumPy, SciPy and matplotlib take time that other commands need not spend
-    from accelerando.compare.choose import KINDS, chosen, comparable, ended_well, known_setting
     from accelerando.compare.comparison import compare
+    from accelerando.compare.filtering import (
+        KINDS,
+        comparable,
+        completed_runs,
+        known_setting,
+        select_runs,
+    )
     from accelerando.compare.groups import split
-    from accelerando.compare.load import load
+    from accelerando.compare.load import load_runs
 
     by = tuple(options.by or ["scheduler"])
     mix = [kind for kind in options.mix.split(",") if kind]
     if unknown := [kind for kind in mix if kind not in KINDS]:
         raise UsageError(f"--mix {','.join(unknown)}: give some of {', '.join(KINDS)}")
-    found = load(options.folders)
-    runs = chosen(found.runs, options.where)
-    finished, left_out = ended_well(runs)
+    found = load_runs(options.folders)
+    runs = select_runs(found.runs, options.where)
+    finished, left_out = completed_runs(runs)
     if not finished:
         for broken in found.broken:
             print(f"damaged, skipped: {broken.path}: {broken.reason}", file=sys.stderr)
@@ -132,11 +138,16 @@ def _numbers(text: str | None) -> list[float] | None:
 
 
 def _show(comparison: Comparison, options: argparse.Namespace) -> None:
-    from accelerando.compare.answer import answer, cautions, haste, left_out_words
     from accelerando.compare.pictures import figures
     from accelerando.compare.report import write_report
+    from accelerando.compare.summary_text import (
+        caveats,
+        describe_left_out,
+        headline,
+        speedup_sentence,
+    )
     from accelerando.compare.table import reach_table, table
-    from accelerando.plotting import check_format, save
+    from accelerando.plotting import check_format, save_figure
 
     formats = [form.strip(". ") for form in options.formats.split(",")]
     for form in formats:
@@ -148,18 +159,18 @@ def _show(comparison: Comparison, options: argparse.Namespace) -> None:
     on = comparison.axes[options.x]
     for out in comparison.left_out:
         console.print(f"left out, {out.reason}: {out.run.path}", soft_wrap=True, markup=False)
-    if words := left_out_words(comparison):
+    if words := describe_left_out(comparison):
         console.print(words)
     console.print(table(comparison, on))
     if comparison.thresholds:
         console.print(reach_table(comparison, on))
-    console.print(f"{answer(on)} {haste(comparison, on)}".strip(), markup=False)
-    for caution in cautions(comparison):
+    console.print(f"{headline(on)} {speedup_sentence(comparison, on)}".strip(), markup=False)
+    for caution in caveats(comparison):
         console.print(f"note: {caution}", markup=False)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures(comparison, axis=options.x, raw=options.raw).items():
         for form in formats:
-            save(figure, folder / f"{name}.{form}")
+            save_figure(figure, folder / f"{name}.{form}")
         endings = f"{{{','.join(formats)}}}" if len(formats) > 1 else formats[0]
         console.print(f"figure  {folder / name}.{endings}", soft_wrap=True, markup=False)
     write_report(comparison, folder / "report.html", axis=options.x, raw=options.raw)

@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from accelerando.checks import UsageError
-from accelerando.composition import expand
+from accelerando.composition import expand_overrides
 from accelerando.entry import explain
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def act(options: argparse.Namespace) -> None:
     """Print the lines, quoted for a shell, and to stderr how many they are."""
     try:
-        lines = expand(options.words)
+        lines = expand_overrides(options.words)
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explain(error)) from error
     if options.line is None:

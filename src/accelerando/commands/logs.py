@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 from accelerando.checks import UsageError
-from accelerando.launch.joined import with_jobs
-from accelerando.tracking.folder import RunFolder
-from accelerando.tracking.overview import seen
-from accelerando.tracking.submitted import submitted
+from accelerando.launch.slurm_status import add_slurm_status
+from accelerando.runs.folder import RunFolder
+from accelerando.runs.listing import run_status
+from accelerando.runs.slurm_record import read_slurm_record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,13 +36,13 @@ def outputs(folder: Path) -> list[Path]:
     Raises:
         UsageError: there is none, and why.
     """
-    word = submitted(folder) if folder.is_dir() else None
+    word = read_slurm_record(folder) if folder.is_dir() else None
     if word is None and (not folder.is_dir() or not RunFolder(folder).state.exists()):
         raise UsageError(f"{folder} is not the folder of a run: `accelerando status` lists them")
     possible = _of_all_tasks(Path(word.output)) if word is not None and word.output else []
     found = [path for path in (*possible, RunFolder(folder).output) if path.is_file()]
     if not found:
-        (run,) = with_jobs([seen(folder)])
+        (run,) = add_slurm_status([run_status(folder)])
         words = f" ({run.words})" if run.words else ""
         raise UsageError(f"no output of {folder} was kept: it is {run.status}{words}")
     return found

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from accelerando.checks import UsageError
 from accelerando.entry import explain
-from accelerando.preview.entries import Entry, entries
-from accelerando.preview.text import crossings, show
+from accelerando.preview.entries import ScheduleEntry, schedule_entries
+from accelerando.preview.text import crossings, print_schedules
 from accelerando.schedule import Problem
 
 COLUMNS = ("epoch", "batch_size", "steps_in_epoch", "steps_so_far", "lr_first_step", "lr_last_step")
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def act(options: argparse.Namespace) -> None:
     """Print and draw what was asked for."""
     try:
-        found = entries(options.words, options.examples)
+        found = schedule_entries(options.words, options.examples)
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explain(error)) from error
     problem = _problem(options)
@@ -61,16 +61,16 @@ def act(options: argparse.Namespace) -> None:
         print(json.dumps(totals[0] if len(totals) == 1 else totals, indent=1))
     else:
         console = Console(highlight=False, soft_wrap=False)
-        show(console, found, problem)
+        print_schedules(console, found, problem)
         if options.crossing is not None:
             if problem is None:
                 raise UsageError("--crossing needs --smoothness, --variance and --gap")
             crossings(console, found, problem, stages=options.crossing)
     if options.figure is not None:
-        from accelerando.plotting import save
+        from accelerando.plotting import save_figure
         from accelerando.preview.figure import draw
 
-        save(draw(found), options.figure)
+        save_figure(draw(found), options.figure)
         print(f"figure  {options.figure}", file=sys.stderr)
 
 
@@ -87,7 +87,7 @@ def _problem(options: argparse.Namespace) -> Problem | None:
         raise UsageError(f"--{error}") from error
 
 
-def _totals(entry: Entry) -> dict[str, object]:
+def _totals(entry: ScheduleEntry) -> dict[str, object]:
     plan = entry.plan
     return {
         "scheduler": entry.name,
@@ -99,7 +99,7 @@ def _totals(entry: Entry) -> dict[str, object]:
     }
 
 
-def _print_csv(found: Sequence[Entry]) -> None:
+def _print_csv(found: Sequence[ScheduleEntry]) -> None:
     many = len(found) > 1
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("scheduler", *COLUMNS) if many else COLUMNS)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from accelerando.tracking.folder import ENDED
-from accelerando.tracking.overview import runs_below
+from accelerando.runs.folder import ENDED
+from accelerando.runs.listing import list_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def act(options: argparse.Namespace) -> None:
     """Remove them, and say how much room that makes."""
     files, room = 0, 0
-    for run in runs_below(options.folder):
+    for run in list_runs(options.folder):
         if run.status not in ENDED:
             continue
         last = run.path / "checkpoint.pt"

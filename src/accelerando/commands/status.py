@@ -18,9 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from accelerando.checks import UsageError, at_least
-from accelerando.launch.joined import PENDING, REQUEUED, STARTING, SUBMITTED, with_jobs
-from accelerando.tracking.folder import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING
-from accelerando.tracking.overview import LOST, UNREADABLE, Seen, runs_below
+from accelerando.launch.slurm_status import PENDING, REQUEUED, STARTING, SUBMITTED, add_slurm_status
+from accelerando.runs.folder import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING
+from accelerando.runs.listing import LOST, UNREADABLE, RunStatus, list_runs
 
 COLOURS = {
     RUNNING: "cyan",
@@ -84,12 +84,12 @@ def _watch(folder: Path, every: float | None, console: Console) -> None:
             runs = look(folder)
 
 
-def look(folder: Path) -> list[Seen]:
+def look(folder: Path) -> list[RunStatus]:
     """Every run below a folder, and what SLURM knows of those that were submitted to it."""
-    return with_jobs(runs_below(folder))
+    return add_slurm_status(list_runs(folder))
 
 
-def listing(runs: Sequence[Seen], folder: Path, *, room: int | None = None) -> Group:
+def listing(runs: Sequence[RunStatus], folder: Path, *, room: int | None = None) -> Group:
     """Counts, then a line for each run.
 
     Args:
@@ -119,7 +119,7 @@ def listing(runs: Sequence[Seen], folder: Path, *, room: int | None = None) -> G
     return Group(head, table, *foot)
 
 
-def _first(runs: Sequence[Seen], room: int) -> Sequence[Seen]:
+def _first(runs: Sequence[RunStatus], room: int) -> Sequence[RunStatus]:
     """As many runs as fit, those first that somebody may want to do something about."""
     if len(runs) <= room - 2:  # below the counts and the columns' names
         return runs
@@ -128,7 +128,7 @@ def _first(runs: Sequence[Seen], room: int) -> Sequence[Seen]:
     return urgent[: max(0, room - 3)]  # and above how many are left out
 
 
-def _row(run: Seen, folder: Path) -> list[Text]:
+def _row(run: RunStatus, folder: Path) -> list[Text]:
     status = Text(run.status, style=COLOURS[run.status])
     name = Text(str(run.path.relative_to(folder)) if run.path != folder else run.path.name)
     state = run.state
@@ -152,7 +152,7 @@ def _duration(seconds: float | None) -> str:
     return "" if seconds is None else str(timedelta(seconds=round(seconds)))
 
 
-def _as_json(run: Seen) -> str:
+def _as_json(run: RunStatus) -> str:
     state = {} if run.state is None else asdict(run.state)
     more = {"path": str(run.path), "status": run.status, "job": run.job, "reason": run.reason}
     return json.dumps(state | more | {"epochs_per_hour": run.rate, "seconds_left": run.left})

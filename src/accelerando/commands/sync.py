@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from accelerando.tracking.overview import runs_below
+from accelerando.runs.listing import list_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,14 +32,14 @@ def act(options: argparse.Namespace) -> None:
         UsageError: W&B cannot be reached, or knows no login.
     """
     # wandb is imported where it is needed
-    from accelerando.tracking.sync import DAMAGED, NOT_SENT, Options, sync
+    from accelerando.wandb_mirror.sync import DAMAGED, NOT_SENT, SyncOptions, sync_run
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
     counts: Counter[str] = Counter()
-    wanted = Options(untracked=options.untracked, again=options.again)
-    for run in runs_below(options.folder):
+    wanted = SyncOptions(untracked=options.untracked, again=options.again)
+    for run in list_runs(options.folder):
         name = run.path.relative_to(options.folder) if run.path != options.folder else run.path.name
-        counts[sync(run, wanted, partial(console.print, name))] += 1
+        counts[sync_run(run, wanted, partial(console.print, name))] += 1
     words = [f"{number} {outcome}" for outcome, number in counts.items()]
     console.print(f"{counts.total()} runs: {', '.join(words) or 'none'}")
     if counts[DAMAGED] or counts[NOT_SENT]:

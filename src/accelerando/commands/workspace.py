@@ -19,12 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> None:
     """Save it, and print where it is."""
-    from accelerando.tracking.workspace import workspace
+    from accelerando.wandb_mirror.workspace import build_workspace
 
     entity, slash, project = options.project.partition("/")
     if not (entity and slash and project) or "/" in project:
         raise UsageError(f"give ENTITY/PROJECT, such as me/accelerando, got {options.project}")
-    made = workspace(entity, project, options.x)
+    made = build_workspace(entity, project, options.x)
     if options.dry_run:
         print(json.dumps(made._to_model().model_dump(mode="json", by_alias=True), indent=1))
         return

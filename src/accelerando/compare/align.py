@@ -29,10 +29,10 @@ class Curve(NamedTuple):
     highest: FloatArray
 
 
-def so_far(values: FloatArray) -> FloatArray:
+def running_min(values: FloatArray) -> FloatArray:
     """Minimum up to each measurement; what is no number counts as nothing.
 
-    >>> so_far(np.array([3.0, 5.0, np.nan, 1.0])).tolist()
+    >>> running_min(np.array([3.0, 5.0, np.nan, 1.0])).tolist()
     [3.0, 3.0, 3.0, 1.0]
     """
     result: FloatArray = np.fmin.accumulate(values)
@@ -61,7 +61,7 @@ def norm_at(run: Run, axis: str, budget: float) -> float:
     Nothing is interpolated: a norm between two measurements was seen by nobody.
     """
     last = int(np.searchsorted(position(run, axis), budget, side="right")) - 1
-    return float(so_far(column(run, NORM))[max(last, 0)])
+    return float(running_min(column(run, NORM))[max(last, 0)])
 
 
 def curve(group: Group, name: str, axis: str, *, minimum: bool = False) -> Curve:
@@ -77,7 +77,7 @@ def curve(group: Group, name: str, axis: str, *, minimum: bool = False) -> Curve
         minimum: the minimum so far in place of the value.
     """
     runs = group.runs
-    values = [so_far(column(run, name)) if minimum else column(run, name) for run in runs]
+    values = [running_min(column(run, name)) if minimum else column(run, name) for run in runs]
     if same_steps(group):
         return _spread(mean_position(group, axis), np.stack(values))
     places = [position(run, axis) for run in runs]

@@ -11,14 +11,14 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from accelerando.compare.align import NORM, column, so_far
+from accelerando.compare.align import NORM, column, running_min
 from accelerando.compare.figure import STYLE, plain_ticks
 from accelerando.compare.groups import Group
 from accelerando.compare.load import Run
-from accelerando.config import plan_of
-from accelerando.plotting import colours
+from accelerando.config import build_plan
+from accelerando.plotting import group_colours
+from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Problem, bound
-from accelerando.tracking.folder import RunFolder
 
 
 def bound_curve(run: Run) -> npt.NDArray[np.float64] | None:
@@ -49,7 +49,7 @@ def bound_curve(run: Run) -> npt.NDArray[np.float64] | None:
         return None
     config = OmegaConf.load(RunFolder(run.path).config)
     assert isinstance(config, DictConfig)
-    plan = plan_of(config)
+    plan = build_plan(config)
     values = np.full(len(record["step"]), math.nan)
     for row, step in enumerate(record["step"]):
         if step > 0:
@@ -77,13 +77,15 @@ def draw(groups: Sequence[Group], *, title: str, names: Sequence[str] | None = N
         down = math.ceil(len(groups) / across)
         figure = Figure(figsize=(1.2 + 2.9 * across, 1 + 2.6 * down), layout="constrained")
         panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flatten()
-        palette = colours(names or [group.name for group in groups])
+        palette = group_colours(names or [group.name for group in groups])
         for panel, group in zip(panels, groups, strict=False):
             run = group.runs[0]
             epochs, values = column(run, "epoch"), bound_curve(run)
             assert values is not None
             colour = palette[group.name]
-            panel.plot(epochs, so_far(column(run, NORM)), color=colour, lw=1.4, label="measured")
+            panel.plot(
+                epochs, running_min(column(run, NORM)), color=colour, lw=1.4, label="measured"
+            )
             panel.plot(epochs, values, color=colour, lw=1.1, ls=":", label="bound, indicative")
             panel.set_yscale("log")
             panel.set_title(group.label, fontsize=8)

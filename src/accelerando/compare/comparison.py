@@ -10,9 +10,9 @@ import numpy as np
 
 from accelerando.checks import UsageError
 from accelerando.compare.align import AXES, common_budget, norm_at
-from accelerando.compare.choose import LeftOut
+from accelerando.compare.filtering import LeftOut
 from accelerando.compare.groups import Block, Group
-from accelerando.compare.load import Broken, Run
+from accelerando.compare.load import DamagedRun, Run
 from accelerando.compare.statistics import (
     FloatArray,
     Paired,
@@ -23,17 +23,17 @@ from accelerando.compare.statistics import (
 )
 from accelerando.compare.thresholds import (
     Costs,
-    Reach,
     SpeedUp,
+    TimeToTarget,
     group_costs,
     levels,
-    reaches,
     speed_ups,
+    times_to_target,
 )
 
 
 @dataclass(frozen=True)
-class Standing:
+class GroupResult:
     """One group on one axis.
 
     Args:
@@ -50,13 +50,13 @@ class Standing:
     norm: Summary
     against_best: Paired | None
     against_reference: Paired | None
-    reach: tuple[Reach, ...]
+    reach: tuple[TimeToTarget, ...]
     speed_up: tuple[SpeedUp, ...]
     ratios: tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class OnAxis:
+class AxisComparison:
     """The comparison at equal cost on one axis.
 
     Args:
@@ -69,16 +69,16 @@ class OnAxis:
 
     axis: str
     budget: float
-    standings: tuple[Standing, ...]
+    standings: tuple[GroupResult, ...]
     order: tuple[int, ...]
     duel: Paired | None
 
     @property
-    def best(self) -> Standing:
+    def best(self) -> GroupResult:
         return self.standings[self.order[0]]
 
     @property
-    def second(self) -> Standing | None:
+    def second(self) -> GroupResult | None:
         return self.standings[self.order[1]] if len(self.order) > 1 else None
 
 
@@ -103,9 +103,9 @@ class Comparison:
     groups: tuple[Group, ...]
     reference: Group
     thresholds: tuple[float, ...]
-    axes: dict[str, OnAxis]
+    axes: dict[str, AxisComparison]
     left_out: tuple[LeftOut, ...] = ()
-    broken: tuple[Broken, ...] = ()
+    broken: tuple[DamagedRun, ...] = ()
     mixed: tuple[str, ...] = field(default=())
 
     @property
@@ -126,7 +126,7 @@ def compare(
     reference: str | None = None,
     thresholds: Sequence[float] | None = None,
     left_out: Sequence[LeftOut] = (),
-    broken: Sequence[Broken] = (),
+    broken: Sequence[DamagedRun] = (),
     mixed: Sequence[str] = (),
 ) -> Comparison:
     """Compare groups on every axis.
@@ -177,7 +177,7 @@ Norms = dict[Block, float]
 
 def _on_axis(
     groups: Sequence[Group], axis: str, reference: Group, thresholds: Sequence[float]
-) -> OnAxis:
+) -> AxisComparison:
     budget = common_budget([run for group in groups for run in group.runs], axis)
     norms = [
         {block: norm_at(run, axis, budget) for block, run in group.members.items()}
@@ -192,7 +192,7 @@ def _on_axis(
         for number in range(len(groups))
     )
     duel = duel_of(norms[order[0]], norms[order[1]]) if len(groups) > 1 else None
-    return OnAxis(axis, budget, standings, tuple(order), duel)
+    return AxisComparison(axis, budget, standings, tuple(order), duel)
 
 
 def _standing(
@@ -204,15 +204,15 @@ def _standing(
     thresholds: Sequence[float],
     best: int,
     reference: int,
-) -> Standing:
+) -> GroupResult:
     own = norms[number]
     same = number == reference
-    return Standing(
+    return GroupResult(
         group=groups[number],
         norm=summary,
         against_best=None if number == best else duel_of(own, norms[best]),
         against_reference=None if same else duel_of(own, norms[reference]),
-        reach=tuple(reaches(found[number], thresholds)),
+        reach=tuple(times_to_target(found[number], thresholds)),
         speed_up=() if same else tuple(speed_ups(found[number], found[reference], thresholds)),
         ratios=() if same else _ratios(own, norms[reference]),
     )

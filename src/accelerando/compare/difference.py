@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from accelerando.compare.answer import amount
-from accelerando.compare.comparison import Comparison, OnAxis
+from accelerando.compare.comparison import AxisComparison, Comparison
 from accelerando.compare.figure import STYLE, plain_ticks
 from accelerando.compare.groups import Group
-from accelerando.plotting import colours
+from accelerando.compare.summary_text import format_amount
+from accelerando.plotting import group_colours
 
 
 def draw(comparison: Comparison, groups: Sequence[Group]) -> Figure:
@@ -28,11 +28,11 @@ def draw(comparison: Comparison, groups: Sequence[Group]) -> Figure:
         height = 2.2 + 0.7 * max(len(others), 1)
         figure = Figure(figsize=(9, height), layout="constrained")
         panels = figure.subplots(2, 2, sharex=True, sharey=True).flatten()
-        palette = colours(comparison.names)
+        palette = group_colours(comparison.names)
         for panel, on in zip(panels, comparison.axes.values(), strict=True):
             _rows(panel, on, others, palette)
             panel.axvline(1, color=palette[comparison.reference.name], lw=1.4)
-            panel.set_title(f"at equal {on.axis} ({amount(on)})", fontsize=9)
+            panel.set_title(f"at equal {on.axis} ({format_amount(on)})", fontsize=9)
             panel.set_xscale("log")
             panel.grid(alpha=0.25, axis="x")
         panels[0].set_yticks(range(len(others)), [group.label for group in others])
@@ -44,7 +44,9 @@ def draw(comparison: Comparison, groups: Sequence[Group]) -> Figure:
     return figure
 
 
-def _rows(panel: Axes, on: OnAxis, others: Sequence[Group], palette: dict[str, str]) -> None:
+def _rows(
+    panel: Axes, on: AxisComparison, others: Sequence[Group], palette: dict[str, str]
+) -> None:
     for standing in on.standings:
         duel = standing.against_reference
         if standing.group not in others or duel is None or np.isnan(duel.ratio):

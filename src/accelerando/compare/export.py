@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from accelerando.compare.align import NORM
-from accelerando.compare.answer import answer, cautions, question
-from accelerando.compare.comparison import Comparison, OnAxis, Standing
+from accelerando.compare.comparison import AxisComparison, Comparison, GroupResult
+from accelerando.compare.summary_text import caveats, headline, question
 from accelerando.compare.table import at_end
 
 AT_END = (NORM, "empirical_loss", "test_accuracy")
@@ -38,7 +38,7 @@ def tree(comparison: Comparison) -> dict[str, Any]:
             for group in comparison.groups
         },
         "axes": {axis: _axis(on) for axis, on in comparison.axes.items()},
-        "cautions": cautions(comparison),
+        "cautions": caveats(comparison),
         "left_out": [
             {"run": str(out.run.path), "status": out.run.status, "reason": out.reason}
             for out in comparison.left_out
@@ -50,9 +50,9 @@ def tree(comparison: Comparison) -> dict[str, Any]:
     return _finite(content)  # type: ignore[no-any-return]
 
 
-def _axis(on: OnAxis) -> dict[str, Any]:
+def _axis(on: AxisComparison) -> dict[str, Any]:
     return {
-        "answer": answer(on),
+        "answer": headline(on),
         "budget": on.budget,
         "order": [on.standings[place].group.name for place in on.order],
         "best_against_second": None if on.duel is None else asdict(on.duel),
@@ -60,7 +60,7 @@ def _axis(on: OnAxis) -> dict[str, Any]:
     }
 
 
-def _standing(standing: Standing) -> dict[str, Any]:
+def _standing(standing: GroupResult) -> dict[str, Any]:
     against = {
         name: None if duel is None else asdict(duel)
         for name, duel in (
@@ -89,7 +89,7 @@ def write_csv(comparison: Comparison, file: TextIO) -> None:
     writer.writerows({k: "" if v is None else v for k, v in _finite(row).items()} for row in rows)
 
 
-def _row(comparison: Comparison, on: OnAxis, standing: Standing) -> dict[str, Any]:
+def _row(comparison: Comparison, on: AxisComparison, standing: GroupResult) -> dict[str, Any]:
     row: dict[str, Any] = {
         "group": standing.group.name,
         "axis": on.axis,

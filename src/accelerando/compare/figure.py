@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from accelerando.compare.align import AXES, NORM, curve
 from accelerando.compare.groups import Group
-from accelerando.plotting import Look, looks
+from accelerando.plotting import GroupStyle, group_styles
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -42,7 +42,7 @@ def draw(
         raw: the norm as it was measured, not its minimum so far.
         names: of all groups that must look other than these; None: of these alone.
     """
-    every = looks(names or [group.name for group in groups])
+    every = group_styles(names or [group.name for group in groups])
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 7), layout="constrained")
         panels = figure.subplots(2, 2).flatten()
@@ -82,7 +82,9 @@ def plain_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _schedule(panel: Axes, groups: Sequence[Group], x: str, every: Mapping[str, Look]) -> None:
+def _schedule(
+    panel: Axes, groups: Sequence[Group], x: str, every: Mapping[str, GroupStyle]
+) -> None:
     """Batch sizes as wide pale lines, learning rates as lines like those of the other panels."""
     rates = panel.twinx()
     rates.spines["right"].set_visible(True)
@@ -118,7 +120,7 @@ def _curves(
     groups: Sequence[Group],
     column: str,
     x: str,
-    every: Mapping[str, Look],
+    every: Mapping[str, GroupStyle],
     *,
     minimum: bool,
 ) -> None:

@@ -6,9 +6,16 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accelerando.compare.choose import LeftOut, matters
-from accelerando.compare.load import Run, differing, under
-from accelerando.compare.names import Part, class_name, last, ordered, scheduler_part, spelled
+from accelerando.compare.filtering import LeftOut, affects_results
+from accelerando.compare.load import Run, differing_settings, nested
+from accelerando.compare.names import (
+    NamePart,
+    class_name,
+    scheduler_part,
+    short_setting,
+    sort_key,
+    spaced_name,
+)
 
 Block = tuple[int, tuple[Hashable, ...]]
 """Seed, and all else that makes a run comparable with its pair in another group."""
@@ -53,8 +60,8 @@ def group(runs: Sequence[Run], by: Sequence[str] = ("scheduler",)) -> list[Group
 def split(runs: Sequence[Run], by: Sequence[str]) -> tuple[list[Group], list[LeftOut]]:
     """As ``group``, and the runs that repeat another of their group."""
     columns = [_parts(runs, key) for key in by]
-    others = [name for name in matters(runs) if not under(name, by)]
-    found: dict[tuple[Part, ...], dict[Block, Run]] = {}
+    others = [name for name in affects_results(runs) if not nested(name, by)]
+    found: dict[tuple[NamePart, ...], dict[Block, Run]] = {}
     repeated = []
     for number, run in enumerate(runs):
         parts = tuple(column[number] for column in columns)
@@ -67,14 +74,14 @@ def split(runs: Sequence[Run], by: Sequence[str]) -> tuple[list[Group], list[Lef
     groups = []
     for parts in sorted(found, key=lambda parts: [part.order for part in parts]):
         members = found[parts]
-        mixed = [name for name in matters(list(members.values())) if not under(name, by)]
+        mixed = [name for name in affects_results(list(members.values())) if not nested(name, by)]
         name = ", ".join(part.name for part in parts)
         label = ", ".join(part.label for part in parts)
         groups.append(Group(name, label, members, tuple(mixed)))
     return groups, repeated
 
 
-def _parts(runs: Sequence[Run], key: str) -> list[Part]:
+def _parts(runs: Sequence[Run], key: str) -> list[NamePart]:
     if key == "scheduler":
         return [scheduler_part(run.config, run.state.epochs) for run in runs]
     if any(name.startswith(f"{key}.") for run in runs for name in run.config):
@@ -82,22 +89,22 @@ def _parts(runs: Sequence[Run], key: str) -> list[Part]:
     return [_leaf(key, run.config.get(key)) for run in runs]
 
 
-def _leaf(key: str, value: Any) -> Part:
+def _leaf(key: str, value: Any) -> NamePart:
     text = _MISSING if value is None else str(value)
-    return Part(ordered(value), f"{key}={text}", f"{'.'.join(key.split('.')[-2:])} = {text}")
+    return NamePart(sort_key(value), f"{key}={text}", f"{'.'.join(key.split('.')[-2:])} = {text}")
 
 
-def _sections(runs: Sequence[Run], key: str) -> list[Part]:
+def _sections(runs: Sequence[Run], key: str) -> list[NamePart]:
     """The section's name, and whatever else differs in it between runs of that name."""
     names = [str(run.config.get(f"{key}.name", key)) for run in runs]
     alike: dict[str, list[Run]] = {}
     for name, run in zip(names, runs, strict=True):
         alike.setdefault(name, []).append(run)
-    settings = {name: list(differing(members, [key])) for name, members in alike.items()}
+    settings = {name: list(differing_settings(members, [key])) for name, members in alike.items()}
     return [_section(key, name, run, settings[name]) for name, run in zip(names, runs, strict=True)]
 
 
-def _section(key: str, name: str, run: Run, settings: Sequence[str]) -> Part:
+def _section(key: str, name: str, run: Run, settings: Sequence[str]) -> NamePart:
     classes = [class_name(run.config.get(kind)) for kind in settings if kind.endswith("_target_")]
     given = {
         setting.removeprefix(f"{key}."): run.config[setting]
@@ -105,6 +112,6 @@ def _section(key: str, name: str, run: Run, settings: Sequence[str]) -> Part:
         if not setting.endswith("_target_") and run.config.get(setting) is not None
     }
     words = [f"{setting}={value}" for setting, value in given.items()]
-    label = ", ".join([" ".join([name, *map(spelled, classes)]), *map(last, words)])
-    order = (name, tuple(classes), tuple((k, ordered(value)) for k, value in given.items()))
-    return Part(order, " ".join([name, *classes, *words]), label)
+    label = ", ".join([" ".join([name, *map(spaced_name, classes)]), *map(short_setting, words)])
+    order = (name, tuple(classes), tuple((k, sort_key(value)) for k, value in given.items()))
+    return NamePart(order, " ".join([name, *classes, *words]), label)

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import yaml
 
 from accelerando.checks import UsageError
-from accelerando.tracking.folder import FINISHED, RunFolder, State
-from accelerando.tracking.overview import RECORD, STATE, run_folders, seen
+from accelerando.runs.folder import FINISHED, RunFolder, State
+from accelerando.runs.listing import RECORD, STATE, run_folders, run_status
+from accelerando.schedule.renamed import current_target
 
 # libyaml's where there is one: ten times as quick
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -72,7 +73,7 @@ class Run:
         return record
 
 
-class Broken(NamedTuple):
+class DamagedRun(NamedTuple):
     """A run that cannot be read, and why."""
 
     path: Path
@@ -83,10 +84,10 @@ class Found(NamedTuple):
     """What there is at or below some folders."""
 
     runs: list[Run]
-    broken: list[Broken]
+    broken: list[DamagedRun]
 
 
-def load(folders: Sequence[Path]) -> Found:
+def load_runs(folders: Sequence[Path]) -> Found:
     """Every run at or below ``folders``, each once, in the order of their paths.
 
     Records of finished runs are read whole, so that what is damaged is known at once.
@@ -95,7 +96,7 @@ def load(folders: Sequence[Path]) -> Found:
         UsageError: a folder does not exist, or no run is in any.
     """
     runs: dict[Path, Run] = {}
-    broken: dict[Path, Broken] = {}
+    broken: dict[Path, DamagedRun] = {}
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder: give one that holds runs, such as runs/")
@@ -105,7 +106,7 @@ def load(folders: Sequence[Path]) -> Found:
                 try:
                     runs[real] = _read(path)
                 except Damaged as error:
-                    broken[real] = Broken(path, str(error))
+                    broken[real] = DamagedRun(path, str(error))
     if not runs and not broken:
         given = ", ".join(map(str, folders))
         raise UsageError(f"no runs in {given}: make some with `python train.py`")
@@ -113,7 +114,7 @@ def load(folders: Sequence[Path]) -> Found:
 
 
 def _read(path: Path) -> Run:
-    found = seen(path)
+    found = run_status(path)
     if found.state is None:
         lacks = not RunFolder(path).state.exists()
         raise Damaged("state.json is missing" if lacks else "state.json cannot be read")
@@ -122,7 +123,7 @@ def _read(path: Path) -> Run:
         raise Damaged(f"state.json: {' and '.join(wrong)} cannot be what a run writes")
     try:
         text = RunFolder(path).config.read_text()
-        config = flat(yaml.load(text, Loader=_Loader))
+        config = flatten(yaml.load(text, Loader=_Loader))
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise Damaged(f"config.yaml: {_reason(error)}") from error
     run = Run(path, found.status, found.state, config)
@@ -165,34 +166,34 @@ def _reason(error: Exception) -> str:
     return f"it is not what a run writes ({str(error).splitlines()[0]})"
 
 
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as one level of dotted names.
 
-    >>> flat({"scheduler": {"name": "mine", "batch_size": {"initial": 8}}})
+    >>> flatten({"scheduler": {"name": "mine", "batch_size": {"initial": 8}}})
     {'scheduler.name': 'mine', 'scheduler.batch_size.initial': 8}
     """
     result: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            result |= flat(value, f"{prefix}{key}.")
+            result |= flatten(value, f"{prefix}{key}.")
         else:
-            result[f"{prefix}{key}"] = value
+            result[f"{prefix}{key}"] = current_target(value) if key == "_target_" else value
     return result
 
 
-def under(name: str, prefixes: Iterable[str]) -> bool:
+def nested(name: str, prefixes: Iterable[str]) -> bool:
     """Whether a setting is one of ``prefixes``, or below one.
 
-    >>> under("measure.chunk", ["measure"]), under("measures", ["measure"])
+    >>> nested("measure.chunk", ["measure"]), nested("measures", ["measure"])
     (True, False)
     """
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def differing(runs: Sequence[Run], prefixes: Sequence[str]) -> dict[str, list[Any]]:
+def differing_settings(runs: Sequence[Run], prefixes: Sequence[str]) -> dict[str, list[Any]]:
     """Settings under ``prefixes`` that are not the same in all runs, with their values."""
     every = set().union(*(run.config for run in runs))
-    names = sorted(name for name in every if under(name, prefixes))
+    names = sorted(name for name in every if nested(name, prefixes))
     values = {name: _distinct(run.config.get(name) for run in runs) for name in names}
     return {name: found for name, found in values.items() if len(found) > 1}
 

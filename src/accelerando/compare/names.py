@@ -41,7 +41,7 @@ _LENGTHS: Mapping[str, Callable[[int], int]] = {
 """Lengths in epochs that follow the length of the run unless a run says otherwise."""
 
 
-class Part(NamedTuple):
+class NamePart(NamedTuple):
     """What one ``--by`` says of one run."""
 
     order: tuple[Any, ...]
@@ -49,7 +49,7 @@ class Part(NamedTuple):
     label: str
 
 
-def scheduler_part(config: Settings, epochs: int) -> Part:
+def scheduler_part(config: Settings, epochs: int) -> NamePart:
     """The name of a run's scheduler, with the shapes and numbers that it departs in.
 
     The paper's cases come first, numbers in their order.
@@ -64,8 +64,8 @@ def scheduler_part(config: Settings, epochs: int) -> Part:
     given = _departures(name, config, epochs)
     words = [f"{key}={value}" for key, value in given.items()]
     case = list(CASES).index(name) if name in CASES else len(CASES)
-    order = (case, name, tuple(told), tuple((key, ordered(v)) for key, v in given.items()))
-    return Part(order, " ".join([name, *told, *words]), _label(name, config, told, words))
+    order = (case, name, tuple(told), tuple((key, sort_key(v)) for key, v in given.items()))
+    return NamePart(order, " ".join([name, *told, *words]), _label(name, config, told, words))
 
 
 def _label(name: str, config: Settings, told: list[str], words: list[str]) -> str:
@@ -75,11 +75,13 @@ def _label(name: str, config: Settings, told: list[str], words: list[str]) -> st
             return CASES[name].label
         rate = class_name(config.get("scheduler.learning_rate._target_"))
         # the shape of the rate always, for the case's own words say less
-        shapes = [spelled(word) for word in told if word != rate] + [spelled(rate)]
-        return ", ".join([f"({CASES[name].number}) {', '.join(shapes)}", *map(last, words)])
-    shapes = [spelled(word) + ("" if word.endswith("Batch") else " rate") for word in told]
+        shapes = [spaced_name(word) for word in told if word != rate] + [spaced_name(rate)]
+        return ", ".join(
+            [f"({CASES[name].number}) {', '.join(shapes)}", *map(short_setting, words)]
+        )
+    shapes = [spaced_name(word) + ("" if word.endswith("Batch") else " rate") for word in told]
     return ", ".join(
-        [f"{name}{':' if shapes else ''} {', '.join(shapes)}".strip(), *map(last, words)]
+        [f"{name}{':' if shapes else ''} {', '.join(shapes)}".strip(), *map(short_setting, words)]
     )
 
 
@@ -114,7 +116,7 @@ def _plain(setting: str, value: Any) -> Any:
     return int(value) if float(value).is_integer() else value
 
 
-def ordered(value: Any) -> tuple[Any, ...]:
+def sort_key(value: Any) -> tuple[Any, ...]:
     """Numbers in their order, then words in theirs, then nothing."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return (0, value, "") if number else (1 + (value is None), 0, str(value))
@@ -125,20 +127,20 @@ def class_name(target: Any) -> str:
     return str(target).rpartition(".")[2]
 
 
-def spelled(name: str) -> str:
+def spaced_name(name: str) -> str:
     """``WarmupCosine`` as a reader would write it.
 
-    >>> spelled("WarmupCosine"), spelled("LinearBatch")
+    >>> spaced_name("WarmupCosine"), spaced_name("LinearBatch")
     ('warm-up cosine', 'linear batch')
     """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     return spaced.lower().replace("warmup", "warm-up")
 
 
-def last(word: str) -> str:
+def short_setting(word: str) -> str:
     """``learning_rate.peak=0.5`` without what a reader can do without.
 
-    >>> last("learning_rate.peak=0.5"), last("batch_size.initial=16")
+    >>> short_setting("learning_rate.peak=0.5"), short_setting("batch_size.initial=16")
     ('peak 0.5', 'batch initial 16')
     """
     key, _, value = word.partition("=")

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from accelerando.compare.comparison import Comparison, Standing
+from accelerando.compare.comparison import Comparison, GroupResult
 from accelerando.compare.figure import STYLE, legend, plain_ticks
 from accelerando.compare.groups import Group
 from accelerando.compare.thresholds import AT_LEAST, AT_MOST, EXACT
-from accelerando.plotting import Look, looks
+from accelerando.plotting import GroupStyle, group_styles
 
 BOUNDS = {
     AT_LEAST: ("^", "at least: the reference never got there"),
@@ -35,7 +35,7 @@ def draw(comparison: Comparison, groups: Sequence[Group]) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 6.4), layout="constrained")
         panels = figure.subplots(2, 2, sharey=True, sharex=True).flatten()
-        every = looks(comparison.names)
+        every = group_styles(comparison.names)
         others = [group for group in groups if group is not comparison.reference]
         for panel, (axis, on) in zip(panels, comparison.axes.items(), strict=True):
             panel.axhline(1, lw=1.4, **every[comparison.reference.name].line,
@@ -61,7 +61,7 @@ def draw(comparison: Comparison, groups: Sequence[Group]) -> Figure:
 
 
 def _line(
-    panel: Axes, standing: Standing, look: Look, thresholds: Sequence[float], shift: float
+    panel: Axes, standing: GroupResult, look: GroupStyle, thresholds: Sequence[float], shift: float
 ) -> None:
     """Exact factors, joined, and what is known from one side as triangles of their own."""
     known = [found for found in standing.speed_up if found.telling]

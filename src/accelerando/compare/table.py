@@ -9,17 +9,22 @@ from rich import box
 from rich.table import Table
 
 from accelerando.compare.align import column
-from accelerando.compare.answer import amount, factor, number, speed
-from accelerando.compare.comparison import Comparison, OnAxis, Standing
+from accelerando.compare.comparison import AxisComparison, Comparison, GroupResult
 from accelerando.compare.groups import Group
 from accelerando.compare.statistics import Paired, Summary, over_seeds, summaries
-from accelerando.compare.thresholds import Reach
+from accelerando.compare.summary_text import (
+    format_amount,
+    format_number,
+    format_ratio,
+    format_speedup,
+)
+from accelerando.compare.thresholds import TimeToTarget
 
 
-def table(comparison: Comparison, on: OnAxis) -> Table:
+def table(comparison: Comparison, on: AxisComparison) -> Table:
     """One row per group: the norm at equal cost, and loss and accuracy at the end."""
     result = Table(
-        title=f"{comparison.title}: at equal {on.axis} ({amount(on)})",
+        title=f"{comparison.title}: at equal {on.axis} ({format_amount(on)})",
         caption="mean over seeds, beneath it its 95 % interval; the norm is the minimum so far at "
         "the common budget, loss and accuracy are those at the end of the runs; of the best, "
         "'times the best' is 1",
@@ -41,12 +46,12 @@ def table(comparison: Comparison, on: OnAxis) -> Table:
             ratio(standing.against_best, best=standing is on.best),
             cell(at_end(group, "empirical_loss")),
             cell(at_end(group, "test_accuracy"), scale=100),
-            number(at_end(group, "step").mean),
+            format_number(at_end(group, "step").mean),
         )
     return result
 
 
-def reach_table(comparison: Comparison, on: OnAxis) -> Table:
+def reach_table(comparison: Comparison, on: AxisComparison) -> Table:
     """One row per group, one column per level: median cost, and beneath it the speed-up."""
     result = Table(
         title=f"{on.axis} to bring the norm to a level",
@@ -64,13 +69,13 @@ def reach_table(comparison: Comparison, on: OnAxis) -> Table:
     return result
 
 
-def costs(standing: Standing) -> list[str]:
+def costs(standing: GroupResult) -> list[str]:
     """What each level costs a group, and beneath it the speed-up where there is one."""
     cells = [reached(reach) for reach in standing.reach]
     if not standing.speed_up:
         return cells
-    factors = map(speed, standing.speed_up)
-    return [f"{cost}\n{factor}" for cost, factor in zip(cells, factors, strict=True)]
+    factors = map(format_speedup, standing.speed_up)
+    return [f"{cost}\n{format_ratio}" for cost, format_ratio in zip(cells, factors, strict=True)]
 
 
 def at_end(group: Group, name: str) -> Summary:
@@ -81,10 +86,10 @@ def at_end(group: Group, name: str) -> Summary:
 
 def cell(found: Summary, scale: float = 1) -> str:
     """Mean, and beneath it the interval where there is one."""
-    mean = number(scale * found.mean)
+    mean = format_number(scale * found.mean)
     if math.isnan(found.low) or found.low == found.high:
         return mean
-    return f"{mean}\n{number(scale * found.low)}-{number(scale * found.high)}"
+    return f"{mean}\n{format_number(scale * found.low)}-{format_number(scale * found.high)}"
 
 
 def ratio(found: Paired | None, *, best: bool) -> str:
@@ -93,15 +98,19 @@ def ratio(found: Paired | None, *, best: bool) -> str:
         return "1"
     if found is None:
         return "–"
-    text = factor(found.ratio)
+    text = format_ratio(found.ratio)
     if found.count < 2 or math.isnan(found.ratio):
         return text
-    return f"{text}\n{factor(found.ratio_low)}-{factor(found.ratio_high)}"
+    return f"{text}\n{format_ratio(found.ratio_low)}-{format_ratio(found.ratio_high)}"
 
 
-def reached(reach: Reach) -> str:
+def reached(reach: TimeToTarget) -> str:
     """Median cost; how many of the runs reached the level where not all did."""
     if reach.reached == reach.runs:
-        return number(reach.median)
-    median = f"> {number(reach.ended)}" if math.isinf(reach.median) else number(reach.median)
+        return format_number(reach.median)
+    median = (
+        f"> {format_number(reach.ended)}"
+        if math.isinf(reach.median)
+        else format_number(reach.median)
+    )
     return f"{median} ({reach.reached}/{reach.runs})"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelerando.compare.align import NORM, FloatArray, column, position, so_far
+from accelerando.compare.align import NORM, FloatArray, column, position, running_min
 from accelerando.compare.groups import Block, Group
 from accelerando.compare.load import Run
 from accelerando.compare.statistics import interval, over_seeds
@@ -21,7 +21,7 @@ EXACT, AT_LEAST, AT_MOST, UNKNOWN = "exact", "at least", "at most", "unknown"
 
 
 @dataclass(frozen=True)
-class Reach:
+class TimeToTarget:
     """Cost of a level in one group.
 
     Args:
@@ -79,7 +79,7 @@ def levels(groups: Sequence[Group]) -> list[float]:
     They are 1, 2 and 5 times powers of ten, or every digit, or steps of two digits, where that
     gives too few.
     """
-    norms = [so_far(column(run, NORM)) for group in groups for run in group.runs]
+    norms = [running_min(column(run, NORM)) for group in groups for run in group.runs]
     start = min(float(norm[0]) for norm in norms)
     end = min(float(norm[-1]) for norm in norms)
     if not 0 < end < start:
@@ -107,7 +107,7 @@ def costs(run: Run, axis: str, thresholds: Sequence[float]) -> FloatArray:
 
     Shape (thresholds,). Costs are rounded up to the next measurement: nothing is interpolated.
     """
-    norm, place = so_far(column(run, NORM)), position(run, axis)
+    norm, place = running_min(column(run, NORM)), position(run, axis)
     # the minimum so far falls, and a sorted search wants what rises
     first = np.searchsorted(-norm, -np.asarray(thresholds, dtype=np.float64), side="left")
     return np.append(place, np.inf)[first]
@@ -125,13 +125,13 @@ def group_costs(group: Group, axis: str, thresholds: Sequence[float]) -> Costs:
     }
 
 
-def reaches(found: Costs, thresholds: Sequence[float]) -> list[Reach]:
+def times_to_target(found: Costs, thresholds: Sequence[float]) -> list[TimeToTarget]:
     """What each level costs in a group."""
     table = np.stack([cost for cost, _ in found.values()])
     ends = np.array([end for _, end in found.values()])
     over = over_seeds(table, [seed for seed, _ in found])
     return [
-        Reach(
+        TimeToTarget(
             threshold=threshold,
             runs=len(table),
             reached=int(np.isfinite(row).sum()),

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from accelerando.compare.figure import STYLE
 from accelerando.compare.groups import Group
-from accelerando.plotting import colours
+from accelerando.plotting import group_colours
 
 
 def with_both(groups: Sequence[Group]) -> list[Group]:
@@ -33,7 +33,7 @@ def draw(groups: Sequence[Group], *, title: str, names: Sequence[str] | None = N
         panels = figure.subplots(
             2, len(groups), sharex=True, sharey="row", squeeze=False, height_ratios=[2, 1]
         )
-        palette = colours(names or [group.name for group in groups])
+        palette = group_colours(names or [group.name for group in groups])
         for (above, below), group in zip(panels.T, groups, strict=True):
             record = group.runs[0].record
             x, colour = record["epoch"], palette[group.name]

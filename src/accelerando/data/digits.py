@@ -9,7 +9,7 @@ from importlib.metadata import version
 import numpy as np
 
 from accelerando.data.cache import cached
-from accelerando.data.source import Arrays, Decoded, described, normalised
+from accelerando.data.source import Arrays, Decoded, describe_mismatch, normalised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,9 @@ class Digits:
         decoded = cached("digits", [f"scikit-learn {version('scikit-learn')}"], _decode)
         train = decoded.train_images
         arrays = normalised(decoded, mean=[float(train.mean())], std=[float(train.std())])
-        return described(arrays, examples=self.examples, shape=self.shape, classes=self.classes)
+        return describe_mismatch(
+            arrays, examples=self.examples, shape=self.shape, classes=self.classes
+        )
 
 
 def _decode() -> Decoded:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from accelerando.data.cache import cached
 from accelerando.data.download import download
-from accelerando.data.source import Arrays, Decoded, described, normalised
+from accelerando.data.source import Arrays, Decoded, describe_mismatch, normalised
 from accelerando.data.storage import data_folder
 
 
@@ -71,7 +71,9 @@ class FileSource(ABC):
             mean=[value * 255 for value in self.mean],
             std=[value * 255 for value in self.std],
         )
-        return described(arrays, examples=self.examples, shape=self.shape, classes=self.classes)
+        return describe_mismatch(
+            arrays, examples=self.examples, shape=self.shape, classes=self.classes
+        )
 
     @abstractmethod
     def _decode(self, folder: Path) -> Decoded: ...

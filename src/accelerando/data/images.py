@@ -10,9 +10,9 @@ from torch import Tensor
 
 from accelerando.data.augmentation import Augmentation
 from accelerando.data.source import Arrays
+from accelerando.distributed import SINGLE_PROCESS, Team
 from accelerando.randomness import permutation
 from accelerando.schedule import Plan, Progress
-from accelerando.team import ALONE, Team
 
 BLOCK = 2**21
 """Pixels prepared at once: at small batches this is most of what a loader would cost."""
@@ -58,7 +58,9 @@ class Images:
         """The training set as it is seen in one epoch."""
         return View(self, seed, epoch)
 
-    def batches(self, plan: Plan, *, seed: int, start: Progress, team: Team = ALONE) -> Batches:
+    def batches(
+        self, plan: Plan, *, seed: int, start: Progress, team: Team = SINGLE_PROCESS
+    ) -> Batches:
         """The batches of a run, by position."""
         return Batches(self, seed=seed, team=team)
 
@@ -125,7 +127,7 @@ class Batches:
     view of it. Of several processes each has its share of every batch.
     """
 
-    def __init__(self, data: Images, *, seed: int, team: Team = ALONE) -> None:
+    def __init__(self, data: Images, *, seed: int, team: Team = SINGLE_PROCESS) -> None:
         self._data, self._seed, self._team = data, seed, team
         self._epoch, self._size = -1, 0
         self._ready: dict[int, tuple[Tensor, Tensor]] = {}

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from accelerando.data.part import part_of
+from accelerando.data.stratify import stratified_indices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def normalised(decoded: Decoded, *, mean: Sequence[float], std: Sequence[float])
     )
 
 
-def described(arrays: Arrays, *, examples: int, shape: Any, classes: int) -> Arrays:
+def describe_mismatch(arrays: Arrays, *, examples: int, shape: Any, classes: int) -> Arrays:
     """Return ``arrays`` where they are what the YAML file says, or hold more training examples.
 
     Of more the same part is taken in every run, each class in its proportion.
@@ -96,7 +96,7 @@ def described(arrays: Arrays, *, examples: int, shape: Any, classes: int) -> Arr
     if examples == there:
         return arrays
     # not by the run's seed: all seeds are to minimise the same loss
-    chosen = np.sort(part_of(arrays.train_labels, examples, np.random.default_rng(0)))
+    chosen = np.sort(stratified_indices(arrays.train_labels, examples, np.random.default_rng(0)))
     return replace(
         arrays, train_images=arrays.train_images[chosen], train_labels=arrays.train_labels[chosen]
     )

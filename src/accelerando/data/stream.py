@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from accelerando.checks import UsageError
+from accelerando.distributed import SINGLE_PROCESS, Team
 from accelerando.interruption import Interruption
 from accelerando.randomness import Purpose, torch_seed
 from accelerando.schedule import BatchSampler, Plan, Progress
-from accelerando.team import ALONE, Team
 
 Key = tuple[int, int]
 """Epoch, or -1 for the view without augmentation, and number of an example."""
@@ -167,7 +167,7 @@ class Stream:
         return StreamView(self, epoch)
 
     def batches(
-        self, plan: Plan, *, seed: int, start: Progress, team: Team = ALONE
+        self, plan: Plan, *, seed: int, start: Progress, team: Team = SINGLE_PROCESS
     ) -> StreamBatches:
         """The batches of a run, from ``start`` on."""
         self._decoder.seed = seed
@@ -226,7 +226,9 @@ class _Keys:
 
     def __init__(self, plan: Plan, seed: int, start: Progress, team: Team) -> None:
         self._plan, self._start = plan, start
-        self._sampler = BatchSampler(plan, seed=seed, start=start, rank=team.rank, ranks=team.ranks)
+        self._sampler = BatchSampler(
+            plan, seed=seed, start=start, rank=team.rank, world_size=team.world_size
+        )
 
     def __iter__(self) -> Iterator[list[Key]]:
         for position, batch in zip(self._plan.positions(self._start), self._sampler, strict=True):

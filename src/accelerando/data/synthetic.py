@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelerando.checks import whole
-from accelerando.data.source import Arrays, Decoded, described, normalised
+from accelerando.data.source import Arrays, Decoded, describe_mismatch, normalised
 
 BLOCKS = 4
 """A class is known by the shades of so many blocks along each side of its images."""
@@ -71,7 +71,9 @@ class Synthetic:
             mean=some.mean(axis=(0, 2, 3)).tolist(),
             std=some.std(axis=(0, 2, 3)).tolist(),
         )
-        return described(arrays, examples=self.examples, shape=self.shape, classes=self.classes)
+        return describe_mismatch(
+            arrays, examples=self.examples, shape=self.shape, classes=self.classes
+        )
 
 
 def _patterns(

@@ -15,10 +15,10 @@ from submitit.helpers import DelayedSubmission
 
 from accelerando.entry import FAILURE
 from accelerando.interruption import Interrupted, Interruption
-from accelerando.launch.pool import Ended, Job, run_jobs
-from accelerando.launch.todo import PRELOAD
-from accelerando.launch.view import outcome
-from accelerando.tracking.folder import ENDED, RunFolder
+from accelerando.launch.planning import PRELOAD
+from accelerando.launch.pool import Job, JobResult, run_jobs
+from accelerando.launch.sweep_progress import outcome
+from accelerando.runs.folder import ENDED, RunFolder
 
 PAUSES = (5, 10, 20, 0)
 """Seconds after each attempt to put a job back; there are two minutes before its time is up."""
@@ -98,7 +98,7 @@ class _Log:
 
     def poll(self, running: Sequence[Job]) -> None: ...
 
-    def ended(self, job: Job, how: Ended) -> None:
+    def ended(self, job: Job, how: JobResult) -> None:
         status, message = outcome(job, how)
         self._over += 1
         self.unended += status not in ENDED

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from accelerando.checks import UsageError, whole
 from accelerando.launch.parameters import check_names, layout
-from accelerando.launch.queue import elsewhere, in_queue, partitions
+from accelerando.launch.slurm_queue import other_clusters, partitions, queued_jobs
 
 LOCAL = [Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]
 """Folders that every machine has its own of; what TMPDIR names may be shared."""
@@ -32,7 +32,7 @@ def check_cluster(configs: Sequence[DictConfig], settings: dict[str, Any]) -> No
                 "train here with hardware=cpu or hardware=gpu"
             )
     known = partitions()
-    if known is None and in_queue(()) is None:
+    if known is None and queued_jobs(()) is None:
         raise UsageError(
             "SLURM does not answer on this machine (sinfo and squeue fail): submit from a login "
             "node, or see what they say"
@@ -96,7 +96,10 @@ def _check_partition(asked: str | None, known: list[str] | None) -> None:
 
 def _check_folder(name: str, folder: Path) -> None:
     """Refuse a folder that only this machine has, where jobs run on others."""
-    if any(folder.resolve().is_relative_to(place.resolve()) for place in LOCAL) and elsewhere():
+    if (
+        any(folder.resolve().is_relative_to(place.resolve()) for place in LOCAL)
+        and other_clusters()
+    ):
         raise UsageError(
             f"{folder} ({name}) is a folder of this machine alone, which the nodes of the cluster "
             "cannot see: choose one on a disk that they share, such as one in your home"

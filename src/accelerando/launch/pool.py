@@ -35,7 +35,7 @@ class Job:
 
 
 @dataclass
-class Ended:
+class JobResult:
     """How a job ended."""
 
     code: int
@@ -53,7 +53,7 @@ class Watch(Protocol):
 
     def poll(self, running: Sequence[Job]) -> None: ...
 
-    def ended(self, job: Job, how: Ended) -> None: ...
+    def ended(self, job: Job, how: JobResult) -> None: ...
 
 
 def run_jobs(
@@ -63,7 +63,7 @@ def run_jobs(
     watch: Watch,
     stop: Interruption,
     preload: Sequence[str] = (),
-) -> list[Ended | None]:
+) -> list[JobResult | None]:
     """Run every job in a process of its own and return how each ended, in order.
 
     Processes are forked from a server that has imported ``preload`` once. A job that fails or is
@@ -73,7 +73,7 @@ def run_jobs(
     context = _server(preload)
     waiting = list(enumerate(jobs))[::-1]
     running: dict[int, Running] = {}
-    results: list[Ended | None] = [None] * len(jobs)
+    results: list[JobResult | None] = [None] * len(jobs)
     try:
         while running or (waiting and not stop.received):
             while waiting and len(running) < workers and not stop.received:
@@ -109,14 +109,14 @@ class Running:
             self.asked = True
             self.process.terminate()
 
-    def collect(self) -> Ended:
+    def collect(self) -> JobResult:
         """What became of the job, once its process has ended."""
         value = None
         if self.results.poll():
             with suppress(EOFError):  # it ended without a word: its exit code says how
                 value = self.results.recv()
         self.process.join()
-        ended = Ended(self.process.exitcode, value, self.started, self.asked)
+        ended = JobResult(self.process.exitcode, value, self.started, self.asked)
         self.process.close()
         self.results.close()
         return ended

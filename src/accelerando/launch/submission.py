@@ -13,27 +13,33 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from accelerando.checks import UsageError
-from accelerando.interruption import Interruption, apart
+from accelerando.interruption import Interruption, signals_blocked
 from accelerando.launch.array_task import ArrayTask
 from accelerando.launch.cluster import check_cluster
 from accelerando.launch.environment import sbatch_environment
-from accelerando.launch.joined import SILENT, with_jobs
 from accelerando.launch.parameters import parameters
+from accelerando.launch.planning import (
+    PlannedRun,
+    check_runs,
+    group_into_jobs,
+    plan_notes,
+    unfinished_runs,
+)
 from accelerando.launch.pool import Job
-from accelerando.launch.queue import in_queue, largest_array
+from accelerando.launch.slurm_queue import max_array_size, queued_jobs
+from accelerando.launch.slurm_status import SILENT, add_slurm_status
 from accelerando.launch.sweep import conclude, lowest_norms
-from accelerando.launch.todo import Planned, jobs_of, notes_of, try_out, unfinished
-from accelerando.tracking.folder import RUNNING
-from accelerando.tracking.overview import Seen, seen
-from accelerando.tracking.submitted import Submitted, submitted
-from accelerando.tracking.terminal import say, terminal
+from accelerando.runs.folder import RUNNING
+from accelerando.runs.listing import RunStatus, run_status
+from accelerando.runs.slurm_record import SlurmRecord, read_slurm_record
+from accelerando.terminal import echo, make_console
 
 POLL = 10.0
 """Seconds between two looks at the queue while waiting for jobs."""
 Some = TypeVar("Some")
 
 
-def submit_sweep(runs: Sequence[Planned], settings: dict[str, Any]) -> list[float | None]:
+def submit_sweep(runs: Sequence[PlannedRun], settings: dict[str, Any]) -> list[float | None]:
     """Submit what has not ended and is not in the queue, as job arrays.
 
     Args:
@@ -48,25 +54,25 @@ def submit_sweep(runs: Sequence[Planned], settings: dict[str, Any]) -> list[floa
         UsageError: a setting is out of range, or the cluster refuses; nothing was submitted.
         SystemExit: the sweep was waited for, and a run did not end; it was said.
     """
-    console = terminal()
+    console = make_console()
     configs = [run.config for run in runs]
-    notes = notes_of(runs)
+    notes = plan_notes(runs)
     check_cluster(configs, settings)
-    jobs = jobs_of(runs)
+    jobs = group_into_jobs(runs)
     planned = {job.folder: run for job, run in zip(jobs, runs, strict=True)}
     unique = list({job.folder: job for job in jobs}.values())
-    todo = _not_in_queue(unfinished(unique, console), console)
+    todo = _not_in_queue(unfinished_runs(unique, console), console)
     for note in notes:
         console.print(f"note: {note}")
     if todo:
         with console.status("checking models and data"):
-            try_out(configs, devices=False)
+            check_runs(configs, devices=False)
         _submit(todo, planned, settings)
         console.print(f"status   accelerando status {shlex.quote(configs[0].root)}")
     if not settings["wait"]:
         return []
     _wait(unique)
-    ended = with_jobs([seen(job.folder) for job in unique])
+    ended = add_slurm_status([run_status(job.folder) for job in unique])
     outcomes = [(job, run.status, run.words) for job, run in zip(unique, ended, strict=True)]
     conclude(outcomes, console, root=configs[0].root)
     return lowest_norms(jobs)
@@ -74,8 +80,8 @@ def submit_sweep(runs: Sequence[Planned], settings: dict[str, Any]) -> list[floa
 
 def _not_in_queue(jobs: Sequence[Job], console: Console) -> list[Job]:
     """Those that no earlier call has submitted, or that wait and run no more."""
-    known = {job.folder: submitted(job.folder) for job in jobs}
-    queued = in_queue({word.job for word in known.values() if word is not None})
+    known = {job.folder: read_slurm_record(job.folder) for job in jobs}
+    queued = queued_jobs({word.job for word in known.values() if word is not None})
     if queued is None and any(known.values()):
         raise UsageError(
             "some of these runs were submitted before, and squeue does not answer whether they "
@@ -87,7 +93,7 @@ def _not_in_queue(jobs: Sequence[Job], console: Console) -> list[Job]:
         if word is None or word.job not in (queued or {}):
             return False
         # one that ran in a job of somebody's, such as an interactive one, is over with the run
-        return word.starts_it or seen(job.folder).status == RUNNING
+        return word.starts_it or run_status(job.folder).status == RUNNING
 
     left = [job for job in jobs if not waits(job)]
     if len(left) < len(jobs):
@@ -95,10 +101,10 @@ def _not_in_queue(jobs: Sequence[Job], console: Console) -> list[Job]:
     return left
 
 
-def _submit(todo: Sequence[Job], planned: dict[Path, Planned], settings: dict[str, Any]) -> None:
+def _submit(todo: Sequence[Job], planned: dict[Path, PlannedRun], settings: dict[str, Any]) -> None:
     """Submit arrays, each of runs on as many processes, and leave word in the runs' folders."""
     hardware = {job.folder: planned[job.folder].config.hardware for job in todo}
-    largest, before = largest_array(), list[str]()
+    largest, before = max_array_size(), list[str]()
     for processes in sorted({part.processes for part in hardware.values()}):
         jobs = [job for job in todo if hardware[job.folder].processes == processes]
         tasks = [ArrayTask(part) for part in _parts(jobs, settings["runs_per_job"])]
@@ -107,7 +113,7 @@ def _submit(todo: Sequence[Job], planned: dict[Path, Planned], settings: dict[st
             try:
                 # a job that was submitted without leaving word would be submitted again; Ctrl-C is
                 # also sent to sbatch
-                with Interruption() as stop, apart():
+                with Interruption() as stop, signals_blocked():
                     job = _submit_array(array, parameters(settings, processes, threads), settings)
             except UsageError as error:
                 if not before:
@@ -118,7 +124,7 @@ def _submit(todo: Sequence[Job], planned: dict[Path, Planned], settings: dict[st
             in_tasks = (
                 f" in {len(array)} task{'s' * (len(array) > 1)}" if len(array) < count else ""
             )
-            say(f"submitted job {job}: {count} run{'s' * (count > 1)}{in_tasks}")
+            echo(f"submitted job {job}: {count} run{'s' * (count > 1)}{in_tasks}")
             if stop.received:
                 raise KeyboardInterrupt
 
@@ -145,7 +151,7 @@ def _submit_array(
     for job, task in zip(made, tasks, strict=True):
         for run in task.jobs:
             try:
-                Submitted(job.job_id, str(job.paths.stdout), starts_it=True).write(run.folder)
+                SlurmRecord(job.job_id, str(job.paths.stdout), starts_it=True).write(run.folder)
             except OSError as error:
                 raise UsageError(
                     f"job {array} was submitted, but word of it cannot be left in {run.folder} "
@@ -160,10 +166,10 @@ def _parts(values: Sequence[Some], size: int) -> list[Sequence[Some]]:
 
 def _wait(jobs: Sequence[Job]) -> None:
     """Return when no run waits or runs any more, whatever became of it."""
-    while any(map(_going, with_jobs([seen(job.folder) for job in jobs]))):
+    while any(map(_going, add_slurm_status([run_status(job.folder) for job in jobs]))):
         time.sleep(POLL)
 
 
-def _going(run: Seen) -> bool:
+def _going(run: RunStatus) -> bool:
     # of a run that is saved the job may have still to put itself back into the queue
     return run.status == RUNNING or run.job_lives or run.reason == SILENT

@@ -12,14 +12,21 @@ from rich.console import Console
 
 from accelerando.checks import UsageError, whole
 from accelerando.interruption import Interruption
+from accelerando.launch.planning import (
+    PRELOAD,
+    PlannedRun,
+    check_runs,
+    group_into_jobs,
+    plan_notes,
+    unfinished_runs,
+)
 from accelerando.launch.pool import Job, run_jobs
-from accelerando.launch.todo import PRELOAD, Planned, jobs_of, notes_of, try_out, unfinished
-from accelerando.launch.view import SweepView, outcome
-from accelerando.tracking.folder import ENDED, FAILED, RunFolder
-from accelerando.tracking.terminal import terminal
+from accelerando.launch.sweep_progress import SweepProgress, outcome
+from accelerando.runs.folder import ENDED, FAILED, RunFolder
+from accelerando.terminal import make_console
 
 
-def run_sweep(runs: Sequence[Planned], workers: int | None) -> list[float | None]:
+def run_sweep(runs: Sequence[PlannedRun], workers: int | None) -> list[float | None]:
     """Run what has not ended yet and say how it went.
 
     Args:
@@ -33,22 +40,22 @@ def run_sweep(runs: Sequence[Planned], workers: int | None) -> list[float | None
         UsageError: a setting of any run is out of range, before anything was started.
         SystemExit: a run failed, or the sweep was interrupted; it was said.
     """
-    console = terminal()
+    console = make_console()
     if workers is not None:
         try:
             whole("hydra.launcher.workers", workers, 1)
         except ValueError as error:
             raise UsageError(str(error)) from error
-    notes, jobs = notes_of(runs), jobs_of(runs)
+    notes, jobs = plan_notes(runs), group_into_jobs(runs)
     unique = list({job.folder: job for job in jobs}.values())
-    todo = unfinished(unique, console)
+    todo = unfinished_runs(unique, console)
     if todo:
         with console.status("checking models and data"):
-            try_out([run.config for run in runs], devices=True)
+            check_runs([run.config for run in runs], devices=True)
     for note in notes:
         console.print(f"note: {note}")
     cores = max(r.config.hardware.threads * r.config.hardware.processes for r in runs)
-    with SweepView(console, len(todo)) as view, Interruption() as stop:
+    with SweepProgress(console, len(todo)) as view, Interruption() as stop:
         ended = run_jobs(
             todo,
             workers=workers or max(1, joblib.cpu_count() // cores),

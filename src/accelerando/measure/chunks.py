@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from accelerando.checks import whole
-from accelerando.team import ALONE, Team
+from accelerando.distributed import SINGLE_PROCESS, Team
 
 CHUNK = 512
 """Examples per chunk, everywhere, unless a run says otherwise."""
@@ -71,13 +71,13 @@ class Chunks:
     Args:
         data: the examples.
         parts: which of them each chunk holds.
-        team: the processes that measure together: chunk k is for rank k mod ranks.
+        team: the processes that measure together: chunk k is for rank k mod world_size.
         pause: called at every chunk; what it raises ends the pass, and nothing was touched.
     """
 
     data: Examples
     parts: Sequence[Part]
-    team: Team = ALONE
+    team: Team = SINGLE_PROCESS
     pause: Callable[[], None] = go_on
 
     @property
@@ -93,12 +93,12 @@ class Chunks:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels of the chunks of this process."""
-        mine = self.parts[self.team.rank :: self.team.ranks]
+        mine = self.parts[self.team.rank :: self.team.world_size]
         for chunk in self.data.read(mine):
             self.pause()
             yield chunk
         # as often in every process: it may ask the team
-        if len(mine) < -(-len(self.parts) // self.team.ranks):
+        if len(mine) < -(-len(self.parts) // self.team.world_size):
             self.pause()
 
 
@@ -107,7 +107,7 @@ def in_chunks(
     chunk: int,
     *,
     order: Tensor | None = None,
-    team: Team = ALONE,
+    team: Team = SINGLE_PROCESS,
     pause: Callable[[], None] = go_on,
 ) -> Chunks:
     """All examples of ``data``, at most ``chunk`` at a time, equal chunks to within one example.

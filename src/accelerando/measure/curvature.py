@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from accelerando.measure.chunks import CHUNK, Chunks, Tensors, in_chunks
-from accelerando.measure.untouched import untouched
+from accelerando.measure.preserve_state import preserve_state
 
 TOLERANCE = 1e-3
 """Relative; an estimate of L needs no more."""
@@ -54,7 +54,7 @@ def sharpness_over(
 ) -> float:
     """``sharpness`` of a data set that comes in chunks, over all processes of their team."""
     examples = chunks.examples
-    with untouched(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters):
+    with preserve_state(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters):
         sizes = [p.numel() for p in parameters]
 
         def product(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -74,7 +74,7 @@ def sharpness_over(
                 )
                 second = torch.autograd.grad(used, parameters, along, materialize_grads=True)
                 torch._foreach_add_(total, second)
-            chunks.team.total(total)
+            chunks.team.all_reduce(total)
             return torch.cat([t.flatten() for t in total]).double().cpu().numpy()
 
         size = sum(sizes)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from accelerando.measure.chunks import Chunks
-from accelerando.measure.untouched import untouched
+from accelerando.measure.preserve_state import preserve_state
 
 
 class Evaluation(NamedTuple):
@@ -23,10 +23,10 @@ def evaluate(model: nn.Module, chunks: Chunks) -> Evaluation:
     """Mean loss and accuracy of ``model`` in evaluation mode; nothing is left changed."""
     loss = torch.zeros((), dtype=torch.float64, device=chunks.device)
     right = torch.zeros((), dtype=torch.int64, device=chunks.device)
-    with untouched(model) as (forward, _), torch.no_grad():
+    with preserve_state(model) as (forward, _), torch.no_grad():
         for images, labels in chunks:
             scores = forward(images)
             loss += cross_entropy(scores, labels, reduction="sum")
             right += (scores.argmax(1) == labels).sum()
-    chunks.team.total([loss, right])
+    chunks.team.all_reduce([loss, right])
     return Evaluation(float(loss) / chunks.examples, int(right) / chunks.examples)

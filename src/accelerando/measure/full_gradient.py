@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.measure.accumulate import MeanGradient, Tally
 from accelerando.measure.chunks import CHUNK, Chunks, Tensors, in_chunks
-from accelerando.measure.explained import explained
-from accelerando.measure.untouched import Forward, coupled, untouched
+from accelerando.measure.error_hints import explain_errors
+from accelerando.measure.preserve_state import Forward, couples_examples, preserve_state
+from accelerando.measure.streaming_moments import LossCounter, MeanGradient
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def full_gradient(
         random = torch.Generator().manual_seed(0)
         order = torch.randperm(len(labels), generator=random).to(labels.device)
     chunks = in_chunks(Tensors(images, labels), chunk, order=order)
-    with explained(model, images):
+    with explain_errors(model, images):
         return full_gradient_over(
             model, chunks, batch_norm=batch_norm, per_layer=per_layer, variance=variance,
             dtype=dtype,
@@ -108,17 +108,17 @@ def full_gradient_over(
     dtype: torch.dtype | None = None,
 ) -> FullGradient:
     """``full_gradient`` of a data set that comes in chunks, over all processes of their team."""
-    if variance and coupled(model, batch_norm):
+    if variance and couples_examples(model, batch_norm):
         raise ValueError(
             "the variance is that of per-example gradients, and BatchNorm couples the examples of "
             'a chunk: use batch_norm="running" where it has running statistics, or a model '
             "without BatchNorm"
         )
     with (
-        explained(model),
-        untouched(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters),
+        explain_errors(model),
+        preserve_state(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters),
     ):
-        mean, tally = MeanGradient(parameters, scatter=variance), Tally(chunks.examples)
+        mean, tally = MeanGradient(parameters, scatter=variance), LossCounter(chunks.examples)
         for inputs, targets in chunks:
             gradients, part_loss, scores = _chunk(forward, parameters, inputs, targets)
             mean.add(gradients, len(targets))

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.measure.accumulate import squares
 from accelerando.measure.chunks import Chunks
-from accelerando.measure.untouched import untouched
+from accelerando.measure.preserve_state import preserve_state
+from accelerando.measure.streaming_moments import squared_norms
 
 
 def published_gradient_norm(model: nn.Module, batches: Chunks) -> float:
@@ -22,12 +22,12 @@ def published_gradient_norm(model: nn.Module, batches: Chunks) -> float:
         model: the model; left as it was, as by ``full_gradient``.
         batches: those of an epoch, as the model was trained with them.
     """
-    with untouched(model, batch_norm="batch") as (forward, parameters):
+    with preserve_state(model, batch_norm="batch") as (forward, parameters):
         total = [torch.zeros_like(p) for p in parameters]
         for images, labels in batches:
             loss = cross_entropy(forward(images), labels)
             torch._foreach_add_(
                 total, torch.autograd.grad(loss, parameters, materialize_grads=True)
             )
-        batches.team.total(total)
-    return float(squares(total).sum().sqrt()) / len(batches.parts)
+        batches.team.all_reduce(total)
+    return float(squared_norms(total).sum().sqrt()) / len(batches.parts)

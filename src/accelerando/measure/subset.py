@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.data.part import part_of
-from accelerando.measure.accumulate import MeanGradient
+from accelerando.data.stratify import stratified_indices
 from accelerando.measure.chunks import Chunks
-from accelerando.measure.untouched import untouched
+from accelerando.measure.preserve_state import preserve_state
+from accelerando.measure.streaming_moments import MeanGradient
 
 CHUNKS = 16
 """At least so many chunks, so that their scatter says how good the estimate is."""
@@ -39,10 +39,12 @@ def stratified(labels: Tensor, size: int, random: np.random.Generator) -> Tensor
     """
     if not 2 <= size <= len(labels):
         raise ValueError(f"subset must be from 2 to {len(labels)} examples, got {size}")
-    return torch.from_numpy(part_of(labels.cpu().numpy(), size, random)).to(labels.device)
+    return torch.from_numpy(stratified_indices(labels.cpu().numpy(), size, random)).to(
+        labels.device
+    )
 
 
-def parts_of(subset: Tensor, chunk: int, *, classes: int, coupled: bool) -> tuple[Tensor, ...]:
+def subset_chunks(subset: Tensor, chunk: int, *, classes: int, coupled: bool) -> tuple[Tensor, ...]:
     """The chunks that a subset is measured in.
 
     None is shorter than the number of classes, as far as ``chunk`` and two chunks at least permit:
@@ -74,7 +76,7 @@ def subset_gradient(
 
     Args:
         model: left as it was, as by ``full_gradient``.
-        chunks: those of a stratified subset, as ``parts_of`` makes them.
+        chunks: those of a stratified subset, as ``subset_chunks`` makes them.
         examples: n, of the whole training set.
         batch_norm: as in ``full_gradient``.
 
@@ -84,7 +86,7 @@ def subset_gradient(
     count = chunks.examples
     unseen = 1 - count / examples
     loss = torch.zeros((), dtype=torch.float64, device=chunks.device)
-    with untouched(model, batch_norm=batch_norm) as (forward, parameters):
+    with preserve_state(model, batch_norm=batch_norm) as (forward, parameters):
 
         def gradient(inputs: Tensor, targets: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
             value = cross_entropy(forward(inputs), targets)
@@ -107,7 +109,7 @@ def subset_gradient(
             # around its mean, ‖ĝ‖², so that nothing cancels
             distance = torch.stack(products).sum() - square
             moments += torch.stack([distance, distance.square()])
-        chunks.team.total([loss, moments])
+        chunks.team.all_reduce([loss, moments])
     first, second = (moments / len(chunks.parts)).tolist()
     spread = (max(0.0, second - first**2) / max(1, len(chunks.parts) - 1)) ** 0.5
     error = spread / max(square**0.5, 1e-300)

@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from accelerando.compare.load import flat
+from accelerando.compare.load import flatten
 from accelerando.compare.names import scheduler_part
-from accelerando.composition import runs_of
-from accelerando.config import plan_of, scheduler_of
+from accelerando.composition import compose_runs
+from accelerando.config import build_plan, build_scheduler
 from accelerando.schedule import Plan, Scheduler
 from accelerando.schedule.lengths import stage
 
 
-class Entry(NamedTuple):
+class ScheduleEntry(NamedTuple):
     """A schedule, under the name and the label that a comparison of its runs gives it."""
 
     name: str
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
     """Epochs in a stage."""
 
 
-def entries(words: Sequence[str], examples: int | None) -> list[Entry]:
+def schedule_entries(words: Sequence[str], examples: int | None) -> list[ScheduleEntry]:
     """The schedules of ``python train.py -m WORDS``; runs that share a schedule give one entry.
 
     Args:
@@ -37,25 +37,27 @@ def entries(words: Sequence[str], examples: int | None) -> list[Entry]:
         UsageError: a schedule cannot be built, or does not fit its run.
     """
     more = [] if examples is None else [f"dataset.examples={examples}"]
-    configs = runs_of([*words, *more])
+    configs = compose_runs([*words, *more])
     lengths = {"epochs": {config.epochs for config in configs},
                "examples": {config.dataset.examples for config in configs}}  # fmt: skip
     # a name says the scheduler alone: where the runs' lengths differ, they are added
     added = [name for name, values in lengths.items() if len(values) > 1]
-    found: dict[str, Entry] = {}
+    found: dict[str, ScheduleEntry] = {}
     for config in configs:
         entry = _entry(config, added)
         found.setdefault(entry.name, entry)
     return list(found.values())
 
 
-def _entry(config: DictConfig, added: Sequence[str]) -> Entry:
+def _entry(config: DictConfig, added: Sequence[str]) -> ScheduleEntry:
     settings = OmegaConf.to_container(config.scheduler, resolve=True, enum_to_str=True)
-    part = scheduler_part(flat({"scheduler": settings}), config.epochs)
+    part = scheduler_part(flatten({"scheduler": settings}), config.epochs)
     lengths = {"epochs": config.epochs, "examples": config.dataset.examples}
     name = " ".join([part.name, *(f"{key}={lengths[key]}" for key in added)])
     label = ", ".join([part.label, *(f"{lengths[key]:,} {key}" for key in added)])
-    return Entry(name, label, scheduler_of(config), plan_of(config), _interval(config))
+    return ScheduleEntry(
+        name, label, build_scheduler(config), build_plan(config), _interval(config)
+    )
 
 
 def _interval(config: DictConfig) -> int:

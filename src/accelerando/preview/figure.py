@@ -9,17 +9,17 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from accelerando.plotting import looks
-from accelerando.preview.entries import Entry
+from accelerando.plotting import group_styles
+from accelerando.preview.entries import ScheduleEntry
 from accelerando.schedule import Plan
 
 
-def draw(entries: Sequence[Entry]) -> Figure:
+def draw(entries: Sequence[ScheduleEntry]) -> Figure:
     """Two rows (batch size, learning rate) by three columns (epochs, steps, examples)."""
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(figsize=(11, 5.5), layout="constrained")
         panels = figure.subplots(2, 3, sharex="col", sharey="row")
-        every = looks([entry.name for entry in entries])
+        every = group_styles([entry.name for entry in entries])
         for number, entry in enumerate(entries):
             sizes, rates, axes = curves(entry.plan)
             for column, (label, x) in enumerate(axes.items()):

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from accelerando.preview.entries import Entry
+from accelerando.preview.entries import ScheduleEntry
 from accelerando.schedule import Plan, Problem, bound, crossing, growth_warning
 from accelerando.schedule.cases import CASES
 
@@ -19,7 +19,9 @@ WIDTH, HEIGHT = 52, 4
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-def show(console: Console, entries: Sequence[Entry], problem: Problem | None) -> None:
+def print_schedules(
+    console: Console, entries: Sequence[ScheduleEntry], problem: Problem | None
+) -> None:
     """Print everything there is to say of the schedules before they are run."""
     for entry in entries:
         _picture(console, entry)
@@ -31,7 +33,7 @@ def show(console: Console, entries: Sequence[Entry], problem: Problem | None) ->
                 console.print(f"note: {words}", soft_wrap=True)
 
 
-def _picture(console: Console, entry: Entry) -> None:
+def _picture(console: Console, entry: ScheduleEntry) -> None:
     plan = entry.plan
     console.print(f"[bold]{entry.name}[/bold]")
     sizes = plan.batch_sizes.astype(float)
@@ -67,7 +69,7 @@ def bars(values: npt.NDArray[np.float64], *, log: bool) -> list[str]:
     ]
 
 
-def _budgets(entries: Sequence[Entry]) -> dict[tuple[int, ...], list[str]]:
+def _budgets(entries: Sequence[ScheduleEntry]) -> dict[tuple[int, ...], list[str]]:
     """Steps that each schedule takes within a budget, and what that budget is called."""
     plans = [entry.plan for entry in entries]
     budgets = {tuple(plan.total_steps for plan in plans): ["whole run"]}
@@ -93,7 +95,7 @@ def _steps_within(plan: Plan, examples: int) -> int:
 
 
 def _table(
-    title: str, entries: Sequence[Entry], steps: Sequence[int], problem: Problem | None
+    title: str, entries: Sequence[ScheduleEntry], steps: Sequence[int], problem: Problem | None
 ) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0)
     table.add_column("scheduler", overflow="fold", min_width=17)
@@ -134,7 +136,7 @@ def _bound(plan: Plan, steps: int, problem: Problem) -> str:
         return "none"
 
 
-def _without_bound(entries: Sequence[Entry], problem: Problem) -> Iterator[str]:
+def _without_bound(entries: Sequence[ScheduleEntry], problem: Problem) -> Iterator[str]:
     """Why a schedule has no bound over the whole run."""
     for entry in entries:
         try:
@@ -143,7 +145,7 @@ def _without_bound(entries: Sequence[Entry], problem: Problem) -> Iterator[str]:
             yield f"{entry.name}: {error}"
 
 
-def disagreement(entries: Sequence[Entry], problem: Problem) -> str | None:
+def disagreement(entries: Sequence[ScheduleEntry], problem: Problem) -> str | None:
     """A sentence where the bound orders the paper's cases otherwise than the paper; else None."""
     found = {}
     for entry in entries:
@@ -162,7 +164,9 @@ def disagreement(entries: Sequence[Entry], problem: Problem) -> str | None:
     )
 
 
-def crossings(console: Console, entries: Sequence[Entry], problem: Problem, *, stages: int) -> None:
+def crossings(
+    console: Console, entries: Sequence[ScheduleEntry], problem: Problem, *, stages: int
+) -> None:
     """Print when the bound of each schedule passes below another's as stages are added."""
     for first in entries:
         for second in entries:

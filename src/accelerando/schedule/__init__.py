@@ -1,23 +1,26 @@
 """Schedules of batch size and learning rate: pure mathematics, no torch, no Hydra."""
 
+from typing import Any
+
 from accelerando.schedule.batch_size import (
     ConstantBatch,
     ExponentialBatch,
     LinearBatch,
-    ListedBatch,
+    PiecewiseConstantBatch,
 )
+from accelerando.schedule.context import BatchSize, LearningRate, Progress, ScheduleContext, Setting
 from accelerando.schedule.learning_rate import (
+    BatchScaled,
     Constant,
     Cosine,
-    Diminishing,
     Exponential,
+    InverseSqrt,
     Linear,
-    Listed,
+    PiecewiseConstant,
     Polynomial,
-    Scaled,
 )
-from accelerando.schedule.moment import BatchSize, LearningRate, Moment, Progress, Setting
 from accelerando.schedule.plan import Plan, Terms
+from accelerando.schedule.renamed import RENAMED
 from accelerando.schedule.sampler import BatchSampler
 from accelerando.schedule.scheduler import Scheduler
 from accelerando.schedule.seesaw import Seesaw
@@ -31,25 +34,25 @@ from accelerando.schedule.warmup import (
 
 __all__ = [
     "BatchSampler",
+    "BatchScaled",
     "BatchSize",
     "Bound",
     "Constant",
     "ConstantBatch",
     "Cosine",
-    "Diminishing",
     "Exponential",
     "ExponentialBatch",
+    "InverseSqrt",
     "LearningRate",
     "Linear",
     "LinearBatch",
-    "Listed",
-    "ListedBatch",
-    "Moment",
+    "PiecewiseConstant",
+    "PiecewiseConstantBatch",
     "Plan",
     "Polynomial",
     "Problem",
     "Progress",
-    "Scaled",
+    "ScheduleContext",
     "Scheduler",
     "Seesaw",
     "Setting",
@@ -62,3 +65,10 @@ __all__ = [
     "crossing",
     "growth_warning",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Former names of classes: settings that users wrote for an earlier version still name them."""
+    if current := RENAMED.get(f"{__name__}.{name}"):
+        return globals()[current.rpartition(".")[2]]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

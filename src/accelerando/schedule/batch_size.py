@@ -154,10 +154,10 @@ class LinearBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListedBatch:
+class PiecewiseConstantBatch:
     """Batch size given as a list of (epoch, size): each size holds from its epoch on.
 
-    >>> ListedBatch(values=[(0, 8), (30, 16)])(epoch=45, epochs=60)
+    >>> PiecewiseConstantBatch(values=[(0, 8), (30, 16)])(epoch=45, epochs=60)
     16
     """
 

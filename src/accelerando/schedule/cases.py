@@ -26,7 +26,7 @@ class Case(NamedTuple):
         return f"({self.number}) {self.words}"
 
 
-_DECAYS = ("Cosine", "Constant", "Diminishing", "Linear", "Polynomial")
+_DECAYS = ("Cosine", "Constant", "InverseSqrt", "Linear", "Polynomial")
 
 CASES = {
     "decay_constant": Case("i", "constant batch, decaying rate", "ConstantBatch", _DECAYS),

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accelerando.checks import at_least, number, positive, stage_fits, whole
+from accelerando.schedule.context import ScheduleContext
 from accelerando.schedule.growth import Growth, check_growth
-from accelerando.schedule.moment import Moment
 from accelerando.schedule.table import Table
 
 
@@ -33,15 +33,15 @@ class _FromInitial:
 class Constant(_FromInitial):
     """η_t = η_0."""
 
-    def __call__(self, moment: Moment) -> float:
+    def __call__(self, moment: ScheduleContext) -> float:
         return self.initial
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diminishing(_FromInitial):
+class InverseSqrt(_FromInitial):
     """η_t = η_0 / √(t + 1), t counted in steps from the start of the run."""
 
-    def __call__(self, moment: Moment) -> npt.NDArray[np.float64]:
+    def __call__(self, moment: ScheduleContext) -> npt.NDArray[np.float64]:
         return self.initial / np.sqrt(moment.step + 1)
 
 
@@ -60,7 +60,7 @@ class Polynomial(_FromInitial):
         super().__post_init__()
         positive("power", self.power)
 
-    def __call__(self, moment: Moment) -> npt.NDArray[np.float64]:
+    def __call__(self, moment: ScheduleContext) -> npt.NDArray[np.float64]:
         return self.initial * np.power(1 - moment.step / moment.steps, self.power)
 
 
@@ -68,7 +68,7 @@ class Polynomial(_FromInitial):
 class Linear(_FromInitial):
     """η_t = η_0 (1 - t / T), t counted in steps, T the steps of the run."""
 
-    def __call__(self, moment: Moment) -> npt.NDArray[np.float64]:
+    def __call__(self, moment: ScheduleContext) -> npt.NDArray[np.float64]:
         return np.asarray(self.initial * (1 - moment.step / moment.steps))
 
 
@@ -87,7 +87,7 @@ class Cosine(_FromInitial):
         super().__post_init__()
         check_minimum(self.minimum, "initial", self.initial)
 
-    def __call__(self, moment: Moment) -> float:
+    def __call__(self, moment: ScheduleContext) -> float:
         share = (1 + math.cos(math.pi * moment.epoch / moment.epochs)) / 2
         return self.minimum + (self.initial - self.minimum) * share
 
@@ -121,7 +121,7 @@ class Exponential(_FromInitial):
     def check(self, *, epochs: int) -> None:
         stage_fits(self.interval, epochs)
 
-    def __call__(self, moment: Moment) -> float:
+    def __call__(self, moment: ScheduleContext) -> float:
         return self._growth.value(moment.epoch, moment.epochs)
 
     def factor(self, epochs: int) -> float:
@@ -135,7 +135,7 @@ class Exponential(_FromInitial):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scaled(_FromInitial):
+class BatchScaled(_FromInitial):
     """Learning rate that follows the batch size: η_e = η_0 (b_e / b_0)^p.
 
     Args:
@@ -153,14 +153,14 @@ class Scaled(_FromInitial):
         if self.maximum is not None:
             at_least("maximum", self.maximum, self.initial)
 
-    def __call__(self, moment: Moment) -> float:
+    def __call__(self, moment: ScheduleContext) -> float:
         ratio = moment.batch_size / moment.initial_batch_size
         rate = self.initial * float(ratio**self.power)
         return rate if self.maximum is None else min(rate, self.maximum)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
+class PiecewiseConstant:
     """Learning rate given as a list of (epoch, rate): each rate holds from its epoch on."""
 
     values: Sequence[tuple[int, float]]
@@ -176,7 +176,7 @@ class Listed:
     def check(self, *, epochs: int) -> None:
         self._table.check(epochs=epochs)
 
-    def __call__(self, moment: Moment) -> float:
+    def __call__(self, moment: ScheduleContext) -> float:
         return self._table(moment.epoch)
 
 

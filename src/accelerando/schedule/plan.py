@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelerando.checks import whole
-from accelerando.schedule.moment import IntArray, LearningRate, Moment, Progress, Setting
+from accelerando.schedule.context import IntArray, LearningRate, Progress, ScheduleContext, Setting
 
 START = Progress()
 
@@ -186,4 +186,4 @@ class Plan:
 
     def _rate(self, epoch: int, step: int | IntArray) -> float | npt.NDArray[np.float64]:
         size, first = self._sizes[epoch], self._sizes[0]
-        return self.learning_rate(Moment(epoch, step, size, first, self.first_steps))
+        return self.learning_rate(ScheduleContext(epoch, step, size, first, self.first_steps))

@@ -8,7 +8,7 @@ import numpy as np
 
 from accelerando.checks import whole
 from accelerando.randomness import permutation
-from accelerando.schedule.moment import Progress
+from accelerando.schedule.context import Progress
 from accelerando.schedule.plan import START, Plan
 
 
@@ -23,10 +23,10 @@ class BatchSampler:
         seed: of the order of the examples, which is another one in every epoch.
         start: where to begin; a run resumes from its epoch and offset with ``plan.at``.
         one_epoch: stop at the end of the epoch that ``start`` lies in.
-        rank: which of ``ranks`` processes this is; each gets its part of every batch, the first
+        rank: which of ``world_size`` processes this is; each gets its part of every batch, the first
             ones an example more where it does not divide (and the last ones none of a batch
-            smaller than ``ranks``).
-        ranks: number of processes, at least 1.
+            smaller than ``world_size``).
+        world_size: number of processes, at least 1.
 
     >>> from accelerando.schedule import Constant, ExponentialBatch, Scheduler
     >>> sizes = ExponentialBatch(initial=2, growth=2, interval=1)
@@ -45,14 +45,14 @@ class BatchSampler:
         start: Progress = START,
         one_epoch: bool = False,
         rank: int = 0,
-        ranks: int = 1,
+        world_size: int = 1,
     ) -> None:
-        whole("ranks", ranks, 1)
+        whole("world_size", world_size, 1)
         whole("rank", rank, 0)
-        if rank >= ranks:
-            raise ValueError(f"rank must be below ranks ({ranks}), got {rank}")
+        if rank >= world_size:
+            raise ValueError(f"rank must be below world_size ({world_size}), got {rank}")
         self._plan, self._seed, self._start, self._one_epoch = plan, seed, start, one_epoch
-        self._rank, self._ranks = rank, ranks
+        self._rank, self._world_size = rank, world_size
 
     def _past(self) -> int:
         return (
@@ -72,4 +72,4 @@ class BatchSampler:
                 order, of_epoch = permutation(self._seed, epoch, examples), epoch
             size = int(self._plan.batch_sizes[epoch])
             batch = order[offset : offset + size]
-            yield np.array_split(batch, self._ranks)[self._rank].tolist()
+            yield np.array_split(batch, self._world_size)[self._rank].tolist()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from accelerando.checks import whole
-from accelerando.schedule.moment import BatchSize, LearningRate
+from accelerando.schedule.context import BatchSize, LearningRate
 from accelerando.schedule.plan import Plan
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from accelerando.checks import whole
 from accelerando.schedule.batch_size import ConstantBatch
-from accelerando.schedule.learning_rate import Listed
-from accelerando.schedule.moment import LearningRate, Progress
+from accelerando.schedule.context import LearningRate, Progress
+from accelerando.schedule.learning_rate import PiecewiseConstant
 from accelerando.schedule.plan import Plan
 from accelerando.schedule.scheduler import Scheduler
 
@@ -77,7 +77,7 @@ class Seesaw:
         if max(sizes) * 2 > largest and rates[-1] < rates[0]:
             notes = (f"the batch stops doubling at {max(sizes)}: after that the rate is halved",)
         return Plan(
-            learning_rate=Listed(values=list(enumerate(rates))),
+            learning_rate=PiecewiseConstant(values=list(enumerate(rates))),
             examples=examples,
             batch_sizes=np.array(sizes, dtype=np.int64),
             notes=notes,

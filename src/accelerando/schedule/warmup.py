@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accelerando.checks import at_least, number, positive, whole
+from accelerando.schedule.context import ScheduleContext
 from accelerando.schedule.learning_rate import Cosine, Linear, Polynomial, check_minimum
-from accelerando.schedule.moment import Moment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class WarmupConstant:
                 f"got {self.warmup_epochs}"
             )
 
-    def __call__(self, moment: Moment) -> float | npt.NDArray[np.float64]:
+    def __call__(self, moment: ScheduleContext) -> float | npt.NDArray[np.float64]:
         if moment.epoch >= self.warmup_epochs:
             return self._decay(moment.after(self.warmup_epochs))
         stair = moment.epoch // self.warmup_interval
@@ -87,7 +87,7 @@ class WarmupConstant:
         factor = float((self.top / self.initial) ** (stair / self._stairs))
         return min(self.initial * factor, self.top)
 
-    def _decay(self, rest: Moment) -> float | npt.NDArray[np.float64]:
+    def _decay(self, rest: ScheduleContext) -> float | npt.NDArray[np.float64]:
         """The rate after the warm-up; ``rest`` counts from its end."""
         return self.top
 
@@ -102,7 +102,7 @@ class WarmupCosine(WarmupConstant):
         super().__post_init__()
         check_minimum(self.minimum, "the peak", self.top)
 
-    def _decay(self, rest: Moment) -> float | npt.NDArray[np.float64]:
+    def _decay(self, rest: ScheduleContext) -> float | npt.NDArray[np.float64]:
         return Cosine(initial=self.top, minimum=self.minimum)(rest)
 
 
@@ -110,7 +110,7 @@ class WarmupCosine(WarmupConstant):
 class WarmupLinear(WarmupConstant):
     """Warm-up in stairs, then linear decay per step from the peak to 0."""
 
-    def _decay(self, rest: Moment) -> float | npt.NDArray[np.float64]:
+    def _decay(self, rest: ScheduleContext) -> float | npt.NDArray[np.float64]:
         return Linear(initial=self.top)(rest)
 
 
@@ -124,5 +124,5 @@ class WarmupPolynomial(WarmupConstant):
         super().__post_init__()
         positive("power", self.power)
 
-    def _decay(self, rest: Moment) -> float | npt.NDArray[np.float64]:
+    def _decay(self, rest: ScheduleContext) -> float | npt.NDArray[np.float64]:
         return Polynomial(initial=self.top, power=self.power)(rest)

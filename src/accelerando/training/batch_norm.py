@@ -12,11 +12,11 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from accelerando.checks import UsageError
-from accelerando.measure.untouched import refuses_one
+from accelerando.distributed import SINGLE_PROCESS, Team
+from accelerando.measure.preserve_state import rejects_single_example
 from accelerando.schedule import Plan
-from accelerando.team import ALONE, Team
 
-_team, _examples = ALONE, 0
+_team, _examples = SINGLE_PROCESS, 0
 """Whose batch it is; outside of a step statistics are those of what one process passes."""
 
 
@@ -28,13 +28,13 @@ def over_team(team: Team, examples: int) -> Iterator[None]:
     try:
         yield
     finally:
-        _team, _examples = ALONE, 0
+        _team, _examples = SINGLE_PROCESS, 0
 
 
-def smallest_part(examples: int, processes: int, micro_batch: int | None) -> int:
+def smallest_micro_batch(examples: int, processes: int, micro_batch: int | None) -> int:
     """Least number of examples that any process passes at once, of a batch of so many.
 
-    >>> smallest_part(9, 2, None), smallest_part(3, 1, 2), smallest_part(3, 4, None)
+    >>> smallest_micro_batch(9, 2, None), smallest_micro_batch(3, 1, 2), smallest_micro_batch(3, 4, None)
     (4, 1, 1)
     """
     shares = {examples // processes, -(-examples // processes)} - {0}
@@ -55,11 +55,11 @@ def check_batches(plan: Plan, hardware: DictConfig, model: nn.Module, shape: Seq
     """
     n = plan.examples
     # synchronised statistics are those of the whole batch
-    ranks = 1 if hardware.sync_batch_norm else hardware.processes
+    world_size = 1 if hardware.sync_batch_norm else hardware.processes
     for size in map(int, np.unique(plan.batch_sizes)):
         for count in {size, n % size or size}:
-            single = smallest_part(count, ranks, hardware.micro_batch) == 1
-            if single and refuses_one(model, shape):
+            single = smallest_micro_batch(count, world_size, hardware.micro_batch) == 1
+            if single and rejects_single_example(model, shape):
                 raise UsageError(
                     "BatchNorm has no variance of the one value in a feature map of a single "
                     f"example, which batches of {size} of {n} examples come to: set another "
@@ -75,7 +75,7 @@ class TeamBatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        if not self.training or _team.ranks == 1:
+        if not self.training or _team.world_size == 1:
             return super().forward(images)
         # known without asking the others, or waiting for the device
         count = _examples * images.shape[2] * images.shape[3]
@@ -108,17 +108,17 @@ class _Total(torch.autograd.Function):
     def forward(context: Any, tensor: Tensor, team: Team) -> Tensor:
         context.team = team
         tensor = tensor.clone()
-        team.total([tensor])
+        team.all_reduce([tensor])
         return tensor
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         gradient = gradients[0].clone()
-        context.team.total([gradient])
+        context.team.all_reduce([gradient])
         return gradient, None
 
 
-def synchronise(model: nn.Module) -> None:
+def convert_sync_batch_norm(model: nn.Module) -> None:
     """Put ``TeamBatchNorm2d`` in the place of every BatchNorm layer of ``model``."""
     for name, module in list(model.named_children()):
         if isinstance(module, nn.BatchNorm2d):
@@ -128,4 +128,4 @@ def synchronise(model: nn.Module) -> None:
             layer.train(module.training)
             setattr(model, name, layer)
         else:
-            synchronise(module)
+            convert_sync_batch_norm(module)

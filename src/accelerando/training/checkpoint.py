@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from accelerando.atomic_write import open_atomic
 from accelerando.checks import UsageError
+from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Progress
-from accelerando.tracking.folder import RunFolder, whole_file
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Checkpoint:
         mine = folder.still_mine
         mine()
         # and again: a disk may hold it up for as long as makes others take this process for dead
-        with whole_file(folder.checkpoint, keep=folder.previous, sync=True, check=mine) as file:
+        with open_atomic(folder.checkpoint, keep=folder.previous, sync=True, check=mine) as file:
             self.write(file)
 
     def write(self, file: BinaryIO) -> None:

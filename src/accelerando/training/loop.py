@@ -10,14 +10,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from accelerando.distributed import SINGLE_PROCESS, ProcessLost, Team
 from accelerando.interruption import Interrupted
+from accelerando.runs.folder import RunFolder
+from accelerando.runs.record import Row
+from accelerando.runs.recorder import Recorder
 from accelerando.schedule import Plan, Progress
-from accelerando.team import ALONE, Lost, Team
-from accelerando.tracking.folder import RunFolder
-from accelerando.tracking.record import Row
-from accelerando.tracking.recorder import Recorder
 from accelerando.training.checkpoint import Checkpoint, random_states, set_random_states
-from accelerando.training.measurement import Measurement, Way
+from accelerando.training.measurement import Execution, Measurement
 from accelerando.training.memory import OutOfMemory, is_out_of_memory
 from accelerando.training.step import SgdStep
 
@@ -79,13 +79,13 @@ class Loop:
         recorder: Recorder | None,
         start: Checkpoint | None,
         pause: Callable[[], None],
-        team: Team = ALONE,
+        team: Team = SINGLE_PROCESS,
     ) -> None:
         self._plan, self._model, self._step, self._batches = plan, model, step, batches
         self._measurement, self._team = measurement, team
         self._every, self._save_seconds, self._save_epochs = every, save_seconds, save_epochs
         self._folder, self._recorder, self._pause = folder, recorder, pause
-        self._way = Way(team, pause)
+        self._way = Execution(team, pause)
         self._position, self._measured = Progress(), -1
         self._earlier_seconds = 0.0
         device = next(model.parameters()).device
@@ -115,7 +115,10 @@ class Loop:
                 self._measure_if_due()
                 self._save_if_due()
             self._save()
-        except (Interrupted, Lost):  # a step that another process left was not made here either
+        except (
+            Interrupted,
+            ProcessLost,
+        ):  # a step that another process left was not made here either
             self._save()
             raise
         except (RuntimeError, MemoryError) as error:
@@ -159,7 +162,7 @@ class Loop:
 
     def _measure(self) -> None:
         # those of the leader count, where processes did not share their statistics
-        self._team.spread(list(self._model.buffers()))
+        self._team.broadcast(list(self._model.buffers()))
         found = self._measurement.take(self._model, self._position, self._way)
         if self._recorder is not None:
             self._recorder.measured(self._row(**found))

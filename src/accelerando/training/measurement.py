@@ -12,18 +12,18 @@ from omegaconf import DictConfig
 from torch import nn
 
 from accelerando.checks import UsageError
-from accelerando.config import Precision
+from accelerando.config import MeasureDtype
+from accelerando.distributed import SINGLE_PROCESS, Team
 from accelerando.measure.chunks import CHUNK, Chunks, Examples, go_on, in_chunks
 from accelerando.measure.curvature import sharpness_over
 from accelerando.measure.evaluation import evaluate
 from accelerando.measure.full_gradient import FullGradient, full_gradient_over
+from accelerando.measure.preserve_state import couples_examples, rejects_single_example
 from accelerando.measure.published import published_gradient_norm
-from accelerando.measure.subset import parts_of, stratified, subset_gradient
-from accelerando.measure.untouched import coupled, refuses_one
+from accelerando.measure.subset import stratified, subset_chunks, subset_gradient
 from accelerando.randomness import Purpose, generator, permutation
 from accelerando.schedule import Plan, Progress
-from accelerando.team import ALONE, Team
-from accelerando.training.batch_norm import smallest_part
+from accelerando.training.batch_norm import smallest_micro_batch
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
@@ -46,10 +46,10 @@ class TrainingSet(Examples, Protocol):
 
 
 @dataclass(frozen=True)
-class Way:
+class Execution:
     """Who measures together, and what is called between chunks: see ``Chunks``."""
 
-    team: Team = ALONE
+    team: Team = SINGLE_PROCESS
     pause: Callable[[], None] = go_on
 
 
@@ -98,8 +98,8 @@ class Measurement:
             shape: of an image.
         """
         size, chunk = self._settings.subset, self._settings.chunk
-        smallest = smallest_part(size or len(self._train.labels), 1, chunk)
-        if smallest == 1 and self._coupled(model) and refuses_one(model, shape):
+        smallest = smallest_micro_batch(size or len(self._train.labels), 1, chunk)
+        if smallest == 1 and self._coupled(model) and rejects_single_example(model, shape):
             raise UsageError(
                 "BatchNorm has no variance of the one value in a feature map of a single example, "
                 f"which chunks of {chunk} come to: set a larger measure.chunk, "
@@ -126,7 +126,7 @@ class Measurement:
 
     def _coupled(self, model: nn.Module) -> bool:
         """Whether the examples of a chunk see each other."""
-        return coupled(model, self._settings.batch_norm.value)
+        return couples_examples(model, self._settings.batch_norm.value)
 
     def due(self, position: Progress) -> bool:
         """Whether to measure here: the first and last positions always."""
@@ -143,7 +143,9 @@ class Measurement:
     def _sharpness_due(self, position: Progress) -> bool:
         return position.offset == 0 and position.epoch in self._sharpness_epochs
 
-    def take(self, model: nn.Module, position: Progress, way: Way = Way()) -> dict[str, Any]:
+    def take(
+        self, model: nn.Module, position: Progress, way: Execution = Execution()
+    ) -> dict[str, Any]:
         """The measured columns of the record's row, the same in every process of a team.
 
         Raises:
@@ -163,20 +165,20 @@ class Measurement:
         found = evaluate(model, test)
         return row | {"test_loss": found.loss, "test_accuracy": found.accuracy}
 
-    def _chunks(self, way: Way) -> Chunks:
+    def _chunks(self, way: Execution) -> Chunks:
         """The fixed chunks of the whole training set."""
         return Chunks(self._train, self._parts, **vars(way))
 
     @property
     def _rough(self) -> bool:
-        return bool(self._settings.dtype == Precision.bfloat16)
+        return bool(self._settings.dtype == MeasureDtype.bfloat16)
 
     def _exactly(self) -> dict[str, Any]:
         name = self._settings.dtype
         dtype = None if name is None else DTYPES[name.value]
         return {"batch_norm": self._settings.batch_norm.value, "dtype": dtype}
 
-    def _full(self, model: nn.Module, way: Way) -> dict[str, Any]:
+    def _full(self, model: nn.Module, way: Execution) -> dict[str, Any]:
         settings = self._settings
         wanted = {"per_layer": settings.per_layer, "variance": settings.variance}
 
@@ -199,9 +201,9 @@ class Measurement:
             row["noise_scale"] = found.noise_scale
         return {APPROXIMATE[name]: value for name, value in row.items()} if self._rough else row
 
-    def _subset_row(self, model: nn.Module, way: Way) -> dict[str, Any]:
+    def _subset_row(self, model: nn.Module, way: Execution) -> dict[str, Any]:
         chunk, coupled = self._settings.chunk, self._coupled(model)
-        parts = parts_of(self._subset, chunk, classes=self._classes, coupled=coupled)
+        parts = subset_chunks(self._subset, chunk, classes=self._classes, coupled=coupled)
         chunks = Chunks(self._train, parts, **vars(way))
         examples, batch_norm = len(self._train.labels), self._settings.batch_norm.value
         found = subset_gradient(model, chunks, examples=examples, batch_norm=batch_norm)
@@ -211,7 +213,7 @@ class Measurement:
             "subset_loss": found.loss,
         }
 
-    def _published_batches(self, position: Progress, way: Way) -> Chunks:
+    def _published_batches(self, position: Progress, way: Execution) -> Chunks:
         """Batches of the size, in the order, and as augmented, as in the epoch trained last."""
         size = self._plan.last_setting(position).batch_size
         epoch = max(0, position.epoch - (position.offset == 0))

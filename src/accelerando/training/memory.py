@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from accelerando.checks import UsageError
-from accelerando.measure.untouched import has_batch_norm
-from accelerando.team import Team
+from accelerando.distributed import Team
+from accelerando.measure.preserve_state import has_batch_norm
 
 if TYPE_CHECKING:
     from accelerando.training.step import SgdStep
@@ -37,7 +37,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def out_of_memory_told(team: Team) -> Iterator[None]:
+def raise_together(team: Team) -> Iterator[None]:
     """Where memory runs out within it in one process of a team, every process raises that.
 
     Else the others would wait for the sums that this one is no longer part of.

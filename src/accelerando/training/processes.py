@@ -24,15 +24,15 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import _get_default_store
 
 from accelerando.checks import UsageError
-from accelerando.config import plan_of, register
+from accelerando.config import build_plan, register
+from accelerando.distributed import SINGLE_PROCESS, ProcessLost, Team
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted, Interruption
-from accelerando.team import ALONE, Lost, Team
-from accelerando.tracking.folder import RunFolder
+from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Diverged
 from accelerando.training.memory import OutOfMemory
-from accelerando.training.task import prepare
+from accelerando.training.task import prepare_task
 
 READY, TRAIN, LEAVE = b"ready", b"train", b""
 PATIENCE = 10.0
@@ -40,24 +40,24 @@ PATIENCE = 10.0
 
 
 @contextmanager
-def launched_team(processes: int) -> Iterator[Team]:
+def external_team(processes: int) -> Iterator[Team]:
     """The team in which torchrun or srun has started this process; alone where neither has.
 
     Raises:
         UsageError: as many processes were started as the settings do not say.
     """
     _from_slurm()
-    ranks = int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else 1
-    if ranks == 1:
-        yield ALONE
+    world_size = int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else 1
+    if world_size == 1:
+        yield SINGLE_PROCESS
         return
-    if ranks != processes:
+    if world_size != processes:
         raise UsageError(
-            f"{ranks} processes were started, hardware.processes says {processes}: make them agree"
+            f"{world_size} processes were started, hardware.processes says {processes}: make them agree"
         )
     dist.init_process_group(_backend())
     try:
-        yield Team(dist.get_rank(), ranks)
+        yield Team(dist.get_rank(), world_size)
     finally:
         dist.destroy_process_group()
 
@@ -110,7 +110,7 @@ def with_followers(config: DictConfig, team: Team) -> Iterator[Team]:
         UsageError: one of them could not start; it has said why. Or there are not as many GPUs.
     """
     processes = config.hardware.processes
-    if processes == team.ranks:
+    if processes == team.world_size:
         yield team
         return
     if config.hardware.device == "cuda" and (gpus := torch.cuda.device_count()) < processes:
@@ -157,9 +157,9 @@ def _started(config: DictConfig, team: Team, port: int, sender: Connection) -> N
     signal.pthread_sigmask(signal.SIG_UNBLOCK, Interruption.SIGNALS)
     threading.Thread(target=_leave_with_the_leader, daemon=True).start()
     register()
-    store = TCPStore("127.0.0.1", port, team.ranks, is_master=False)
+    store = TCPStore("127.0.0.1", port, team.world_size, is_master=False)
     sender.send_bytes(READY)
-    dist.init_process_group(_backend(), store=store, rank=team.rank, world_size=team.ranks)
+    dist.init_process_group(_backend(), store=store, rank=team.rank, world_size=team.world_size)
     follow(config, team, Interruption(), team.rank)
     dist.destroy_process_group()
 
@@ -176,23 +176,23 @@ def follow(config: DictConfig, team: Team, stop: Interruption, local_rank: int) 
     """Do the part of a process that does not lead: train and measure, write nothing."""
     try:
         _follow(config, team, stop, local_rank)
-    except Lost as error:
+    except ProcessLost as error:
         print(f"process {team.rank} leaves: {error}", file=sys.stderr)
         sys.exit(1)
 
 
 def _follow(config: DictConfig, team: Team, stop: Interruption, local_rank: int) -> None:
-    if team.tell(LEAVE) != TRAIN:
+    if team.broadcast_bytes(LEAVE) != TRAIN:
         return
     try:
-        task = prepare(config, plan_of(config), local_rank)
+        task = prepare_task(config, build_plan(config), local_rank)
     except UsageError as error:
         print(f"error in process {team.rank}: {error}", file=sys.stderr)
         team.any(True)
         sys.exit(1)
     team.any(False)
-    config.tracking.every = int(team.tell(b""))
-    content = team.tell(b"")
+    config.tracking.every = int(team.broadcast_bytes(b""))
+    content = team.broadcast_bytes(b"")
     start = Checkpoint.read(io.BytesIO(content), task.device) if content else None
     try:
         task.loop(team, RunFolder(run_folder(config)), None, start, stop).run()
@@ -215,7 +215,7 @@ _WORD = "out of memory"
 
 
 @contextmanager
-def word_heard() -> Iterator[None]:
+def stop_followers() -> Iterator[None]:
     """Within it a process that was lost for want of memory is told as that.
 
     Raises:
@@ -223,7 +223,7 @@ def word_heard() -> Iterator[None]:
     """
     try:
         yield
-    except Lost as error:
+    except ProcessLost as error:
         store = _get_default_store()
         if not store.check([_WORD]):
             raise
@@ -242,15 +242,15 @@ def lead(team: Team, start: Checkpoint | None, every: int) -> None:
     Raises:
         UsageError: one of them cannot; it has said why.
     """
-    team.tell(TRAIN)
+    team.broadcast_bytes(TRAIN)
     if team.any(False):
         raise UsageError("a process of the run could not begin: its own output says why")
-    if team.ranks > 1:
-        team.tell(b"%d" % every)
+    if team.world_size > 1:
+        team.broadcast_bytes(b"%d" % every)
         content = io.BytesIO()
         if start is not None:
             start.write(content)
-        team.tell(content.getvalue())
+        team.broadcast_bytes(content.getvalue())
 
 
 def _backend() -> str:

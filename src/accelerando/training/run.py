@@ -11,50 +11,42 @@ from functools import partial
 from omegaconf import DictConfig
 from rich.console import Console
 
+from accelerando.atomic_write import write_atomic
 from accelerando.checks import UsageError
-from accelerando.config import check
+from accelerando.config import check_settings
+from accelerando.distributed import Team
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted, Interruption
 from accelerando.provenance import commit
-from accelerando.team import Team
-from accelerando.tracking import agent
-from accelerando.tracking.folder import (
-    DIVERGED,
-    ENDED,
-    FAILED,
-    FINISHED,
-    INTERRUPTED,
-    RunFolder,
-    State,
-    write_whole,
-)
-from accelerando.tracking.look import look, place_of
-from accelerando.tracking.progress import ProgressView
-from accelerando.tracking.recorder import Recorder
-from accelerando.tracking.submitted import note_this_job
-from accelerando.tracking.sync import show_to_sweep
-from accelerando.tracking.wandb_client import asked_for_mode, resolve_mode
-from accelerando.tracking.wandb_mirror import WandbMirror
-from accelerando.training.beginning import (
-    container,
-    failure_noted,
-    keep_cadence,
-    resolved,
-    state_at,
-)
+from accelerando.runs.folder import DIVERGED, ENDED, FAILED, FINISHED, INTERRUPTED, RunFolder, State
+from accelerando.runs.recorder import Recorder
+from accelerando.runs.slurm_record import record_this_job
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Diverged
 from accelerando.training.memory import OutOfMemory, measurement_remedy, remedy
 from accelerando.training.processes import (
     LEAVE,
+    external_team,
     follow,
-    launched_team,
     lead,
     local_rank,
+    stop_followers,
     with_followers,
-    word_heard,
 )
-from accelerando.training.task import Task, prepare
+from accelerando.training.progress_view import ProgressView
+from accelerando.training.run_state import (
+    check_cadence,
+    initial_state,
+    record_failure,
+    resolved,
+    to_plain,
+)
+from accelerando.training.task import Task, prepare_task
+from accelerando.wandb_mirror import sweep_agent
+from accelerando.wandb_mirror.client import mode_from_environment, resolve_mode
+from accelerando.wandb_mirror.mirror import WandbMirror
+from accelerando.wandb_mirror.run_metadata import project_and_entity, run_metadata
+from accelerando.wandb_mirror.sync import report_to_sweep
 
 
 def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State | None:
@@ -84,27 +76,27 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
 def _run(
     config: DictConfig, overrides: Sequence[str], console: Console, stop: Interruption
 ) -> State | None:
-    with launched_team(config.hardware.processes) as team:
-        if not team.leads:
+    with external_team(config.hardware.processes) as team:
+        if not team.is_main:
             follow(config, team, stop, local_rank())
             return None
-        plan, folder = check(config), RunFolder(run_folder(config))
+        plan, folder = check_settings(config), RunFolder(run_folder(config))
         if (ended := _ended(folder, console)) is not None:
-            team.tell(LEAVE)
-            if agent.sweep() and resolve_mode(config.tracking.mode.value) == "online":
-                show_to_sweep(folder, ended, console.print)
+            team.broadcast_bytes(LEAVE)
+            if sweep_agent.sweep_id() and resolve_mode(config.tracking.mode.value) == "online":
+                report_to_sweep(folder, ended, console.print)
             return ended
-        held = partial(folder.held, console.print, stop.pause)
-        noted = partial(failure_noted, config, plan, folder, overrides)
+        held = partial(folder.locked, console.print, stop.pause)
+        noted = partial(record_failure, config, plan, folder, overrides)
         with noted(held):
-            task = prepare(config, plan, local_rank())
+            task = prepare_task(config, plan, local_rank())
         stop.pause()
         with held():
             # the process that held it a moment ago may have finished it
             if (ended := _ended(folder, console)) is not None:
-                team.tell(LEAVE)
+                team.broadcast_bytes(LEAVE)
                 return ended
-            note_this_job(folder.path)
+            record_this_job(folder.path)
             with noted(nullcontext):  # not before: the device may be that of a run under way
                 task.check_memory()
             with with_followers(config, team) as team:
@@ -140,11 +132,11 @@ def _train(around: Setting) -> State:
     """Keep ``state.json`` and W&B true to what happens to the run."""
     task, folder = around.task, around.folder
     start = Checkpoint.load(folder, task.device, around.console.print)
-    state = state_at(start, task, folder, around.overrides, around.console)
-    keep_cadence(task.config, folder, around.console)
+    state = initial_state(start, task, folder, around.overrides, around.console)
+    check_cadence(task.config, folder, around.console)
     for note in (*task.plan.notes, *task.notes()):
         around.console.print(f"note: {note}")
-    write_whole(folder.config, resolved(task.config).encode())
+    write_atomic(folder.config, resolved(task.config).encode())
     folder.write_state(state, sync=True)
     mirror, given_up = None, False
     try:
@@ -156,7 +148,7 @@ def _train(around: Setting) -> State:
     except (Interrupted, KeyboardInterrupt) as error:
         state.status, state.message = INTERRUPTED, f"by {str(error) or 'SIGINT'}"
         _write_last(folder, state, around.console)  # whoever sent the signal may not wait for W&B
-        given_up = agent.given_up(around.stop)
+        given_up = sweep_agent.stopped_by_sweep(around.stop)
         if not given_up:
             raise
         state.message += ": the sweep has given it up"
@@ -209,7 +201,7 @@ def _loop(
     lengths = (0, 0) if start is None else start.lengths
     with ProgressView(around.console, epochs=plan.epochs, examples=plan.examples) as view:
         recorder = Recorder(folder, state, lengths, mirror=mirror, view=view)
-        with closing(recorder), word_heard():
+        with closing(recorder), stop_followers():
             around.task.loop(around.team, folder, recorder, start, around.stop).run()
 
 
@@ -228,14 +220,14 @@ def _mirror(around: Setting, state: State) -> WandbMirror | None:
     mode = resolve_mode(config.tracking.mode.value)
     if mode == "disabled":
         return None
-    if mode == "offline" and config.tracking.mode.value == "auto" and not asked_for_mode():
+    if mode == "offline" and config.tracking.mode.value == "auto" and not mode_from_environment():
         console.print("note: no login to W&B, so tracked offline: `wandb login` for live curves")
     mirror = WandbMirror(
         folder,
         identity=state.wandb["id"],
-        look=look(state, container(config)),
+        look=run_metadata(state, to_plain(config)),
         known=state.wandb.get("url") is not None,
-        **place_of(state, config.tracking),
+        **project_and_entity(state, config.tracking),
         mode=mode,
         rows=state.wandb.pop("rows", None),
         thresholds=config.tracking.thresholds,

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.team import ALONE, Team
-from accelerando.training.arithmetic import products, training_forward
+from accelerando.distributed import SINGLE_PROCESS, Team
 from accelerando.training.batch_norm import TeamBatchNorm2d, over_team
-from accelerando.training.memory import out_of_memory_told
+from accelerando.training.memory import raise_together
+from accelerando.training.precision import matmul_precision, training_forward
 
 
 class SgdStep:
@@ -41,7 +41,7 @@ class SgdStep:
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
-        team: Team = ALONE,
+        team: Team = SINGLE_PROCESS,
         micro_batch: int | None = None,
         precision: str = "fp32",
         compiled: bool = False,
@@ -71,12 +71,12 @@ class SgdStep:
                 parameters are as they were.
         """
         # synchronised statistics are sums too: memory that runs out between them just ends the team
-        with out_of_memory_told(ALONE if self._synchronised else self._team):
+        with raise_together(SINGLE_PROCESS if self._synchronised else self._team):
             gradients, loss = self.gradients(
                 images, labels, len(labels) if count is None else count
             )
         with torch.no_grad():
-            self._team.total([*gradients, loss])
+            self._team.all_reduce([*gradients, loss])
             direction = self._direction(gradients)
             torch._foreach_add_(self._parameters, direction, alpha=-learning_rate)
         return loss
@@ -110,7 +110,7 @@ class SgdStep:
     @contextmanager
     def _around(self, count: int) -> Iterator[None]:
         """What forward and backward of a part of ``count`` examples are made in, where anything."""
-        with products(self._precision), over_team(self._team, count):
+        with matmul_precision(self._precision), over_team(self._team, count):
             yield
 
     def _parts(self, images: Tensor, labels: Tensor) -> Iterable[tuple[Tensor, Tensor]]:

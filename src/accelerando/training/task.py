@@ -9,24 +9,24 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from accelerando.config import augmentation_of, build, load
+from accelerando.config import build, build_augmentation, load_data
 from accelerando.data.images import Images, on_device
 from accelerando.data.stream import Stream, Streams, streamed
+from accelerando.distributed import Team
 from accelerando.interruption import Interrupted, Interruption
-from accelerando.measure.untouched import has_batch_norm
+from accelerando.measure.preserve_state import has_batch_norm
 from accelerando.randomness import Purpose, torch_seed
+from accelerando.runs.folder import RunFolder
+from accelerando.runs.recorder import Recorder
 from accelerando.schedule import Plan
 from accelerando.schedule.plan import START
-from accelerando.team import Team
-from accelerando.tracking.folder import RunFolder
-from accelerando.tracking.recorder import Recorder
-from accelerando.training.arithmetic import check_compiler, check_precision
-from accelerando.training.batch_norm import check_batches, synchronise
+from accelerando.training.batch_norm import check_batches, convert_sync_batch_norm
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.device import prepare_device
 from accelerando.training.loop import Loop
 from accelerando.training.measurement import Measurement
 from accelerando.training.memory import check_memory
+from accelerando.training.precision import check_compiler, check_precision
 from accelerando.training.step import SgdStep
 
 Data = Images | Stream
@@ -121,7 +121,7 @@ class Task:
         )
 
 
-def prepare(config: DictConfig, plan: Plan, local_rank: int = 0) -> Task:
+def prepare_task(config: DictConfig, plan: Plan, local_rank: int = 0) -> Task:
     """Make the model and read the data.
 
     Args:
@@ -139,19 +139,19 @@ def prepare(config: DictConfig, plan: Plan, local_rank: int = 0) -> Task:
         check_compiler(device)
     model = seeded_model(config)
     if hardware.sync_batch_norm:
-        synchronise(model)
+        convert_sync_batch_norm(model)
     order = torch.channels_last if hardware.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=order).train()  # type: ignore[call-overload]
-    data = data_of(config, device)
+    data = make_data(config, device)
     measurement = Measurement(config.measure, plan, data, config.seed)
     measurement.suits(model, config.dataset.shape)
     check_batches(plan, config.hardware, model, config.dataset.shape)
     return Task(config, plan, device, model, data, measurement)
 
 
-def data_of(config: DictConfig, device: torch.device) -> tuple[Data, Data]:
+def make_data(config: DictConfig, device: torch.device) -> tuple[Data, Data]:
     """The training and the test set of a run."""
-    loaded, augmentation = load(config), augmentation_of(config)
+    loaded, augmentation = load_data(config), build_augmentation(config)
     order = {"channels_last": config.hardware.channels_last}
     if isinstance(loaded, Streams):
         workers = config.hardware.workers
@@ -181,4 +181,4 @@ def _agreed(stop: Interruption, team: Team) -> Callable[[], None]:
             stop.pause()
             raise Interrupted("a signal to another process")
 
-    return stop.pause if team.ranks == 1 else pause
+    return stop.pause if team.world_size == 1 else pause

@@ -31,8 +31,8 @@ class PoolLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         # not at the top: Hydra imports every plugin at every start
+        from accelerando.launch.planning import PlannedRun
         from accelerando.launch.sweep import run_sweep
-        from accelerando.launch.todo import Planned
 
         setup_globals()
         configs = [
@@ -41,7 +41,7 @@ class PoolLauncher(Launcher):
         ]
         state = Singleton.get_state()
         runs = [
-            Planned(config, overrides, partial(called, self._context, self._task, config, state))
+            PlannedRun(config, overrides, partial(called, self._context, self._task, config, state))
             for overrides, config in zip(job_overrides, configs, strict=True)
         ]
         values = run_sweep(runs, self._workers)

@@ -43,8 +43,8 @@ class DetachedLauncher(SlurmLauncher):  # type: ignore[misc]
     ) -> Sequence[JobReturn]:
         # not at the top: Hydra imports every plugin at every start
         from accelerando.checks import UsageError
+        from accelerando.launch.planning import PlannedRun
         from accelerando.launch.submission import submit_sweep
-        from accelerando.launch.todo import Planned
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -61,7 +61,7 @@ class DetachedLauncher(SlurmLauncher):  # type: ignore[misc]
             call = partial(
                 called, self.hydra_context, self.task_function, config, Singleton.get_state()
             )
-            runs.append(Planned(config, words, call))
+            runs.append(PlannedRun(config, words, call))
         values = submit_sweep(runs, self.params)
         return [
             returned(run.overrides, run.config, value)

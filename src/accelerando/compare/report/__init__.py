@@ -6,11 +6,11 @@ import json
 from html import escape
 from pathlib import Path
 
-from accelerando.compare.answer import cautions, question
+from accelerando.atomic_write import write_atomic
 from accelerando.compare.comparison import Comparison
 from accelerando.compare.report import blocks
 from accelerando.compare.report.data import chart_data
-from accelerando.tracking.folder import write_whole
+from accelerando.compare.summary_text import caveats, question
 
 _HERE = Path(__file__).parent
 
@@ -23,7 +23,7 @@ def write_report(
     Its figures are drawn by a script of its own from data inside it; the words and tables are
     there without the script. A content security policy keeps it from asking any network.
     """
-    write_whole(path, page(comparison, path.parent, axis=axis, raw=raw).encode())
+    write_atomic(path, page(comparison, path.parent, axis=axis, raw=raw).encode())
 
 
 def page(comparison: Comparison, folder: Path, *, axis: str = "epochs", raw: bool = False) -> str:
@@ -43,7 +43,7 @@ def page(comparison: Comparison, folder: Path, *, axis: str = "epochs", raw: boo
         "switch": blocks.switch(comparison, axis),
         "lowest": "" if raw else " checked",
         "raw": " checked" if raw else "",
-        "cautions": blocks.cautions(cautions(comparison)),
+        "cautions": blocks.cautions(caveats(comparison)),
         "tables": blocks.tables(comparison, axis),
         "compared": blocks.compared(comparison),
         "runs": blocks.runs(comparison, folder),

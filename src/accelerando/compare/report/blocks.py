@@ -9,13 +9,19 @@ from pathlib import Path
 from urllib.parse import quote
 
 from accelerando.compare.align import NORM, column
-from accelerando.compare.answer import amount, answer, haste, left_out_words, number
-from accelerando.compare.comparison import Comparison, OnAxis, Standing
+from accelerando.compare.comparison import AxisComparison, Comparison, GroupResult
 from accelerando.compare.groups import Group
-from accelerando.compare.load import Run, under
-from accelerando.compare.report.chip import chip
+from accelerando.compare.load import Run, nested
+from accelerando.compare.report.svg_swatch import chip
+from accelerando.compare.summary_text import (
+    describe_left_out,
+    format_amount,
+    format_number,
+    headline,
+    speedup_sentence,
+)
 from accelerando.compare.table import at_end, cell, costs, ratio
-from accelerando.plotting import Look, looks
+from accelerando.plotting import GroupStyle, group_styles
 
 
 def switch(comparison: Comparison, chosen: str) -> str:
@@ -31,7 +37,7 @@ def answers(comparison: Comparison, chosen: str) -> str:
     """The answer on each axis; the script shows the one that is asked for."""
     return "".join(
         f'<p class="answer" data-axis="{axis}"{_if(axis != chosen, " hidden")}>'
-        f"{escape(answer(on))} {escape(haste(comparison, on))}</p>"
+        f"{escape(headline(on))} {escape(speedup_sentence(comparison, on))}</p>"
         for axis, on in comparison.axes.items()
     )
 
@@ -46,14 +52,14 @@ def cautions(words: Sequence[str]) -> str:
 
 def tables(comparison: Comparison, chosen: str) -> str:
     """Norms, and costs of the levels, on each axis."""
-    look_of = looks(comparison.names)
+    look_of = group_styles(comparison.names)
     ends = {group.name: _end(group) for group in comparison.groups}  # on every axis the same
     found = []
     for axis, on in comparison.axes.items():
         standings = [on.standings[place] for place in on.order]
         rows = [[*_row(on, each, look_of), *ends[each.group.name]] for each in standings]
         caption = (
-            f"At equal {axis} ({amount(on)}): minimum so far, mean over seeds with its 95 % "
+            f"At equal {axis} ({format_amount(on)}): minimum so far, mean over seeds with its 95 % "
             "interval; in how many seeds it beats the best, with the exact interval of that "
             "probability. Norm at the end, loss and accuracy are those at the end of the runs."
         )
@@ -70,18 +76,18 @@ _HEAD = (
 )  # fmt: skip
 
 
-def _row(on: OnAxis, standing: Standing, look_of: dict[str, Look]) -> list[str]:
+def _row(on: AxisComparison, standing: GroupResult, look_of: dict[str, GroupStyle]) -> list[str]:
     norm, duel = standing.norm, standing.against_best
     beats = ""
     if duel:
-        chance = f"{number(duel.probability_low)}-{number(duel.probability_high)}"
+        chance = f"{format_number(duel.probability_low)}-{format_number(duel.probability_high)}"
         beats = f"{duel.wins} of {duel.count}\n{chance}"
     return [
         _group(standing, look_of),
         str(norm.count),
         _lines(cell(norm)),
-        number(norm.median),
-        f"{number(norm.lowest)}\u00a0to\u00a0{number(norm.highest)}",
+        format_number(norm.median),
+        f"{format_number(norm.lowest)}\u00a0to\u00a0{format_number(norm.highest)}",
         _lines(ratio(duel, best=standing is on.best)),
         _lines(beats),
         f"{duel.p_value:.2g}".replace("nan", "–") if duel else "",
@@ -93,7 +99,7 @@ def _end(group: Group) -> list[str]:
     return [_lines(cell(at_end(group, name), scale)) for name, scale in scales.items()]
 
 
-def _reach(comparison: Comparison, on: OnAxis, look_of: dict[str, Look]) -> str:
+def _reach(comparison: Comparison, on: AxisComparison, look_of: dict[str, GroupStyle]) -> str:
     rows = []
     for place in on.order:
         standing = on.standings[place]
@@ -124,7 +130,7 @@ def compared(comparison: Comparison) -> str:
     words.append(("code", ", ".join(commits)))
     words.append(("grouped by", ", ".join(comparison.by)))
     items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in words)
-    look_of = looks(comparison.names)
+    look_of = group_styles(comparison.names)
     rows = [
         [
             chip(look_of[group.name]) + escape(group.label),
@@ -145,7 +151,7 @@ _SHAPES = {"batch_size": "batch size", "learning_rate": "learning rate"}
 def _shape(every: Sequence[Run], section: str) -> str:
     """A shape with its settings: ``Exponential, initial 0.1, final 0.2``."""
     words = []
-    for name in dict.fromkeys(key for run in every for key in run.config if under(key, [section])):
+    for name in dict.fromkeys(key for run in every for key in run.config if nested(key, [section])):
         values = [run.config.get(name) for run in every]
         if name.endswith("_target_"):
             words += ["/".join(dict.fromkeys(str(v).rpartition(".")[2] for v in values))]
@@ -166,13 +172,13 @@ def _values(runs: Iterable[Run], key: str) -> str:
 
 def runs(comparison: Comparison, folder: Path) -> str:
     """Every run that was compared, with where to find it."""
-    look_of = looks(comparison.names)
+    look_of = group_styles(comparison.names)
     rows = [
         [
             f"{chip(look_of[group.name])}{escape(group.label)}",
             str(run.state.seed),
-            number(float(column(run, NORM).min())),
-            number(run.state.seconds),
+            format_number(float(column(run, NORM).min())),
+            format_number(run.state.seconds),
             _link(run.path / "config.yaml", folder, "settings"),
             _link(run.path / "record.jsonl", folder, "record"),
             _wandb(run),
@@ -197,7 +203,7 @@ def left_out(comparison: Comparison, folder: Path) -> str:
     ]
     if not rows:
         return "<p>Nothing: every run that was found is compared.</p>"
-    count = f"<p>{escape(left_out_words(comparison))}.</p>"
+    count = f"<p>{escape(describe_left_out(comparison))}.</p>"
     return count + _table("", ("run", "reason"), rows, words=True)
 
 
@@ -213,7 +219,7 @@ def _wandb(run: Run) -> str:
     return escape(str(run.state.wandb.get("mode") or "not tracked"))
 
 
-def _group(standing: Standing, look_of: dict[str, Look]) -> str:
+def _group(standing: GroupResult, look_of: dict[str, GroupStyle]) -> str:
     return chip(look_of[standing.group.name]) + escape(standing.group.label)
 
 

@@ -18,10 +18,10 @@ from accelerando.compare.align import (
     mean_position,
     same_steps,
 )
-from accelerando.compare.comparison import Comparison, Standing
+from accelerando.compare.comparison import Comparison, GroupResult
 from accelerando.compare.groups import Group
-from accelerando.compare.report.chip import dasharray, mark_path
-from accelerando.plotting import looks
+from accelerando.compare.report.svg_swatch import dasharray, mark_path
+from accelerando.plotting import group_styles
 
 Places = npt.NDArray[np.int64]
 
@@ -42,7 +42,7 @@ _COLUMNS = {
 
 def chart_data(comparison: Comparison, axis: str = "epochs") -> dict[str, Any]:
     """Curves, ratios and speed-ups, in what JSON can hold; the best on ``axis`` are shown."""
-    every = looks(comparison.names)
+    every = group_styles(comparison.names)
     order = comparison.axes[axis].order
     points = GRID if len(comparison.groups) <= MANY else GRID // 3
     reference = comparison.groups.index(comparison.reference)
@@ -106,7 +106,7 @@ def _band(line: Curve, keep: Places) -> dict[str, list[float | None]]:
     return band
 
 
-def _ratio(standing: Standing) -> dict[str, Any] | None:
+def _ratio(standing: GroupResult) -> dict[str, Any] | None:
     duel = standing.against_reference
     if duel is None or math.isnan(duel.ratio):
         return None
@@ -118,7 +118,7 @@ def _ratio(standing: Standing) -> dict[str, Any] | None:
     }
 
 
-def _speed_ups(standing: Standing) -> list[dict[str, Any]]:
+def _speed_ups(standing: GroupResult) -> list[dict[str, Any]]:
     return [
         {
             "level": found.threshold,

@@ -1,0 +1,1 @@
+"""What a run leaves on disk: folder, lock, record, state and listing."""

@@ -1,0 +1,75 @@
+"""What a single run shows while it works: a bar in a terminal, a few lines elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from accelerando.runs.record import Row
+
+
+class ProgressView:
+    """Epoch, batch size, learning rate, loss and full gradient norm of one run.
+
+    Args:
+        console: where to show it; a bar in a terminal, else a line for every tenth of the run.
+        epochs: length of the run.
+        examples: training examples in an epoch.
+    """
+
+    def __init__(self, console: Console, *, epochs: int, examples: int) -> None:
+        self._console, self._epochs = console, epochs
+        self._next_line = 0.0
+        self._shown = {"loss": float("nan"), "norm": float("nan")}
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]:>{task.fields[width]}}/{task.fields[epochs]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        # examples, not steps: late steps take far longer than early ones
+        self._task = self._bar.add_task(
+            "", total=epochs * examples, epoch=0, epochs=epochs, width=len(str(epochs)), text=""
+        )
+
+    def __enter__(self) -> ProgressView:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def log(self, row: Row) -> None:
+        measured = "train_loss" not in row
+        for name in _SHOWN.keys() & row.keys():
+            self._shown[_SHOWN[name]] = row[name]
+        text = (
+            f"batch {row['batch_size']}  rate {row['learning_rate']:.3g}  "
+            f"loss {self._shown['loss']:.3g}  gradient {self._shown['norm']:.3g}"
+        )
+        epoch = int(row["epoch"])
+        self._bar.update(self._task, completed=row["examples"], epoch=epoch, text=text)
+        if measured and not self._console.is_terminal and row["epoch"] >= self._next_line:
+            self._console.print(f"epoch {epoch}/{self._epochs}  {text}", highlight=False)
+            self._next_line = row["epoch"] + self._epochs / 10
+
+
+_SHOWN = {
+    "full_gradient_norm": "norm",
+    "approximate_gradient_norm": "norm",
+    "subset_gradient_norm": "norm",
+    "train_loss": "loss",
+    "empirical_loss": "loss",
+    "approximate_loss": "loss",
+    "subset_loss": "loss",
+}

@@ -1,0 +1,113 @@
+"""Runs that cannot begin, or go on: their folders say so, where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from accelerando.checks import UsageError
+from accelerando.commands import main
+from accelerando.identity import run_folder
+from accelerando.interruption import Interrupted
+from accelerando.launch.pool import Job, JobResult
+from accelerando.launch.sweep_progress import outcome
+from accelerando.runs.folder import RunFolder
+from accelerando.runs.listing import list_runs
+from accelerando.runs.run_lock import Owner
+from accelerando.training import memory
+from test_record import interrupt_at_step
+from test_run import SHORT, same, train
+from test_run_lock import plant
+
+Settings = Callable[..., DictConfig]
+
+
+def no_data(*_: Any) -> None:
+    raise UsageError("the data are gone")
+
+
+@pytest.fixture
+def interrupted(settings: Settings) -> DictConfig:
+    config = settings(*SHORT)
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Interrupted):
+        interrupt_at_step(30, patched)
+        train(config)
+    return config
+
+
+def test_a_run_that_cannot_go_on_says_so_and_keeps_its_place(
+    interrupted: DictConfig, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(run_folder(interrupted))
+    before = folder.read_state()
+    with monkeypatch.context() as patched, pytest.raises(UsageError, match="the data are gone"):
+        patched.setattr("accelerando.training.run.prepare", no_data)
+        train(interrupted)
+    state = folder.read_state()
+    assert state is not None
+    assert before is not None
+    assert (state.status, state.message) == ("failed", "UsageError: the data are gone")
+    assert "in no_data" in state.traceback
+    assert (state.step, state.wandb) == (before.step, before.wandb)
+    assert train(interrupted).status == "finished"
+    whole = settings(*SHORT, f"root={tmp_path}/whole")
+    train(whole)
+    assert same(folder, RunFolder(run_folder(whole)))
+
+
+def test_a_run_of_a_sweep_that_cannot_begin_is_listed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such a run has a folder from the first, with its output."""
+    config = settings(*SHORT, "model=cnn", "scheduler.batch_size.final=1437")
+    folder = RunFolder(run_folder(config))
+    folder.path.mkdir(parents=True)
+    folder.output.write_text("")
+    with monkeypatch.context() as patched, pytest.raises(UsageError, match="does not fit"):
+        patched.setattr(memory, "available_memory", lambda: 3_000_000)
+        train(config)
+    (run,) = list_runs(Path(config.root))
+    assert run.status == "failed"
+    assert "does not fit into the memory" in run.words
+    assert outcome(Job("job", folder.path, print), JobResult(1)) == ("failed", run.words)
+    main(["sync", config.root])
+    assert "1 not begun" in capsys.readouterr().out
+    assert train(config).status == "finished"
+
+
+def test_a_run_of_another_process_is_left_alone(
+    interrupted: DictConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(run_folder(interrupted))
+    before = folder.state.read_bytes()
+    plant(folder.path, Owner.this())
+    monkeypatch.setattr("accelerando.training.run.prepare", no_data)
+    with pytest.raises(UsageError, match="the data are gone"):
+        train(interrupted)
+    assert folder.state.read_bytes() == before
+
+
+def test_a_run_that_ended_meanwhile_stays_ended(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(*SHORT)
+    folder = RunFolder(run_folder(config))
+
+    def ends(*_: Any) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr("accelerando.training.run.prepare", prepare_task)
+            train(config)
+        no_data()
+
+    from accelerando.training.run import prepare_task
+
+    monkeypatch.setattr("accelerando.training.run.prepare", ends)
+    with pytest.raises(UsageError, match="the data are gone"):
+        train(config)
+    state = folder.read_state()
+    assert state is not None
+    assert state.status == "finished"
