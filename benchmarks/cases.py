@@ -103,7 +103,7 @@ def train(task: Task, stop: Interruption | None = None) -> None:
 
     Args:
         task: the run.
-        stop: its ``pause`` is called after every step.
+        stop: its ``check_interrupt`` is called after every step.
     """
     plan = task.plan
     with tempfile.TemporaryDirectory() as path:

@@ -123,7 +123,7 @@ class Alternation(Interruption):
         self.product: list[Time] = []
         self._end = now()
 
-    def pause(self) -> None:
+    def check_interrupt(self) -> None:
         self.loop.append(now().since(self._end))
         self.bare.append(seconds(self._step))
         if len(self.loop) % self._steps == 0:

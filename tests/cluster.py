@@ -104,12 +104,12 @@ class Cluster:
         self.wait_until(lambda: self.state(job) == state, seconds, lambda: self.state(job))
 
     def wait_until(
-        self, true: Callable[[], bool], seconds: float, say: Callable[[], object] = str
+        self, true: Callable[[], bool], seconds: float, notify: Callable[[], object] = str
     ) -> None:
-        """Return when ``true()``; fail, with what ``say()`` returns, when time is up."""
+        """Return when ``true()``; fail, with what ``notify()`` returns, when time is up."""
         end = time.monotonic() + seconds
         while not true():
-            assert time.monotonic() < end, f"not within {seconds} s: {say()}"
+            assert time.monotonic() < end, f"not within {seconds} s: {notify()}"
             time.sleep(0.1)
 
     def node_state(self, node: str) -> str:

@@ -103,12 +103,14 @@ def test_a_pass_that_is_given_up_leaves_the_model_as_it_was() -> None:
     state = copy.deepcopy(model.state_dict())
     calls = iter([None, None, KeyboardInterrupt()])
 
-    def pause() -> None:
+    def check_interrupt() -> None:
         if (error := next(calls)) is not None:
             raise error
 
     with pytest.raises(KeyboardInterrupt):
-        full_gradient_over(model, in_chunks(Tensors(images, labels), 9, pause=pause))
+        full_gradient_over(
+            model, in_chunks(Tensors(images, labels), 9, check_interrupt=check_interrupt)
+        )
     assert all(
         torch.equal(a, b) for a, b in zip(state.values(), model.state_dict().values(), strict=True)
     )

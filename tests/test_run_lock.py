@@ -79,8 +79,8 @@ def test_a_folder_is_held_while_its_process_lives(tmp_path: Path) -> None:
 def test_a_killed_process_on_this_machine_is_known_at_once(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from accelerando.runs.run_lock import claimed\n"
-        "with claimed(Path(sys.argv[1]), print): print('has it', flush=True); time.sleep(60)"
+        "from accelerando.runs.run_lock import run_lock\n"
+        "with run_lock(Path(sys.argv[1]), print): print('has it', flush=True); time.sleep(60)"
     )
     process = begin([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -182,7 +182,7 @@ def test_who_stalled_takes_nothing_from_the_living(
 ) -> None:
     """While it stalls, another follows the dead owner, and leaves; numbers begin anew."""
     plant(tmp_path, replace(Owner.this(), pid=DEAD_PID), number=3)
-    living, outlived = ExitStack(), run_lock._outlived
+    living, outlived = ExitStack(), lock_module._outlived
 
     def stalls(*arguments: Any) -> bool:
         monkeypatch.setattr(lock_module, "_outlived", outlived)
@@ -216,7 +216,7 @@ def test_a_full_disk_leaves_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_numbers_that_begin_anew_are_told_apart(tmp_path: Path) -> None:
-    """A sleeping owner, then others that came and went: the same number is another lock_module."""
+    """A sleeping owner, then others that came and went: the same number is another lock."""
     with run_lock(tmp_path, silent) as still_mine:
         (tmp_path / ".claim-1").unlink()
         with run_lock(tmp_path, silent) as theirs:

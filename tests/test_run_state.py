@@ -45,7 +45,7 @@ def test_a_run_that_cannot_go_on_says_so_and_keeps_its_place(
     folder = RunFolder(run_folder(interrupted))
     before = folder.read_state()
     with monkeypatch.context() as patched, pytest.raises(UsageError, match="the data are gone"):
-        patched.setattr("accelerando.training.run.prepare", no_data)
+        patched.setattr("accelerando.training.run.prepare_task", no_data)
         train(interrupted)
     state = folder.read_state()
     assert state is not None
@@ -85,7 +85,7 @@ def test_a_run_of_another_process_is_left_alone(
     folder = RunFolder(run_folder(interrupted))
     before = folder.state.read_bytes()
     plant(folder.path, Owner.this())
-    monkeypatch.setattr("accelerando.training.run.prepare", no_data)
+    monkeypatch.setattr("accelerando.training.run.prepare_task", no_data)
     with pytest.raises(UsageError, match="the data are gone"):
         train(interrupted)
     assert folder.state.read_bytes() == before
@@ -99,13 +99,13 @@ def test_a_run_that_ended_meanwhile_stays_ended(
 
     def ends(*_: Any) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr("accelerando.training.run.prepare", prepare_task)
+            patched.setattr("accelerando.training.run.prepare_task", prepare_task)
             train(config)
         no_data()
 
     from accelerando.training.run import prepare_task
 
-    monkeypatch.setattr("accelerando.training.run.prepare", ends)
+    monkeypatch.setattr("accelerando.training.run.prepare_task", ends)
     with pytest.raises(UsageError, match="the data are gone"):
         train(config)
     state = folder.read_state()

@@ -173,7 +173,7 @@ def test_two_nodes_train_one_run(cluster: Cluster, tmp_path: Path) -> None:
         assert one == pytest.approx(other, rel=1e-4)
 
 
-def say(folder: Path) -> None:
+def notify(folder: Path) -> None:
     """A task of a large array: too light for torch."""
     assert "torch" not in sys.modules
     (folder / os.environ["SLURM_ARRAY_TASK_ID"]).touch()
@@ -187,7 +187,7 @@ def test_an_array_of_a_hundred_tasks(cluster: Cluster, tmp_path: Path) -> None:
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     (tmp_path / "done").mkdir()
-    task = ArrayTask([Job("light", tmp_path, partial(say, tmp_path / "done"))])
+    task = ArrayTask([Job("light", tmp_path, partial(notify, tmp_path / "done"))])
     executor = submitit.AutoExecutor(tmp_path / "jobs", cluster="slurm")
     executor.update_parameters(timeout_min=5, mem_gb=1)
     with executor.batch():

@@ -24,9 +24,9 @@ from test_run import SHORT, same, train
 Settings = Callable[..., DictConfig]
 WHERE = {
     # what is called when the process dies, and how often it is called before, at most
-    "start-up": ("accelerando.training.run.prepare", 1),
+    "start-up": ("accelerando.training.run.prepare_task", 1),
     "claiming": ("accelerando.runs.run_lock._keep_touching", 1),
-    "first state": ("accelerando.training.run.write_whole", 1),
+    "first state": ("accelerando.training.run.write_atomic", 1),
     "a step": ("accelerando.training.step.SgdStep.__call__", 45),
     "a batch-size change": ("accelerando.training.step.SgdStep.__call__", 24),
     "writing a row": ("accelerando.runs.record.Lines._write", 12),

@@ -56,20 +56,20 @@ class Interruption:
             raise KeyboardInterrupt
         self.signals.append(signal.Signals(number))
 
-    def pause(self) -> None:
+    def check_interrupt(self) -> None:
         """Raise Interrupted where a signal has come; called where nothing is half done."""
         if self.received is not None:
             raise Interrupted(self.received.name)
 
 
-def check_interrupted() -> None:
-    """``Interruption.pause`` of the one that listens in this process, if there is one.
+def check_interrupt() -> None:
+    """``Interruption.check_interrupt`` of the one that listens in this process, if there is one.
 
     For places that wait deep inside: who hears signals is a matter of the whole process anyway.
     """
     listener = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if isinstance(listener, Interruption):
-        listener.pause()
+        listener.check_interrupt()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from accelerando.interruption import check_interrupted
+from accelerando.interruption import check_interrupt
 
 PREFIX = ".accelerando-"
 """Of temporary folders; the data folder may hold other programs' files, which stay."""
@@ -52,7 +52,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
                 print(f"waiting for the process that holds {path}", file=sys.stderr)
                 told = True
             time.sleep(0.05)
-            check_interrupted()
+            check_interrupt()
         yield
 
 

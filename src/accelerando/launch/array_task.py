@@ -78,13 +78,13 @@ def _back_into_the_queue(received: signal.Signals) -> None:
         return
     handler: Any = signal.getsignal(received)
     with Interruption() as stop:
-        for pause in PAUSES:
+        for check_interrupt in PAUSES:
             try:
                 handler(received, None)
                 return
             except (OSError, subprocess.SubprocessError) as error:
                 print(f"not put back into SLURM's queue: {error}", file=sys.stderr, flush=True)
-            time.sleep(pause)
+            time.sleep(check_interrupt)
             if signal.SIGTERM in stop.signals:  # cancelled meanwhile
                 return
     print("the runs are saved: the command that submitted them goes on with them", file=sys.stderr)

@@ -72,13 +72,13 @@ class Chunks:
         data: the examples.
         parts: which of them each chunk holds.
         team: the processes that measure together: chunk k is for rank k mod world_size.
-        pause: called at every chunk; what it raises ends the pass, and nothing was touched.
+        check_interrupt: called at every chunk; what it raises ends the pass, and nothing was touched.
     """
 
     data: Examples
     parts: Sequence[Part]
     team: Team = SINGLE_PROCESS
-    pause: Callable[[], None] = go_on
+    check_interrupt: Callable[[], None] = go_on
 
     @property
     def device(self) -> torch.device:
@@ -95,11 +95,11 @@ class Chunks:
         """Images and labels of the chunks of this process."""
         mine = self.parts[self.team.rank :: self.team.world_size]
         for chunk in self.data.read(mine):
-            self.pause()
+            self.check_interrupt()
             yield chunk
         # as often in every process: it may ask the team
         if len(mine) < -(-len(self.parts) // self.team.world_size):
-            self.pause()
+            self.check_interrupt()
 
 
 def in_chunks(
@@ -108,7 +108,7 @@ def in_chunks(
     *,
     order: Tensor | None = None,
     team: Team = SINGLE_PROCESS,
-    pause: Callable[[], None] = go_on,
+    check_interrupt: Callable[[], None] = go_on,
 ) -> Chunks:
     """All examples of ``data``, at most ``chunk`` at a time, equal chunks to within one example.
 
@@ -117,7 +117,7 @@ def in_chunks(
         chunk: at least 1.
         order: permutation that composes the chunks, shape (n,); left out: as they stand.
         team: see ``Chunks``.
-        pause: see ``Chunks``.
+        check_interrupt: see ``Chunks``.
 
     Raises:
         ValueError: ``chunk`` is below 1, or ``order`` no permutation.
@@ -129,8 +129,8 @@ def in_chunks(
         everything = torch.arange(examples, device=order.device)
         if not torch.equal(order.sort().values, everything):
             raise ValueError(f"order must be a permutation of {examples} examples, each once")
-        return Chunks(data, order.tensor_split(count), team, pause)
+        return Chunks(data, order.tensor_split(count), team, check_interrupt)
     each, more = divmod(examples, count)
     ends = [0] + [each * k + min(k, more) for k in range(1, count + 1)]
     parts = [slice(begin, end) for begin, end in pairwise(ends)]
-    return Chunks(data, parts, team, pause)
+    return Chunks(data, parts, team, check_interrupt)

@@ -92,31 +92,31 @@ class RunFolder:
 
     @contextmanager
     def locked(
-        self, say: Callable[[str], None], pause: Callable[[], None] = lambda: None
+        self, notify: Callable[[str], None], check_interrupt: Callable[[], None] = lambda: None
     ) -> Iterator[None]:
         """Keep other processes from working on this run; set aside a state that is damaged.
 
         Args:
-            say: told in words what is waited for.
-            pause: called while it waits; what it raises ends the waiting.
+            notify: told in words what is waited for.
+            check_interrupt: called while it waits; what it raises ends the waiting.
 
         Raises:
             Taken: another process has it.
         """
-        with run_lock(self.path, say, pause) as self.still_mine:
+        with run_lock(self.path, notify, check_interrupt) as self.still_mine:
             for left in self.path.glob(".*.tmp"):  # by a process that was killed while writing
                 left.unlink()
-            self._set_aside_damaged_state(say)
+            self._set_aside_damaged_state(notify)
             yield
 
-    def _set_aside_damaged_state(self, say: Callable[[str], None]) -> None:
+    def _set_aside_damaged_state(self, notify: Callable[[str], None]) -> None:
         """A power cut may leave an empty one: it is written far too often to wait for the disk."""
         try:
             self.read_state()
         except UsageError as error:
             aside = self.state.with_name("state.damaged.json")
             self.state.replace(aside)
-            say(f"{error}, now {aside.name}: the run goes on from its checkpoint")
+            notify(f"{error}, now {aside.name}: the run goes on from its checkpoint")
 
     def write_state(self, state: State, *, sync: bool = False) -> None:
         self.still_mine()

@@ -133,14 +133,16 @@ def owner_dead(claim: LockFile) -> bool | None:
 
 @contextmanager
 def run_lock(
-    folder: Path, say: Callable[[str], None] = print, pause: Callable[[], None] = lambda: None
+    folder: Path,
+    notify: Callable[[str], None] = print,
+    check_interrupt: Callable[[], None] = lambda: None,
 ) -> Iterator[Callable[[], None]]:
     """Keep other processes from working on ``folder``.
 
     Args:
         folder: made where it does not exist.
-        say: told in words what is waited for.
-        pause: called while it waits; what it raises ends the waiting.
+        notify: told in words what is waited for.
+        check_interrupt: called while it waits; what it raises ends the waiting.
 
     Yields:
         A check to be made before anything is written: it raises UsageError where another process
@@ -149,7 +151,7 @@ def run_lock(
     Raises:
         Taken: another process has it.
     """
-    mine, owner = _take(folder, say, pause)
+    mine, owner = _take(folder, notify, check_interrupt)
     over = threading.Event()
     thread = threading.Thread(target=_keep_touching, args=(mine, owner, over), daemon=True)
     thread.start()
@@ -173,13 +175,13 @@ def run_lock(
 
 
 def _take(
-    folder: Path, say: Callable[[str], None], pause: Callable[[], None]
+    folder: Path, notify: Callable[[str], None], check_interrupt: Callable[[], None]
 ) -> tuple[Path, Owner]:
     owner = Owner.this()
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         found = current_lock(folder)
-        if found is not None and not _outlived(found, say, pause):
+        if found is not None and not _outlived(found, notify, check_interrupt):
             raise RunLocked(
                 f"{folder} is being worked on by {_who(found)}: wait for it, or stop it"
             )
@@ -218,16 +220,20 @@ def _holds(path: Path, owner: Owner) -> bool:
     return False
 
 
-def _outlived(claim: LockFile, say: Callable[[str], None], pause: Callable[[], None]) -> bool:
+def _outlived(
+    claim: LockFile, notify: Callable[[str], None], check_interrupt: Callable[[], None]
+) -> bool:
     """Whether the owner is dead or gone; waits where only time can tell."""
     judged = owner_dead(claim)
     if judged is not None:
         return judged
     last, deadline = claim.beat(), time.monotonic() + PATIENCE
-    say(f"{claim.path.parent} was worked on by {_who(claim)}: waiting for a sign of life from it")
+    notify(
+        f"{claim.path.parent} was worked on by {_who(claim)}: waiting for a sign of life from it"
+    )
     while time.monotonic() < deadline:
         time.sleep(min(1.0, PATIENCE / 10))
-        pause()
+        check_interrupt()
         beat = claim.beat()
         if beat is None:
             return True

@@ -60,7 +60,7 @@ class Checkpoint:
 
     @classmethod
     def load(
-        cls, folder: RunFolder, device: torch.device, say: Callable[[str], None]
+        cls, folder: RunFolder, device: torch.device, notify: Callable[[str], None]
     ) -> Checkpoint | None:
         """The last checkpoint that is whole, or None where there is none. It executes no code.
 
@@ -69,7 +69,7 @@ class Checkpoint:
         Args:
             folder: the run's.
             device: where its tensors go.
-            say: told of damage.
+            notify: told of damage.
 
         Raises:
             UsageError: there is none but damaged ones.
@@ -86,7 +86,7 @@ class Checkpoint:
             for bad, reason in damaged:
                 aside = bad.with_name(f"{bad.stem}.damaged.pt")
                 bad.replace(aside)
-                say(f"{bad} is damaged ({reason}), now {aside.name}: the one before it is used")
+                notify(f"{bad} is damaged ({reason}), now {aside.name}: the one before it is used")
             return found
         if not damaged:
             return None

@@ -60,7 +60,7 @@ class Loop:
         folder: where the checkpoint goes.
         recorder: where rows go; None in all processes of a team but its leader.
         start: the checkpoint to go on from, if there is one.
-        pause: called between steps; raises Interrupted where a signal asks to stop.
+        check_interrupt: called between steps; raises Interrupted where a signal asks to stop.
         team: the processes that train together.
     """
 
@@ -78,14 +78,14 @@ class Loop:
         folder: RunFolder,
         recorder: Recorder | None,
         start: Checkpoint | None,
-        pause: Callable[[], None],
+        check_interrupt: Callable[[], None],
         team: Team = SINGLE_PROCESS,
     ) -> None:
         self._plan, self._model, self._step, self._batches = plan, model, step, batches
         self._measurement, self._team = measurement, team
         self._every, self._save_seconds, self._save_epochs = every, save_seconds, save_epochs
-        self._folder, self._recorder, self._pause = folder, recorder, pause
-        self._way = Execution(team, pause)
+        self._folder, self._recorder, self._pause = folder, recorder, check_interrupt
+        self._way = Execution(team, check_interrupt)
         self._position, self._measured = Progress(), -1
         self._earlier_seconds = 0.0
         device = next(model.parameters()).device

@@ -50,7 +50,7 @@ class Execution:
     """Who measures together, and what is called between chunks: see ``Chunks``."""
 
     team: Team = SINGLE_PROCESS
-    pause: Callable[[], None] = go_on
+    check_interrupt: Callable[[], None] = go_on
 
 
 class Measurement:

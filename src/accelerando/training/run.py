@@ -69,7 +69,7 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
         try:
             return _run(config, overrides, console, stop)
         except Interrupted:
-            stop.pause()  # the last signal counts: what was told to save may be cancelled meanwhile
+            stop.check_interrupt()  # the last signal counts: what was told to save may be cancelled meanwhile
             raise
 
 
@@ -86,11 +86,11 @@ def _run(
             if sweep_agent.sweep_id() and resolve_mode(config.tracking.mode.value) == "online":
                 report_to_sweep(folder, ended, console.print)
             return ended
-        held = partial(folder.locked, console.print, stop.pause)
+        held = partial(folder.locked, console.print, stop.check_interrupt)
         noted = partial(record_failure, config, plan, folder, overrides)
         with noted(held):
             task = prepare_task(config, plan, local_rank())
-        stop.pause()
+        stop.check_interrupt()
         with held():
             # the process that held it a moment ago may have finished it
             if (ended := _ended(folder, console)) is not None:
@@ -211,7 +211,7 @@ def _begin(around: Setting, state: State, start: Checkpoint | None) -> WandbMirr
         return _mirror(around, state)
     except Exception:
         # a signal may have ended another process of the run, or W&B's: then that is the reason
-        around.stop.pause()
+        around.stop.check_interrupt()
         raise
 
 
@@ -232,8 +232,8 @@ def _mirror(around: Setting, state: State) -> WandbMirror | None:
         rows=state.wandb.pop("rows", None),
         thresholds=config.tracking.thresholds,
         artifacts=config.tracking.artifacts,
-        say=console.print,
-        pause=around.stop.pause,
+        notify=console.print,
+        check_interrupt=around.stop.check_interrupt,
     )
     state.wandb |= mirror.place()
     # from now on, until it is closed, nobody knows what W&B has: no power cut may bring back that

@@ -116,7 +116,7 @@ class Task:
             folder=folder,
             recorder=recorder,
             start=start,
-            pause=_agreed(stop, team),
+            check_interrupt=_agreed(stop, team),
             team=team,
         )
 
@@ -176,9 +176,9 @@ def seeded_model(config: DictConfig) -> nn.Module:
 def _agreed(stop: Interruption, team: Team) -> Callable[[], None]:
     """Stop where a signal has come to any process: all leave the loop at the same step."""
 
-    def pause() -> None:
+    def check_interrupt() -> None:
         if team.any(stop.received is not None):
-            stop.pause()
+            stop.check_interrupt()
             raise Interrupted("a signal to another process")
 
-    return stop.pause if team.world_size == 1 else pause
+    return stop.check_interrupt if team.world_size == 1 else check_interrupt

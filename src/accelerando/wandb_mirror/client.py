@@ -68,25 +68,25 @@ class Unavailable(UsageError):
 
 
 def init_run(
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
     *,
     identity: str,
     mode: str,
     must: bool,
     known: bool,
-    pause: Callable[[], None],
+    check_interrupt: Callable[[], None],
     settings: Mapping[str, Any],
     **arguments: Any,
 ) -> Any:
     """Begin a run, or go on with it.
 
     Args:
-        say: told where something else happens than was asked for.
+        notify: told where something else happens than was asked for.
         identity: the run's id; a new one is drawn where a run of that id was deleted.
         mode: online or offline.
         must: whether to refuse, rather than go offline, where W&B cannot be reached.
         known: whether the server has the run, with what people may have changed there.
-        pause: called while W&B is waited for; what it raises ends the waiting.
+        check_interrupt: called while W&B is waited for; what it raises ends the waiting.
         settings: of the client, besides those that are always the same.
         arguments: of ``wandb.init``.
 
@@ -104,14 +104,16 @@ def init_run(
         given = {k: v for k, v in arguments.items() if not (known and k in USER_EDITED)}
         chosen = {**always, **settings, "mode": mode}
         try:
-            return _apart(partial(wandb.init, id=identity, **given, settings=chosen), pause)
+            return _apart(
+                partial(wandb.init, id=identity, **given, settings=chosen), check_interrupt
+            )
         except wandb.errors.Error as error:
             meaning, reason = _meaning(error)
             if meaning == DELETED and sweep_agent.sweep_id() is None:
                 known, identity = False, f"{identity.partition('-')[0]}-{secrets.token_hex(3)}"
-                say(f"note: the W&B run was deleted there: sent again as {identity}")
+                notify(f"note: the W&B run was deleted there: sent again as {identity}")
             elif meaning == AWAY and mode == "online" and not must:
-                say(f"note: W&B cannot be reached ({reason}): this start is mirrored offline")
+                notify(f"note: W&B cannot be reached ({reason}): this start is mirrored offline")
                 mode = "offline"
             else:
                 raise _refusal(meaning, reason) from error
@@ -167,7 +169,7 @@ def _refusal(meaning: str, reason: str) -> UsageError:
     )
 
 
-def _apart(call: Callable[[], Any], pause: Callable[[], None]) -> Any:
+def _apart(call: Callable[[], Any], check_interrupt: Callable[[], None]) -> Any:
     """The result of a call, made in a thread that signals do not reach.
 
     W&B's own process, which is started there, inherits that they wait: SLURM signals every process
@@ -186,7 +188,7 @@ def _apart(call: Callable[[], Any], pause: Callable[[], None]) -> Any:
     threading.Thread(target=work, name="to W&B", daemon=True).start()
     try:
         while not wait([result], timeout=POLL).done:
-            pause()
+            check_interrupt()
     except BaseException:
         _end_client()
         raise

@@ -40,8 +40,8 @@ class WandbMirror:
             are written again.
         thresholds: of the full gradient norm, for the summary.
         artifacts: whether the record and the final checkpoint are sent, too.
-        say: told where W&B cannot be reached: training goes on, and the record is complete.
-        pause: called while W&B is waited for; what it raises ends the waiting.
+        notify: told where W&B cannot be reached: training goes on, and the record is complete.
+        check_interrupt: called while W&B is waited for; what it raises ends the waiting.
         afterwards: whether the run was made earlier: then W&B must be reached, and what this
             machine does meanwhile is not measured.
 
@@ -62,24 +62,24 @@ class WandbMirror:
         rows: int | None,
         thresholds: Sequence[float] = (),
         artifacts: bool = False,
-        say: Callable[[str], None],
-        pause: Callable[[], None] = lambda: None,
+        notify: Callable[[str], None],
+        check_interrupt: Callable[[], None] = lambda: None,
         afterwards: bool = False,
     ) -> None:
         if mode == "offline" and rows is None:
             for path in folder.path.glob("wandb/offline-run-*"):
                 path.rename(path.with_name(f"incomplete-{path.name}"))
-        self._folder, self._artifacts, self._say, self._lost = folder, artifacts, say, False
+        self._folder, self._artifacts, self._say, self._lost = folder, artifacts, notify, False
         self._summary, self._stopped = RunSummary(thresholds), False
         self._afterwards = afterwards
         machine = {"x_disable_stats": True, "x_disable_meta": True} if afterwards else {}
         self._run = init_run(
-            say,
+            notify,
             identity=identity,
             mode=mode,
             must=afterwards,
             known=known,
-            pause=pause,
+            check_interrupt=check_interrupt,
             # no method: the client copies its settings deeply, and all that a method belongs to
             settings={"stop_fn": lambda: self._stop(), **machine},
             dir=folder.path,

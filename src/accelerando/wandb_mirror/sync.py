@@ -43,7 +43,7 @@ class SyncOptions:
     again: bool = False
 
 
-def sync_run(run: RunStatus, options: SyncOptions, say: Callable[[str], None]) -> str:
+def sync_run(run: RunStatus, options: SyncOptions, notify: Callable[[str], None]) -> str:
     """Send what W&B does not have of a run yet; its folder remembers what was sent.
 
     Returns:
@@ -53,7 +53,7 @@ def sync_run(run: RunStatus, options: SyncOptions, say: Callable[[str], None]) -
         Unavailable: W&B takes no run at all.
     """
     if run.status == UNREADABLE:
-        say(f"{run.path} has a damaged state.json: look at it, or remove it")
+        notify(f"{run.path} has a damaged state.json: look at it, or remove it")
         return DAMAGED
     folder = RunFolder(run.path)
     if run.state is None or not folder.record.exists():
@@ -63,38 +63,40 @@ def sync_run(run: RunStatus, options: SyncOptions, say: Callable[[str], None]) -
     if "mode" not in run.state.wandb and not options.untracked:
         return UNTRACKED
     try:
-        with folder.locked(say):
-            return _send(folder, run.status, options, say)
+        with folder.locked(notify):
+            return _send(folder, run.status, options, notify)
     except Unavailable:
         raise
     except (UsageError, OSError) as error:  # of this run: those after it are sent all the same
-        say(str(error))
+        notify(str(error))
         return UNDER_WAY if isinstance(error, RunLocked) else NOT_SENT
 
 
-def _send(folder: RunFolder, status: str, options: SyncOptions, say: Callable[[str], None]) -> str:
+def _send(
+    folder: RunFolder, status: str, options: SyncOptions, notify: Callable[[str], None]
+) -> str:
     state = folder.read_state()
     assert state is not None
     try:
         rows, config = rows_of(folder), _settings(folder)
     except UsageError as error:
-        say(str(error))
+        notify(str(error))
         return DAMAGED
     now = {"rows": len(rows), "status": status}
     if state.wandb.get("synced") == now and not options.again:
         return COMPLETE
-    mirror = _mirror(folder, state, config, identity=state.wandb["id"], say=say)
+    mirror = _mirror(folder, state, config, identity=state.wandb["id"], notify=notify)
     # a run whose process died says that it is running
     send_rows(mirror, rows, replace(state, status=status))
     state.wandb |= {**mirror.place(), "synced": now}
     folder.write_state(state, sync=True)
     for path in folder.path.glob("wandb/*offline-run-*/run-*.wandb"):
         path.with_suffix(".wandb.synced").touch()  # as `wandb sync` does, which so leaves them
-    say(f"{len(rows)} rows  {state.wandb['url']}")
+    notify(f"{len(rows)} rows  {state.wandb['url']}")
     return SENT
 
 
-def report_to_sweep(folder: RunFolder, state: State, say: Callable[[str], None]) -> None:
+def report_to_sweep(folder: RunFolder, state: State, notify: Callable[[str], None]) -> None:
     """Give a sweep the rows of a run that ended earlier, under the id that it has for it.
 
     Raises:
@@ -102,7 +104,7 @@ def report_to_sweep(folder: RunFolder, state: State, say: Callable[[str], None])
     """
     identity = sweep_agent.assigned_run_id()
     if identity is not None and identity != state.wandb.get("id"):
-        mirror = _mirror(folder, state, _settings(folder), identity=identity, say=say)
+        mirror = _mirror(folder, state, _settings(folder), identity=identity, notify=notify)
         send_rows(mirror, rows_of(folder), state)
 
 
@@ -120,7 +122,7 @@ def _mirror(
     config: dict[str, Any],
     *,
     identity: str,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> WandbMirror:
     tracking = config["tracking"]
     return WandbMirror(
@@ -133,7 +135,7 @@ def _mirror(
         rows=None,
         thresholds=tracking.get("thresholds", ()),
         artifacts=tracking.get("artifacts", False),
-        say=say,
+        notify=notify,
         afterwards=True,
     )
 
