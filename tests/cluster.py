@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from requirements import missing
+
 DEV_CLUSTER = Path(__file__).parents[1] / "slurm" / "dev_cluster"
 
 
@@ -27,10 +29,10 @@ def dev_cluster(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def bring_up(folder: Path, *options: str) -> Path:
-    """Start a cluster, or find that it runs; where none can be, skip, or fail if CI is set."""
+    """Start the cluster unless it is running; if it cannot start here, skip the test or fail it."""
     result = dev_cluster("up", "--folder", folder, *options)
-    if result.returncode == os.EX_UNAVAILABLE and not os.environ.get("CI"):
-        pytest.skip(result.stderr.strip().splitlines()[-1])
+    if result.returncode == os.EX_UNAVAILABLE:
+        missing("slurm", result.stderr.strip().splitlines()[-1])
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"export SLURM_CONF={folder}/slurm.conf\n"
     return folder / "slurm.conf"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from accelerando.data.images import on_device
 from accelerando.data.mnist import STEMS, Mnist
 from accelerando.data.synthetic import Synthetic
 from accelerando.data.tiny_imagenet import TinyImageNet
+from requirements import missing
 from small_data import (
     GREY,
     SMALL,
@@ -279,8 +279,7 @@ def test_the_settings_describe_the_source(path: Path) -> None:
 
 def test_the_real_fashion_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
     if DEBIAN is None or not DEBIAN.is_dir():
-        message = "needs the Debian package dataset-fashion-mnist"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        missing("fashion_mnist", "needs the Debian package: apt install dataset-fashion-mnist")
     monkeypatch.setattr(FashionMnist, "INSTALLED", DEBIAN)
     settings: Any = {"examples": 60_000, "shape": (1, 28, 28), "classes": 10}
     arrays = FashionMnist(**settings, mean=[0.2860], std=[0.3530]).load()

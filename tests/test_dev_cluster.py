@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from cluster import Cluster, bring_up, dev_cluster
+from requirements import missing
 
 SLEEP = "echo start ${SLURM_RESTART_COUNT:-0}; exec sleep 100"
 
@@ -75,7 +74,7 @@ def test_a_power_cut_requeues(cluster: Cluster) -> None:
 
 def test_accounting_answers(cluster: Cluster) -> None:
     if not cluster.accounting:
-        pytest.skip("slurmdbd or MariaDB is not installed")
+        missing("slurm", "no accounting: apt install slurmdbd mariadb-server")
     job = cluster.sbatch("exit 3", "--output=/dev/null")
     command = ["sacct", "-n", "-X", "-P", "-o", "jobid,state,exitcode", "-j", job]
     cluster.wait_until(lambda: cluster.call(*command) == f"{job}|FAILED|3:0", 90)

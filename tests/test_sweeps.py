@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import math
@@ -26,6 +27,7 @@ from accelerando.interruption import Interruption
 from accelerando.runs.folder import RunFolder
 from accelerando.wandb_mirror.sweep_agent import agent_overrides, stopped_by_sweep
 from conftest import ROOT, begin
+from requirements import missing
 from test_wandb import rows
 from wandb_server import KEY, WandbServer
 
@@ -39,7 +41,10 @@ def test_wandb_accepts_the_file(path: Path) -> None:
     """By W&B's package ``sweeps``, as by its server."""
     # no dependency: it asks for a NumPy before 2, and does without
     how = "pip install jsonschema && pip install --no-deps sweeps jsonref"
-    cfg = pytest.importorskip("sweeps.config.cfg", reason=how)
+    try:
+        cfg = importlib.import_module("sweeps.config.cfg")
+    except ImportError:
+        missing("wandb_sweeps", f"needs W&B's package: {how}")
     assert cfg.schema_violations_from_proposed_config(yaml.safe_load(path.read_text())) == []
 
 
