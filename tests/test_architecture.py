@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "accelerando"
 ROOMS = [
     "checks",
+    "hydra_adapter",
     "interruption",
     "randomness",
     "provenance",

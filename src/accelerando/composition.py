@@ -7,14 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import accelerando
 from accelerando.config import register
+from accelerando.hydra_adapter import expand_sweep
 
 
 def conf_folder() -> Path:
@@ -37,12 +34,7 @@ def expand_overrides(words: Sequence[str]) -> list[list[str]]:
 
 
 def _expand(words: Sequence[str]) -> list[list[str]]:
-    loader = GlobalHydra.instance().config_loader()
-    config = loader.load_configuration("config", list(words), run_mode=RunMode.MULTIRUN)
-    params = config.hydra.sweeper.get("params") or {}
-    parser = OverridesParser.create(config_loader=loader)
-    overrides = parser.parse_overrides([*(f"{k}={v}" for k, v in params.items()), *words])
-    (lines,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    lines = expand_sweep("config", words)
     return [[word for word in line if not word.startswith("hydra.")] for line in lines]
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -19,6 +18,7 @@ from rich.console import Console
 
 from accelerando.checks import UsageError
 from accelerando.config import register
+from accelerando.hydra_adapter import command_line_overrides
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.runs.folder import State
@@ -47,17 +47,16 @@ def flags_first(arguments: list[str]) -> list[str]:
     >>> flags_first(["scheduler=cosine", "-m", "seed=0,1"])
     ['-m', 'scheduler=cosine', 'seed=0,1']
     """
-    known, unknown = get_args_parser().parse_known_intermixed_args(arguments)
-    if unknown:
+    overrides = command_line_overrides(arguments)
+    if overrides is None:
         return arguments
-    overrides = list(known.overrides)
-    flags = []
+    flags, remaining = [], overrides.copy()
     for argument in arguments:
-        if overrides and argument == overrides[0]:
-            overrides.pop(0)
+        if remaining and argument == remaining[0]:
+            remaining.pop(0)
         else:
             flags.append(argument)
-    return [*flags, *known.overrides]
+    return [*flags, *overrides]
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""Launchers that Hydra finds by themselves."""
+"""Hydra launchers; Hydra discovers them by this package's place in ``hydra_plugins``."""

@@ -1,22 +1,18 @@
-"""Hydra's door to the pool: a launcher that hands the runs of a sweep to ``accelerando.launch``."""
+"""Hydra launcher that runs a multirun in a pool of processes on this machine."""
 
 from collections.abc import Sequence
-from functools import partial
 
-from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, setup_globals
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.accelerando_launcher.jobs import called, composed, returned
-
 
 class PoolLauncher(Launcher):
-    """Runs the jobs of a multirun on this machine, a fresh process each.
+    """Run the jobs of a multirun on this machine, each in a new process.
 
     Args:
-        workers: runs at a time; None: as many as the cores allow.
+        workers: number of concurrent runs; None: as many as the cores allow.
     """
 
     def __init__(self, workers: int | None = None) -> None:
@@ -30,22 +26,12 @@ class PoolLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        # not at the top: Hydra imports every plugin at every start
+        # imported here: Hydra imports every plugin at every start
+        from accelerando.hydra_adapter import compose_jobs
         from accelerando.launch.planning import PlannedRun
         from accelerando.launch.sweep import run_sweep
 
-        setup_globals()
-        configs = [
-            composed(self._context, self._config, overrides, initial_job_idx + number)
-            for number, overrides in enumerate(job_overrides)
-        ]
-        state = Singleton.get_state()
-        runs = [
-            PlannedRun(config, overrides, partial(called, self._context, self._task, config, state))
-            for overrides, config in zip(job_overrides, configs, strict=True)
-        ]
-        values = run_sweep(runs, self._workers)
-        return [
-            returned(overrides, config, value)
-            for overrides, config, value in zip(job_overrides, configs, values, strict=True)
-        ]
+        jobs = compose_jobs(self._context, self._task, self._config, job_overrides, initial_job_idx)
+        runs = [PlannedRun(job.config, job.overrides, job) for job in jobs]
+        norms = run_sweep(runs, self._workers)
+        return [job.completed(norm) for job, norm in zip(jobs, norms, strict=True)]

@@ -1,27 +1,23 @@
-"""Hydra's door to SLURM: the official submitit launcher, but it submits and returns."""
+"""Hydra launcher that submits a multirun to SLURM and returns without waiting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Optional
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
-from hydra_plugins.accelerando_launcher.jobs import called, composed, returned
-
 
 @dataclass
 class DetachedConf(SlurmQueueConf):  # type: ignore[misc]
-    """The official launcher's settings, and what is different here."""
+    """Settings of the official submitit launcher, with other defaults and two more."""
 
     _target_: str = "hydra_plugins.accelerando_launcher.slurm.DetachedLauncher"
     nodes: Optional[int] = None
     tasks_per_node: Optional[int] = None
-    additional_parameters: Any = None  # a value that can be replaced as a whole
+    additional_parameters: Any = None  # Any: an override may replace the dictionary
     runs_per_job: int = 1
     wait: bool = False
 
@@ -32,38 +28,36 @@ ConfigStore.instance().store(
 
 
 class DetachedLauncher(SlurmLauncher):  # type: ignore[misc]
-    """Submits the runs of a multirun as job arrays, says their ids, and leaves.
+    """Submit the jobs of a multirun as SLURM job arrays, print their ids and return.
 
     Args:
-        settings: those of ``DetachedConf``.
+        params: the settings of ``DetachedConf``.
     """
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        # not at the top: Hydra imports every plugin at every start
+        # imported here: Hydra imports every plugin at every start
         from accelerando.checks import UsageError
+        from accelerando.hydra_adapter import compose_jobs, is_basic_sweeper
         from accelerando.launch.planning import PlannedRun
         from accelerando.launch.submission import submit_sweep
 
         assert self.config is not None
         assert self.hydra_context is not None
+        assert self.task_function is not None
         sweeper = self.config.hydra.sweeper._target_
-        if not self.params["wait"] and not sweeper.endswith(".BasicSweeper"):
+        if not self.params["wait"] and not is_basic_sweeper(sweeper):
             raise UsageError(
-                f"{sweeper} goes by the results of its runs: wait for them with "
-                "hydra.launcher.wait=true, or leave the sweeper out"
+                f"{sweeper} needs the results of the runs: set hydra.launcher.wait=true, or remove "
+                "the sweeper"
             )
-        runs = []
-        for number, words in enumerate(job_overrides, initial_job_idx):
-            # not on the node, as the official launcher does: by then its files may have changed
-            config = composed(self.hydra_context, self.config, words, number)
-            call = partial(
-                called, self.hydra_context, self.task_function, config, Singleton.get_state()
-            )
-            runs.append(PlannedRun(config, words, call))
-        values = submit_sweep(runs, self.params)
-        return [
-            returned(run.overrides, run.config, value)
-            for run, value in zip(runs, values, strict=False)
-        ]
+        # composed here and not on the node, as the official launcher does: the config files may
+        # change before the job starts
+        jobs = compose_jobs(
+            self.hydra_context, self.task_function, self.config, job_overrides, initial_job_idx
+        )
+        runs = [PlannedRun(job.config, job.overrides, job) for job in jobs]
+        norms = submit_sweep(runs, self.params)
+        # norms is empty if the sweep was submitted without waiting
+        return [job.completed(norm) for job, norm in zip(jobs, norms, strict=False)]
