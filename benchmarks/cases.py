@@ -15,7 +15,7 @@ from accelerando.composition import compose_runs
 from accelerando.config import build_plan
 from accelerando.data.images import Images
 from accelerando.distributed import SINGLE_PROCESS
-from accelerando.interruption import Interruption
+from accelerando.interruption import SignalHandler
 from accelerando.runs.folder import RUNNING, RunFolder, State
 from accelerando.runs.recorder import Recorder
 from accelerando.schedule import Progress
@@ -98,7 +98,7 @@ def _first(data: Images, count: int) -> Images:
     return replace(data, images=data.images[:count], labels=data.labels[:count])
 
 
-def train(task: Task, stop: Interruption | None = None) -> None:
+def train(task: Task, stop: SignalHandler | None = None) -> None:
     """The product's loop over a whole run, which writes its record and its checkpoint.
 
     Args:
@@ -110,7 +110,7 @@ def train(task: Task, stop: Interruption | None = None) -> None:
         folder = RunFolder(Path(path))
         state = State(RUNNING, "", "", "", "", 0, plan.epochs, plan.total_steps)
         with closing(Recorder(folder, state, (0, 0))) as recorder:
-            task.loop(SINGLE_PROCESS, folder, recorder, None, stop or Interruption()).run()
+            task.loop(SINGLE_PROCESS, folder, recorder, None, stop or SignalHandler()).run()
 
 
 def wait() -> None:

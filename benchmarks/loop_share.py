@@ -41,7 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from accelerando.data.cache import cached
 from accelerando.data.images import on_device
 from accelerando.data.source import Decoded, normalised
-from accelerando.interruption import Interruption
+from accelerando.interruption import SignalHandler
 
 CASES = {
     "mlp": Case(("model=mlp", "dataset=digits"), batch=8, examples=1437),
@@ -105,7 +105,7 @@ def total(times: Iterable[Time]) -> Time:
     return Time(*map(sum, zip(*times, strict=True)))
 
 
-class Alternation(Interruption):
+class Alternation(SignalHandler):
     """Makes a bare step, and the peak's product at an epoch's end, after each step of a loop.
 
     Args:

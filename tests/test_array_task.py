@@ -19,7 +19,7 @@ from accelerando.launch.pool import Job
 
 def leave() -> None:
     """As a run does that has saved itself at the signal."""
-    raise SystemExit(75) from Interrupted("SIGUSR2")
+    raise Interrupted(signal.SIGUSR2)
 
 
 class Controller:

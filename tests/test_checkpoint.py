@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import signal
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +41,7 @@ def interrupted(settings: Settings) -> DictConfig:
 
     def stops(self: Loop) -> None:
         if self._position.step == 35:
-            raise Interrupted("SIGTERM")
+            raise Interrupted(signal.SIGTERM)
         advance(self)
 
     with pytest.MonkeyPatch.context() as patched, pytest.raises(Interrupted):

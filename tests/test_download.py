@@ -28,7 +28,7 @@ from accelerando.data.fashion_mnist import FashionMnist
 from accelerando.data.files import FileSource
 from accelerando.data.mnist import STEMS, Mnist
 from accelerando.data.tiny_imagenet import TinyImageNet
-from accelerando.interruption import Interrupted, Interruption
+from accelerando.interruption import Interrupted, SignalHandler
 from small_data import SMALL, WRITE
 
 ASKED = 2
@@ -134,7 +134,7 @@ def test_a_signal_ends_the_waiting_for_anothers_download(
     monkeypatch.setattr(
         "accelerando.data.storage.time.sleep", lambda _: signal.raise_signal(signal.SIGTERM)
     )
-    with (data_folder / f".{Cifar10.HOME}.lock").open("a") as other, Interruption():
+    with (data_folder / f".{Cifar10.HOME}.lock").open("a") as other, SignalHandler():
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(Interrupted, match="SIGTERM"):
             Cifar10(**SMALL[Cifar10]).prepare()

@@ -15,7 +15,7 @@ import pytest
 from omegaconf import DictConfig
 
 from accelerando.identity import run_folder
-from accelerando.interruption import Interrupted, Interruption
+from accelerando.interruption import Interrupted, SignalHandler
 from accelerando.runs import run_lock
 from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
@@ -46,7 +46,7 @@ def test_other_signals_interrupt_too(
 def test_nohup_lets_the_run_go_on() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Interruption() as stop:
+        with SignalHandler() as stop:
             signal.raise_signal(signal.SIGHUP)
         assert stop.received is None
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

@@ -16,7 +16,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from accelerando.interruption import Interruption
+from accelerando.interruption import SignalHandler
 from accelerando.launch import planning
 from accelerando.launch.pool import Job, JobResult, run_jobs
 from accelerando.launch.sweep_progress import SweepProgress, outcome
@@ -71,7 +71,7 @@ def test_each_job_has_its_own_process_and_result(tmp_path: Path) -> None:
     jobs = [Job(name, tmp_path / name, call) for name, call in calls.items()]
     watched = Watched()
     value, failure, exited, killed, output, process = run_jobs(
-        jobs, workers=2, watch=watched, stop=Interruption()
+        jobs, workers=2, watch=watched, stop=SignalHandler()
     )
     assert value == JobResult(0, 32)
     assert failure == JobResult(1)
@@ -101,7 +101,7 @@ def test_an_interrupted_pool_asks_its_jobs_to_stop_and_starts_no_other(tmp_path:
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with Interruption() as stop:
+    with SignalHandler() as stop:
         first, second = run_jobs(jobs, workers=1, watch=Watched(), stop=stop)
     thread.join()
     assert first == JobResult(75)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -29,7 +30,7 @@ def interrupt_at_step(step: int, patched: pytest.MonkeyPatch) -> None:
 
     def stops(self: Loop) -> None:
         if self._position.step == step:
-            raise Interrupted("SIGTERM")
+            raise Interrupted(signal.SIGTERM)
         advance(self)
 
     patched.setattr(Loop, "_advance", stops)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def at_epoch(epoch: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatc
 
 
 def interrupt() -> None:
-    raise Interrupted("SIGTERM")
+    raise Interrupted(signal.SIGTERM)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

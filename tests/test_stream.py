@@ -187,7 +187,7 @@ def test_a_run_is_resumed_exactly(small: Callable[..., DictConfig], tmp_path: Pa
 
         def stops(self: SgdStep, *arguments: object) -> Tensor:
             if next(count) == 5:
-                raise Interrupted("SIGTERM")
+                raise Interrupted(signal.SIGTERM)
             return call(self, *arguments)  # type: ignore[arg-type]
 
         patched.setattr(SgdStep, "__call__", stops)

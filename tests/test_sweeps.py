@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from accelerando.checks import UsageError
 from accelerando.composition import compose_runs
 from accelerando.config import TrackingSettings, build_plan
-from accelerando.interruption import Interruption
+from accelerando.interruption import SignalHandler
 from accelerando.runs.folder import RunFolder
 from accelerando.wandb_mirror.sweep_agent import agent_overrides, stopped_by_sweep
 from conftest import ROOT, begin
@@ -220,7 +220,7 @@ def test_only_sigterm_alone_gives_a_run_up(
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep0")
     monkeypatch.setattr("accelerando.wandb_mirror.sweep_agent.ANNOUNCED", 1.0)
-    with Interruption() as stop:
+    with SignalHandler() as stop:
         for name in signals:
             os.kill(os.getpid(), signal.Signals[name])
         if late is not None:

@@ -20,13 +20,12 @@ from accelerando.checks import UsageError
 from accelerando.config import register
 from accelerando.hydra_adapter import command_line_overrides
 from accelerando.identity import run_folder
-from accelerando.interruption import Interrupted
+from accelerando.interruption import EXIT_INTERRUPTED, Interrupted
 from accelerando.runs.folder import State
 from accelerando.terminal import make_console
 from accelerando.wandb_mirror import sweep_agent
 
-FAILURE, INTERRUPTED = 1, 75
-"""Exit codes; 75 (EX_TEMPFAIL): the same command goes on with the run."""
+EXIT_FAILURE = 1
 
 MISTAKES = (UsageError, HydraException, OmegaConfBaseException, OSError)
 """What is told in one line; anything else is a defect, and its traceback is wanted."""
@@ -71,11 +70,11 @@ def command_line() -> Iterator[None]:
         )
         yield
     except KeyboardInterrupt:
-        stop("interrupted", INTERRUPTED)
+        stop("interrupted", EXIT_INTERRUPTED)
     except MISTAKES as error:
         if full:
             raise
-        stop(f"error: {explain(error)}", FAILURE)
+        stop(f"error: {explain(error)}", EXIT_FAILURE)
 
 
 def explain(error: BaseException) -> str:
@@ -129,11 +128,11 @@ def train(config: DictConfig) -> float | None:
     console = make_console()
     try:
         state = run(config, list(hydra.overrides.task), console)
-    except Interrupted as signal:
-        console.print(f"interrupted by {signal}, saved: the same command goes on")
-        raise SystemExit(INTERRUPTED) from signal  # a launcher asks which signal it was
+    except Interrupted as interrupt:
+        console.print(f"interrupted by {interrupt}, saved; rerun the same command to resume")
+        raise
     except MISTAKES as error:  # not left to Hydra, which would add a line of its own
-        stop(f"error: {explain(error)}", FAILURE)
+        stop(f"error: {explain(error)}", EXIT_FAILURE)
     if state is None:
         return None
     if hydra.mode == RunMode.RUN:

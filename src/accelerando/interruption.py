@@ -1,45 +1,63 @@
-"""Signals that ask a run to stop only set a flag; the loop acts on it between steps."""
+"""Signals that ask a run to stop: they only set a flag, which the code checks at safe points."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that ask a run to stop."""
+EXIT_INTERRUPTED = os.EX_TEMPFAIL
+"""Exit code 75 of an interrupted run: rerun the same command to resume."""
 
-class Interrupted(BaseException):
-    """Raised at a place where the run can be continued from.
 
-    Like KeyboardInterrupt it is no error, and not for those to catch who go on after errors.
+class Interrupted(SystemExit):
+    """Raised at a point that the run can resume from, after a signal asked it to stop.
+
+    If nothing handles it, the process exits with ``EXIT_INTERRUPTED``. Like KeyboardInterrupt it is
+    no ``Exception``, so that code that recovers from errors does not swallow it.
+
+    Args:
+        received: the signal; None if another process of the run received it.
     """
 
+    def __init__(self, received: signal.Signals | None) -> None:
+        super().__init__(EXIT_INTERRUPTED)
+        self.received = received
 
-class Interruption:
-    """Within it SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 set a flag.
+    def __str__(self) -> str:
+        return "a signal to another process" if self.received is None else self.received.name
 
-    A second SIGINT ends at once. A SIGHUP that is ignored stays so: nohup wants the run to go on
-    when its terminal is gone. Signals reach the main thread alone; elsewhere it sets nothing.
+
+class SignalHandler:
+    """Context manager in which ``SIGNALS`` set a flag instead of ending the process.
+
+    A second SIGINT raises KeyboardInterrupt immediately. SIGHUP stays ignored if it was ignored
+    before: under nohup the run outlives its terminal. Only the main thread receives signals; in any
+    other thread the context manager has no effect.
     """
-
-    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
     def __init__(self) -> None:
         self.signals: list[signal.Signals] = []
-        """Those that came, in order."""
+        """Signals received so far, in order."""
 
     @property
     def received(self) -> signal.Signals | None:
-        """The last that came."""
+        """The last signal received."""
         return self.signals[-1] if self.signals else None
 
-    def __enter__(self) -> Interruption:
-        self._earlier = {}
+    def __enter__(self) -> SignalHandler:
+        global _active
+        self._previous = {}
         if threading.current_thread() is threading.main_thread():
-            for number in self.SIGNALS:
+            self._outer, _active = _active, self
+            for number in SIGNALS:
                 if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                    self._earlier[number] = signal.signal(number, self._set)
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -48,38 +66,51 @@ class Interruption:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._earlier.items():
+        global _active
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self._previous:
+            _active = self._outer
 
-    def _set(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and signal.SIGINT in self.signals:
             raise KeyboardInterrupt
         self.signals.append(signal.Signals(number))
 
     def check_interrupt(self) -> None:
-        """Raise Interrupted where a signal has come; called where nothing is half done."""
+        """Raise Interrupted if a signal was received. Call it where the run can resume from."""
         if self.received is not None:
-            raise Interrupted(self.received.name)
+            raise Interrupted(self.received)
+
+
+_active: SignalHandler | None = None
+"""The innermost handler entered in the main thread."""
 
 
 def check_interrupt() -> None:
-    """``Interruption.check_interrupt`` of the one that listens in this process, if there is one.
+    """Raise Interrupted if the active ``SignalHandler`` received a signal.
 
-    For places that wait deep inside: who hears signals is a matter of the whole process anyway.
+    For code that waits deep inside a call: signal handlers are process-wide anyway.
     """
-    listener = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    if isinstance(listener, Interruption):
-        listener.check_interrupt()
+    if _active is not None:
+        _active.check_interrupt()
 
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Keep signals from processes that are started in it: they inherit that signals wait.
+    """Start child processes with ``SIGNALS`` blocked: they inherit the mask of this thread.
 
-    Terminals and SLURM signal every process there is. (Who listens to one by itself gets it.)
+    Terminals and SLURM signal every process of a job; only the main process of the run acts on it.
+    multiprocessing's resource tracker unblocks SIGINT and SIGTERM here when it is started, so it
+    needs a block of its own before that of the first child.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def unblock_signals() -> None:
+    """Undo ``signals_blocked`` in a child process."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

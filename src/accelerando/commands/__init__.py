@@ -16,7 +16,8 @@ from accelerando.commands import (
     sync,
     workspace,
 )
-from accelerando.entry import FAILURE, INTERRUPTED, stop
+from accelerando.entry import EXIT_FAILURE, stop
+from accelerando.interruption import EXIT_INTERRUPTED
 
 COMMANDS = (plan, expand, status, logs, compare, sync, workspace, prune)
 
@@ -45,6 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options.act(options)
     except KeyboardInterrupt:
-        stop("interrupted", INTERRUPTED)
+        stop("interrupted", EXIT_INTERRUPTED)
     except (UsageError, OSError) as error:
-        stop(f"error: {error}", FAILURE)
+        stop(f"error: {error}", EXIT_FAILURE)

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from accelerando.checks import UsageError
 from accelerando.distributed import SINGLE_PROCESS, Team
-from accelerando.interruption import Interruption
+from accelerando.interruption import signals_blocked
 from accelerando.randomness import Purpose, torch_seed
 from accelerando.schedule import BatchSampler, Plan, Progress
 
@@ -133,12 +133,8 @@ class Stream:
             worker_init_fn=_leave_signals_to_the_run,
             generator=torch.Generator(),  # the global one is part of what a checkpoint holds
         )
-        # workers inherit that signals wait: SLURM and terminals signal every process there is
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
-        try:
+        with signals_blocked():
             read = iter(loader)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
             for first in read:
                 yield self._batch([first, *islice(read, pieces.counts.popleft() - 1)])

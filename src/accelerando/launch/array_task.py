@@ -13,8 +13,8 @@ from typing import Any
 from submitit import JobEnvironment
 from submitit.helpers import DelayedSubmission
 
-from accelerando.entry import FAILURE
-from accelerando.interruption import Interrupted, Interruption
+from accelerando.entry import EXIT_FAILURE
+from accelerando.interruption import Interrupted, SignalHandler
 from accelerando.launch.planning import PRELOAD
 from accelerando.launch.pool import Job, JobResult, run_jobs
 from accelerando.launch.sweep_progress import outcome
@@ -53,19 +53,19 @@ class ArrayTask:
     def _alone(self, job: Job) -> None:
         try:
             job.call()
-        except SystemExit as left:
-            if isinstance(left.__cause__, Interrupted):
-                _back_into_the_queue(signal.Signals[str(left.__cause__)])
+        except Interrupted as interrupt:
+            if interrupt.received is not None:
+                _back_into_the_queue(interrupt.received)
             raise
 
     def _together(self) -> None:
         watch = _Log(len(self.jobs))
-        with Interruption() as stop:
+        with SignalHandler() as stop:
             run_jobs(self.jobs, workers=len(self.jobs), watch=watch, stop=stop, preload=PRELOAD)
         if stop.received is not None and watch.unended:
             _back_into_the_queue(stop.received)
         if watch.unended:
-            sys.exit(FAILURE)
+            sys.exit(EXIT_FAILURE)
 
 
 def _back_into_the_queue(received: signal.Signals) -> None:
@@ -77,7 +77,7 @@ def _back_into_the_queue(received: signal.Signals) -> None:
     if received.name != f"SIG{JobEnvironment.USR_SIG}":
         return
     handler: Any = signal.getsignal(received)
-    with Interruption() as stop:
+    with SignalHandler() as stop:
         for check_interrupt in PAUSES:
             try:
                 handler(received, None)

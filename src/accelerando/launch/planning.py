@@ -16,7 +16,7 @@ from rich.console import Console
 from accelerando.checks import UsageError
 from accelerando.config import check_settings, register
 from accelerando.identity import run_folder
-from accelerando.interruption import Interruption
+from accelerando.interruption import SignalHandler
 from accelerando.launch.pool import Job, JobResult, run_jobs
 from accelerando.provenance import commit
 from accelerando.runs.folder import ENDED, RunFolder
@@ -100,7 +100,7 @@ def check_runs(configs: Sequence[DictConfig], *, devices: bool) -> None:
     job = Job("try out", folder, partial(_in_process, configs, devices))
     # the runs themselves need more, but where their devices are not to be seen they are elsewhere
     preload = PRELOAD if devices else (TRYOUT,)
-    with Interruption() as stop:
+    with SignalHandler() as stop:
         (how,) = run_jobs([job], workers=1, watch=_Silent(), stop=stop, preload=preload)
     if how is None or stop.received:  # it may have ended before it could be asked to
         raise KeyboardInterrupt

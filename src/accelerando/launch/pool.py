@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import cloudpickle
 
-from accelerando.interruption import Interruption
+from accelerando.interruption import SignalHandler, signals_blocked, unblock_signals
 
 POLL = 0.25
 """Seconds between two looks at the running jobs."""
@@ -61,7 +61,7 @@ def run_jobs(
     *,
     workers: int,
     watch: Watch,
-    stop: Interruption,
+    stop: SignalHandler,
     preload: Sequence[str] = (),
 ) -> list[JobResult | None]:
     """Run every job in a process of its own and return how each ended, in order.
@@ -131,11 +131,10 @@ def _server(preload: Sequence[str]) -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     if threading.current_thread() is threading.main_thread():
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)  # of which it unblocks two
-        ensure_running()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with signals_blocked():
+            resource_tracker.ensure_running()
+        with signals_blocked():
+            ensure_running()
     return context
 
 
@@ -151,7 +150,7 @@ def _start(context: Any, number: int, job: Job) -> Running:
 def _work(content: bytes, sender: Connection) -> None:
     """In the job's process: everything it prints goes to the run's folder."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's: until the run listens to it
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, Interruption.SIGNALS)  # which the server blocks
+    unblock_signals()  # the server blocks them
     job: Job = cloudpickle.loads(content)
     job.folder.mkdir(parents=True, exist_ok=True)
     with (job.folder / "output.log").open("ab") as log:

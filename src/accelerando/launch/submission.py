@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from accelerando.checks import UsageError
-from accelerando.interruption import Interruption, signals_blocked
+from accelerando.interruption import SignalHandler, signals_blocked
 from accelerando.launch.array_task import ArrayTask
 from accelerando.launch.cluster import check_cluster
 from accelerando.launch.environment import sbatch_environment
@@ -113,7 +113,7 @@ def _submit(todo: Sequence[Job], planned: dict[Path, PlannedRun], settings: dict
             try:
                 # a job that was submitted without leaving word would be submitted again; Ctrl-C is
                 # also sent to sbatch
-                with Interruption() as stop, signals_blocked():
+                with SignalHandler() as stop, signals_blocked():
                     job = _submit_array(array, parameters(settings, processes, threads), settings)
             except UsageError as error:
                 if not before:

@@ -11,7 +11,7 @@ import joblib
 from rich.console import Console
 
 from accelerando.checks import UsageError, whole
-from accelerando.interruption import Interruption
+from accelerando.interruption import EXIT_INTERRUPTED, SignalHandler
 from accelerando.launch.planning import (
     PRELOAD,
     PlannedRun,
@@ -55,7 +55,7 @@ def run_sweep(runs: Sequence[PlannedRun], workers: int | None) -> list[float | N
     for note in notes:
         console.print(f"note: {note}")
     cores = max(r.config.hardware.threads * r.config.hardware.processes for r in runs)
-    with SweepProgress(console, len(todo)) as view, Interruption() as stop:
+    with SweepProgress(console, len(todo)) as view, SignalHandler() as stop:
         ended = run_jobs(
             todo,
             workers=workers or max(1, joblib.cpu_count() // cores),
@@ -91,7 +91,7 @@ def conclude(outcomes: Sequence[tuple[Job, str, str]], console: Console, *, root
     if unended:
         console.print(f"the same command runs just the {unended} that did not end:")
         console.print(f"  again    {shlex.join(['python', *sys.argv])}")
-        sys.exit(1 if counts[FAILED] else 75)
+        sys.exit(1 if counts[FAILED] else EXIT_INTERRUPTED)
     for experiment in sorted({job.folder.parents[1] for job, _, _ in outcomes}):
         console.print(f"compare  accelerando compare {shlex.quote(str(experiment))}")
     if any(_unsent(job) for job, _, _ in outcomes):

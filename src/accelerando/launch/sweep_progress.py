@@ -11,8 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from accelerando import entry
-from accelerando.interruption import Interruption
+from accelerando.interruption import EXIT_INTERRUPTED, SIGNALS
 from accelerando.launch.pool import Job, JobResult
 from accelerando.runs.folder import ENDED, FAILED, INTERRUPTED, RUNNING, RunFolder, State
 
@@ -83,7 +82,7 @@ def outcome(job: Job, how: JobResult | None) -> tuple[str, str]:
         return "not started", ""
     # a signal to all processes may reach the job before the pool has asked it to stop, or the run
     # listens to signals
-    if how.asked or how.code == entry.INTERRUPTED or -how.code in Interruption.SIGNALS:
+    if how.asked or how.code == EXIT_INTERRUPTED or -how.code in SIGNALS:
         return INTERRUPTED, "before it began"
     if how.code < 0:
         return FAILED, f"killed by {signal.Signals(-how.code).name}"

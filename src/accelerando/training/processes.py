@@ -27,7 +27,13 @@ from accelerando.checks import UsageError
 from accelerando.config import build_plan, register
 from accelerando.distributed import SINGLE_PROCESS, ProcessLost, Team
 from accelerando.identity import run_folder
-from accelerando.interruption import Interrupted, Interruption
+from accelerando.interruption import (
+    SIGNALS,
+    Interrupted,
+    SignalHandler,
+    signals_blocked,
+    unblock_signals,
+)
 from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Diverged
@@ -140,27 +146,26 @@ def _start(config: DictConfig, team: Team, port: int) -> tuple[Any, Connection]:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_started, args=(config, team, port, sender))
-    # the leader is told by signals, and tells the others: the new process inherits that it waits
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
-    ensure_running()  # the first start of a process does it, and unblocks SIGTERM
-    signal.pthread_sigmask(signal.SIG_BLOCK, Interruption.SIGNALS)
-    process.start()
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    # only the main process acts on signals; it tells the others to stop
+    with signals_blocked():
+        ensure_running()
+    with signals_blocked():
+        process.start()
     sender.close()
     return process, receiver
 
 
 def _started(config: DictConfig, team: Team, port: int, sender: Connection) -> None:
     """In a process that the leader has started."""
-    for number in Interruption.SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, Interruption.SIGNALS)
+    unblock_signals()
     threading.Thread(target=_leave_with_the_leader, daemon=True).start()
     register()
     store = TCPStore("127.0.0.1", port, team.world_size, is_master=False)
     sender.send_bytes(READY)
     dist.init_process_group(_backend(), store=store, rank=team.rank, world_size=team.world_size)
-    follow(config, team, Interruption(), team.rank)
+    follow(config, team, SignalHandler(), team.rank)
     dist.destroy_process_group()
 
 
@@ -172,7 +177,7 @@ def _leave_with_the_leader() -> None:
     os._exit(1)
 
 
-def follow(config: DictConfig, team: Team, stop: Interruption, local_rank: int) -> None:
+def follow(config: DictConfig, team: Team, stop: SignalHandler, local_rank: int) -> None:
     """Do the part of a process that does not lead: train and measure, write nothing."""
     try:
         _follow(config, team, stop, local_rank)
@@ -181,7 +186,7 @@ def follow(config: DictConfig, team: Team, stop: Interruption, local_rank: int) 
         sys.exit(1)
 
 
-def _follow(config: DictConfig, team: Team, stop: Interruption, local_rank: int) -> None:
+def _follow(config: DictConfig, team: Team, stop: SignalHandler, local_rank: int) -> None:
     if team.broadcast_bytes(LEAVE) != TRAIN:
         return
     try:

@@ -16,7 +16,7 @@ from accelerando.checks import UsageError
 from accelerando.config import check_settings
 from accelerando.distributed import Team
 from accelerando.identity import run_folder
-from accelerando.interruption import Interrupted, Interruption
+from accelerando.interruption import Interrupted, SignalHandler
 from accelerando.provenance import commit
 from accelerando.runs.folder import DIVERGED, ENDED, FAILED, FINISHED, INTERRUPTED, RunFolder, State
 from accelerando.runs.recorder import Recorder
@@ -65,7 +65,7 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
         Interrupted: a signal asked to stop; the same command goes on from there. A run that its
             sweep has given up is returned instead: nobody is to start it again.
     """
-    with Interruption() as stop:
+    with SignalHandler() as stop:
         try:
             return _run(config, overrides, console, stop)
         except Interrupted:
@@ -74,7 +74,7 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
 
 
 def _run(
-    config: DictConfig, overrides: Sequence[str], console: Console, stop: Interruption
+    config: DictConfig, overrides: Sequence[str], console: Console, stop: SignalHandler
 ) -> State | None:
     with external_team(config.hardware.processes) as team:
         if not team.is_main:
@@ -125,7 +125,7 @@ class Setting:
     overrides: Sequence[str]
     console: Console
     team: Team
-    stop: Interruption
+    stop: SignalHandler
 
 
 def _train(around: Setting) -> State:

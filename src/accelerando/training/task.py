@@ -13,7 +13,7 @@ from accelerando.config import build, build_augmentation, load_data
 from accelerando.data.images import Images, on_device
 from accelerando.data.stream import Stream, Streams, streamed
 from accelerando.distributed import Team
-from accelerando.interruption import Interrupted, Interruption
+from accelerando.interruption import Interrupted, SignalHandler
 from accelerando.measure.preserve_state import has_batch_norm
 from accelerando.randomness import Purpose, torch_seed
 from accelerando.runs.folder import RunFolder
@@ -100,7 +100,7 @@ class Task:
         folder: RunFolder,
         recorder: Recorder | None,
         start: Checkpoint | None,
-        stop: Interruption,
+        stop: SignalHandler,
     ) -> Loop:
         """The loop of this process."""
         config, begin = self.config, START if start is None else start.position
@@ -173,12 +173,12 @@ def seeded_model(config: DictConfig) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-def _agreed(stop: Interruption, team: Team) -> Callable[[], None]:
+def _agreed(stop: SignalHandler, team: Team) -> Callable[[], None]:
     """Stop where a signal has come to any process: all leave the loop at the same step."""
 
     def check_interrupt() -> None:
         if team.any(stop.received is not None):
             stop.check_interrupt()
-            raise Interrupted("a signal to another process")
+            raise Interrupted(None)
 
     return stop.check_interrupt if team.world_size == 1 else check_interrupt

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from accelerando.checks import UsageError
-from accelerando.interruption import Interruption
+from accelerando.interruption import SignalHandler
 from accelerando.wandb_mirror.run_metadata import OVERRIDES_KEY
 
 SHAPES = ("scheduler.batch_size", "scheduler.learning_rate")
@@ -35,7 +35,7 @@ def may_come_back() -> bool:
     return sweep_id() is not None or "SLURM_JOB_ID" in os.environ
 
 
-def stopped_by_sweep(stop: Interruption) -> bool:
+def stopped_by_sweep(stop: SignalHandler) -> bool:
     """Whether the sweep wants no more of a run that was stopped.
 
     Its agent ends one run, by early termination or because somebody asked for it on the run's page,
