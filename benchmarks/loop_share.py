@@ -151,7 +151,7 @@ def share(name: str, case: Case, options: argparse.Namespace) -> None:
     images, labels = next(task.data[0].read([slice(0, case.batch)]))
     with FlopCounterMode(display=False) as counter:
         bare(model, parameters, images, labels)
-    steps = int(task.plan.steps[0])
+    steps = int(task.plan.steps_per_epoch[0])
     timer = Alternation(lambda: bare(model, parameters, images, labels), steps, task.device)
     train(task, timer)
     rounds = list(timer.epochs())

@@ -8,7 +8,7 @@ from accelerando.composition import compose_runs, expand_overrides
 from accelerando.config import build_plan
 from accelerando.identity import run_id
 from conftest import ROOT
-from test_plan import rows
+from test_plan import table_rows
 
 FOUR = ["decay_constant", "decay_increase", "increase_increase", "warmup_increase"]
 SHAPES = ["Constant", "InverseSqrt", "Cosine", "Linear", "Polynomial"]
@@ -113,7 +113,7 @@ PUBLISHED = [
 @pytest.mark.parametrize(("name", "number", "reference"), PUBLISHED)
 def test_it_is_what_was_published(name: str, number: int, reference: str) -> None:
     plan = build_plan([c for c in compose_runs([f"+experiment={name}"]) if c.seed == 0][number])
-    (expected,) = [row for row in rows("summary") if row["schedule"] == reference]
+    (expected,) = [row for row in table_rows("summary") if row["schedule"] == reference]
     assert plan.total_steps == int(expected["total_steps"])
     assert pytest.approx(float(expected["B_T"])) == plan.B_T
     assert pytest.approx(float(expected["V_T"])) == plan.V_T

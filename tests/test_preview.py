@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from accelerando.commands import main
-from test_plan import rows
+from test_plan import table_rows
 
 PAPER = ["epochs=300", "--examples", "50000"]
 
@@ -51,13 +51,13 @@ def test_published_schedules_are_one_line_of_settings(
 ) -> None:
     """With the paper's length the defaults are the paper's: the table comes out of the command."""
     text = plan(capsys, *PUBLISHED[name], *PAPER, "--csv")
-    found, expected = list(csv.DictReader(io.StringIO(text))), rows(name)
+    found, expected = list(csv.DictReader(io.StringIO(text))), table_rows(name)
     assert list(found[0]) == list(expected[0])
     for row, reference in zip(found, expected, strict=True):
         for column in reference:
             assert float(row[column]) == pytest.approx(float(reference[column]), rel=1e-9)
     totals = json.loads(plan(capsys, *PUBLISHED[name], *PAPER, "--json"))
-    (summary,) = [row for row in rows("summary") if row["schedule"] == name]
+    (summary,) = [row for row in table_rows("summary") if row["schedule"] == name]
     assert totals["total_steps"] == int(summary["total_steps"])
     assert totals["B_T"] == pytest.approx(float(summary["B_T"]), rel=1e-9)
     assert totals["V_T"] == pytest.approx(float(summary["V_T"]), rel=1e-9)
@@ -119,9 +119,9 @@ def test_the_bound_and_its_limits(capsys: pytest.CaptureFixture[str]) -> None:
     text = plan(capsys, "scheduler=glob(*)", *PAPER, *problem, "--crossing", "3")
     assert "the bound is a guide, not a verdict" in text
     steep = plan(capsys, *PAPER, "--smoothness", "20", "--variance", "10", "--gap", "2.3")
-    assert "no bound: the largest rate must be below 2 / L = 0.1, it is 0.2" in steep
+    assert "no bound: the largest learning rate must be below 2 / L = 0.1, got 0.2" in steep
     warned = plan(capsys, "scheduler=increase_increase", "scheduler.learning_rate.growth=1.5")
-    assert "grows too fast for its batch" in warned
+    assert "grows too fast for the batch size" in warned
 
 
 @pytest.mark.parametrize(

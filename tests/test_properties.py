@@ -1,4 +1,4 @@
-"""What holds for every schedule: hypothesis looks for one where it does not."""
+"""Properties of every schedule, checked by hypothesis."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 @given(plans())
-def test_steps_sum_and_sizes_stay_within_the_data(plan: Plan) -> None:
+def test_positions_and_settings_are_consistent(plan: Plan) -> None:
     positions = list(plan.positions())
-    assert len(positions) == plan.total_steps == plan.steps.sum()
+    assert len(positions) == plan.total_steps == plan.steps_per_epoch.sum()
     assert [position.step for position in positions] == list(range(plan.total_steps))
     assert plan.batch_sizes.min() >= 1
     assert plan.largest_batch <= plan.examples
     for position in positions:
-        assert plan.after(position.step) == position == plan.at(*position[:2])
+        assert plan.position_after(position.step) == position == plan.at(*position[:2])
         setting = plan.setting(position)
         assert setting.batch_size == plan.batch_sizes[position.epoch]
         assert math.isfinite(setting.learning_rate)
@@ -99,10 +99,10 @@ def test_steps_sum_and_sizes_stay_within_the_data(plan: Plan) -> None:
 
 
 @given(plans())
-def test_a_single_step_agrees_with_its_epoch(plan: Plan) -> None:
+def test_setting_matches_the_rates_of_its_epoch(plan: Plan) -> None:
     for position in plan.positions():
-        within = position.step - int(plan.first_steps[position.epoch])
-        rate = plan.rates(position.epoch)[within]
+        step_in_epoch = position.step - int(plan.first_steps[position.epoch])
+        rate = plan.rates(position.epoch)[step_in_epoch]
         assert math.isclose(plan.setting(position).learning_rate, rate, rel_tol=1e-12)
 
 
@@ -120,27 +120,27 @@ def test_terms_are_sums_over_steps(plan: Plan, data: st.DataObject) -> None:
 
 
 @given(plans(), st.integers(0, 5), st.integers(1, 4), st.data())
-def test_the_sampler_follows_the_plan(
+def test_sampler_follows_the_plan(
     plan: Plan, seed: int, world_size: int, data: st.DataObject
 ) -> None:
-    whole = list(BatchSampler(plan, seed=seed))
-    assert len(whole) == plan.total_steps
+    all_batches = list(BatchSampler(plan, seed=seed))
+    assert len(all_batches) == plan.total_steps
     for epoch in range(plan.epochs):
-        batches = whole[plan.first_steps[epoch] : plan.first_steps[epoch + 1]]
+        batches = all_batches[plan.first_steps[epoch] : plan.first_steps[epoch + 1]]
         assert sorted(chain.from_iterable(batches)) == list(range(plan.examples))
         assert {len(batch) for batch in batches[:-1]} <= {int(plan.batch_sizes[epoch])}
-        one = BatchSampler(plan, seed=seed, start=plan.at(epoch, 0), one_epoch=True)
-        assert list(one) == batches
-        assert len(one) == len(batches)
+        of_epoch = BatchSampler(plan, seed=seed, start=plan.at(epoch, 0), one_epoch=True)
+        assert list(of_epoch) == batches
+        assert len(of_epoch) == len(batches)
     position = data.draw(st.sampled_from(list(plan.positions())))
     resumed = BatchSampler(plan, seed=seed, start=position)
-    assert list(resumed) == whole[position.step :]
+    assert list(resumed) == all_batches[position.step :]
     assert len(resumed) == plan.total_steps - position.step
     shards = [
         list(BatchSampler(plan, seed=seed, rank=r, world_size=world_size))
         for r in range(world_size)
     ]
-    for batch, *parts in zip(whole, *shards, strict=True):
+    for batch, *parts in zip(all_batches, *shards, strict=True):
         assert list(chain.from_iterable(parts)) == batch
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -152,16 +152,16 @@ def test_the_sampler_follows_the_plan(
     st.sampled_from(["sgd", "normalised"]),
     st.sampled_from([Cosine(initial=1.0), Linear(initial=1.0), Polynomial(initial=1.0, power=3)]),
 )
-def test_seesaw_keeps_what_it_trades(
+def test_seesaw_stays_within_a_factor_of_two_of_its_decay(
     epochs: int, initial: int, equivalence: str, decay: LearningRate
 ) -> None:
-    """Rate over batch ("sgd"), or over its root ("normalised"), stays within 2 of the decay."""
+    """Compare rate / batch size ("sgd") or rate / √(batch size) ("normalised") with the decay."""
     examples = 64
     constant = ConstantBatch(initial=initial)
     plan = Seesaw(batch_size=constant, learning_rate=decay, equivalence=equivalence).bind(
         examples=examples, epochs=epochs
     )
-    followed = Scheduler(batch_size=constant, learning_rate=decay).bind(
+    decaying = Scheduler(batch_size=constant, learning_rate=decay).bind(
         examples=examples, epochs=epochs
     )
     ratio = plan.batch_sizes / initial
@@ -169,8 +169,8 @@ def test_seesaw_keeps_what_it_trades(
     assert plan.largest_batch <= examples
     for epoch in range(epochs):
         rate = plan.rates(epoch)[0]
-        # what the rate would be had the batch stayed: sgd b ~ 1/η, normalised b ~ 1/η²
+        # the equivalent rate at the initial batch size: sgd b ~ 1/η, normalised b ~ 1/η²
         trade = ratio[epoch] if equivalence == "sgd" else math.sqrt(ratio[epoch])
         equivalent = rate / trade
-        assert followed.rates(epoch)[0] <= equivalent * (1 + 1e-9)
-        assert equivalent <= 2 * followed.rates(epoch)[0] * (1 + 1e-9)
+        assert decaying.rates(epoch)[0] <= equivalent * (1 + 1e-9)
+        assert equivalent <= 2 * decaying.rates(epoch)[0] * (1 + 1e-9)

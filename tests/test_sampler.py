@@ -1,4 +1,4 @@
-"""The batch sampler inside torch's DataLoader, and the README's example."""
+"""The batch sampler works in torch's DataLoader, and the Python examples of the README run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from accelerando.schedule import BatchSampler, Constant, ExponentialBatch, Plan,
 README = Path(__file__).parents[1] / "README.md"
 
 
-def make() -> Plan:
+def make_plan() -> Plan:
     sizes = ExponentialBatch(initial=3, growth=2, interval=1)
     return Scheduler(batch_size=sizes, learning_rate=Constant(initial=0.1)).bind(
         examples=20, epochs=3
@@ -24,21 +24,21 @@ def make() -> Plan:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_workers_and_prefetching_change_nothing(workers: int) -> None:
-    plan, data = make(), TensorDataset(torch.arange(20))
+def test_workers_and_prefetching_do_not_change_the_batches(workers: int) -> None:
+    plan, data = make_plan(), TensorDataset(torch.arange(20))
     loader = DataLoader(
         data, batch_sampler=BatchSampler(plan, seed=4), num_workers=workers,
         prefetch_factor=4 if workers else None,
     )  # fmt: skip
-    found = [batch.tolist() for (batch,) in loader]
-    assert found == list(BatchSampler(plan, seed=4))
-    assert [len(batch) for batch in found] == [3] * 6 + [2] + [6, 6, 6, 2] + [12, 8]
+    batches = [batch.tolist() for (batch,) in loader]
+    assert batches == list(BatchSampler(plan, seed=4))
+    assert [len(batch) for batch in batches] == [3] * 6 + [2] + [6, 6, 6, 2] + [12, 8]
     assert len(loader) == plan.total_steps
 
 
-def test_what_does_not_exist_is_refused() -> None:
-    plan = make()
-    with pytest.raises(ValueError, match="no step of this plan begins at epoch 1, offset 3"):
+def test_nonexistent_positions_and_ranks_are_rejected() -> None:
+    plan = make_plan()
+    with pytest.raises(ValueError, match="no step of this plan starts at epoch 1, offset 3"):
         plan.at(1, 3)
     with pytest.raises(ValueError, match="no step"):
         plan.at(4, 0)
@@ -48,10 +48,10 @@ def test_what_does_not_exist_is_refused() -> None:
         BatchSampler(plan, seed=0, rank=2, world_size=2)
 
 
-@pytest.mark.parametrize("word", ["BatchSampler", "full_gradient"])
-def test_the_examples_of_the_readme_run_without_hydra_and_wandb(word: str) -> None:
+@pytest.mark.parametrize("name", ["BatchSampler", "full_gradient"])
+def test_readme_examples_run_without_hydra_and_wandb(name: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    (example,) = [block for block in blocks if word in block]
+    (example,) = [block for block in blocks if name in block]
     assert len([line for line in example.splitlines() if line]) <= 15
     check = "import sys; assert not {'hydra', 'wandb'} & set(sys.modules)"
     result = subprocess.run(

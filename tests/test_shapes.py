@@ -1,4 +1,4 @@
-"""Shapes of batch size and learning rate by hand, and what they refuse."""
+"""Shapes of batch size and learning rate agree with hand computation and reject bad arguments."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ def sizes(shape: Any, epochs: int) -> list[int]:
 
 
 def rates(shape: LearningRate, epochs: int, batch_size: Any = None) -> list[float]:
-    """First rate of every epoch, at one step an epoch unless a batch size is given."""
+    """First learning rate of each epoch; one step per epoch unless a batch size is given."""
     scheduler = Scheduler(batch_size=batch_size or ConstantBatch(initial=4), learning_rate=shape)
     plan = scheduler.bind(examples=4, epochs=epochs)
     return [plan.rates(epoch)[0] for epoch in range(epochs)]
 
 
-def test_a_product_that_is_whole_is_not_rounded_up() -> None:
+def test_batch_size_is_not_rounded_up_by_floating_point_error() -> None:
     assert sizes(ExponentialBatch(initial=100, growth=1.1, interval=1), 2) == [100, 110]
 
 
-def test_exponential_lands_on_final() -> None:
+def test_exponential_reaches_final() -> None:
     assert sizes(ExponentialBatch(initial=8, final=64, interval=1), 4) == [8, 16, 32, 64]
     # (64 - 8) / (4**3 - 1) * 4**m + 8 - 0.888...
     assert sizes(ExponentialBatch(initial=8, growth=4, final=64, interval=1), 4) == [8, 11, 22, 64]
 
 
-def test_linear_and_listed_and_maximum() -> None:
+def test_linear_and_piecewise_constant_and_maximum() -> None:
     assert sizes(LinearBatch(initial=8, growth=3, interval=2), 6) == [8, 8, 11, 11, 14, 14]
     assert sizes(LinearBatch(initial=8, final=10, interval=2), 5) == [8, 8, 9, 9, 10]
     assert sizes(PiecewiseConstantBatch(values=[(0, 2), (2, 7)]), 4) == [2, 2, 7, 7]
@@ -55,7 +55,7 @@ def test_linear_and_listed_and_maximum() -> None:
     assert sizes(clipped, 4) == [8, 16, 20, 20]
 
 
-def test_growth_without_end_stays_finite() -> None:
+def test_unbounded_growth_stays_finite() -> None:
     shape = ExponentialBatch(initial=8, growth=2, interval=1)
     plan = Scheduler(batch_size=shape, learning_rate=Constant(initial=0.1)).bind(
         examples=50, epochs=3000
@@ -70,19 +70,19 @@ def test_warmup_rises_in_stairs_to_the_peak() -> None:
     assert rates(by_growth, 8) == pytest.approx(rates(shape, 8))
 
 
-def test_decay_after_a_warmup_counts_from_its_end() -> None:
+def test_decay_after_warmup_starts_at_the_end_of_the_warmup() -> None:
     shape = WarmupLinear(initial=0.1, peak=0.4, warmup_epochs=2, warmup_interval=1)
     assert rates(shape, 6) == pytest.approx([0.1, 0.4, 0.4, 0.3, 0.2, 0.1])
 
 
-def test_scaling_follows_the_batch_size() -> None:
+def test_batch_scaled_and_piecewise_constant_learning_rates() -> None:
     growing = ExponentialBatch(initial=1, growth=4, interval=1)
     assert rates(BatchScaled(initial=0.1, power=1), 2, growing) == pytest.approx([0.1, 0.4])
     assert rates(BatchScaled(initial=0.1, power=0.5), 2, growing) == pytest.approx([0.1, 0.2])
     assert rates(PiecewiseConstant(values=[(0, 0.3), (1, 0.1)]), 3) == [0.3, 0.1, 0.1]
 
 
-def test_the_rate_is_a_pure_function_of_progress() -> None:
+def test_setting_is_a_pure_function_of_progress() -> None:
     plan = Scheduler(
         batch_size=ConstantBatch(initial=3), learning_rate=Polynomial(initial=1.0, power=2)
     ).bind(examples=10, epochs=3)
@@ -92,10 +92,10 @@ def test_the_rate_is_a_pure_function_of_progress() -> None:
     assert last.learning_rate == pytest.approx((1 - 11 / 12) ** 2)
 
 
-W = {"initial": 0.1, "warmup_epochs": 4, "warmup_interval": 1}
-REFUSED: list[tuple[Callable[[], object], str]] = [
+WARMUP = {"initial": 0.1, "warmup_epochs": 4, "warmup_interval": 1}
+INVALID: list[tuple[Callable[[], object], str]] = [
     (lambda: ConstantBatch(initial=0), "initial must be at least 1, got 0"),
-    (lambda: ConstantBatch(initial=1.5), "initial must be a whole number, got 1.5"),  # type: ignore[arg-type]
+    (lambda: ConstantBatch(initial=1.5), "initial must be an integer, got 1.5"),  # type: ignore[arg-type]
     (lambda: ExponentialBatch(initial=8, growth=0.5, interval=1), "growth must be at least 1"),
     (lambda: ExponentialBatch(initial=8, final=4, interval=1), "final must be at least initial"),
     (lambda: ExponentialBatch(initial=8, growth=1, final=9, interval=1), "never reaches final"),
@@ -108,29 +108,36 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: Constant(initial=float("inf")), "initial must be a finite number"),
     (lambda: Cosine(initial=0.1, minimum=0.2), "minimum must be at most initial"),
     (lambda: Exponential(initial=0.1, final=0.05, interval=1), "final must be at least initial"),
-    (lambda: WarmupConstant(**W, peak=0.05), "peak must be at least initial"),
-    (lambda: WarmupConstant(**W, peak=0.2, growth=2), "give either peak"),
-    (lambda: WarmupConstant(**{**W, "warmup_interval": 4}, peak=0.2), "must be shorter than"),
+    (lambda: WarmupConstant(**WARMUP, peak=0.05), "peak must be at least initial"),
+    (lambda: WarmupConstant(**WARMUP, peak=0.2, growth=2), "give either peak"),
+    (lambda: WarmupConstant(**{**WARMUP, "warmup_interval": 4}, peak=0.2), "must be shorter than"),
 ]
 
 
-@pytest.mark.parametrize(("make", "message"), REFUSED, ids=[message for _, message in REFUSED])
-def test_refused_when_made(make: Callable[[], object], message: str) -> None:
+@pytest.mark.parametrize(("make", "message"), INVALID, ids=[message for _, message in INVALID])
+def test_invalid_arguments_are_rejected(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
 
-UNFIT = [
+UNSUITABLE = [
     (ConstantBatch(initial=11), Constant(initial=0.1), 1, "number of training examples .10., got"),
     (ExponentialBatch(initial=2, final=11, interval=1), Constant(initial=0.1), 4, "final must be"),
     (ExponentialBatch(initial=2, growth=2, interval=5), Constant(initial=0.1), 4, "interval must"),
-    (ConstantBatch(initial=2), WarmupConstant(**W, peak=0.2), 3, "warmup_epochs must be at most"),
+    (
+        ConstantBatch(initial=2),
+        WarmupConstant(**WARMUP, peak=0.2),
+        3,
+        "warmup_epochs must be at most",
+    ),
     (ConstantBatch(initial=2), PiecewiseConstant(values=[(0, 0.1), (4, 0.2)]), 4, "within the run"),
     (ConstantBatch(initial=2), Constant(initial=0.1), 0, "epochs must be at least 1, got 0"),
 ]
 
 
-@pytest.mark.parametrize(("batch", "rate", "epochs", "message"), UNFIT)
-def test_refused_when_bound(batch: Any, rate: LearningRate, epochs: int, message: str) -> None:
+@pytest.mark.parametrize(("batch", "rate", "epochs", "message"), UNSUITABLE)
+def test_shapes_that_do_not_fit_the_run_are_rejected(
+    batch: Any, rate: LearningRate, epochs: int, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         Scheduler(batch_size=batch, learning_rate=rate).bind(examples=10, epochs=epochs)

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from accelerando.checks import UsageError, at_least, positive, whole
-from accelerando.schedule.lengths import stage, stair, warmup
+from accelerando.schedule.stages import DEFAULT_LENGTHS
 
 if TYPE_CHECKING:  # built by their _target_, so that nothing is imported that a run does not use
     from accelerando.data.source import Arrays, Source
@@ -136,8 +136,8 @@ class RunConfig:
 def register() -> None:
     """Tell Hydra the schema, and OmegaConf the lengths that follow the paper's proportions."""
     ConfigStore.instance().store(name="schema", node=RunConfig)
-    for length in (stage, warmup, stair):
-        OmegaConf.register_new_resolver(length.__name__, length, replace=True)
+    for name, length in DEFAULT_LENGTHS.items():
+        OmegaConf.register_new_resolver(name, length, replace=True)
 
 
 def build(settings: DictConfig, leave_out: tuple[str, ...] = (), **more: Any) -> Any:

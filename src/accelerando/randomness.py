@@ -1,8 +1,8 @@
-"""One seed gives everything random in a run, each thing from its own generator.
+"""Random number generators derived from the seed of a run, one for each purpose.
 
-A generator is keyed by (seed, purpose, epoch), never by what was drawn before: the same seed under
-two schedulers starts from the same weights and sees the same permutations, and a resumed run needs
-no generator state.
+A generator is keyed by (seed, purpose, epoch) and never depends on earlier draws. Runs with the
+same seed therefore start from the same weights and see the same permutations under every scheduler,
+and a resumed run does not need any saved generator state.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 
 class Purpose(IntEnum):
-    """What a generator is for; the numbers are part of every seed and never change."""
+    """Purpose of a generator. The numbers are part of the key and must never change."""
 
     WEIGHTS = 0
     ORDER = 1
@@ -24,17 +24,24 @@ class Purpose(IntEnum):
 
 
 def generator(seed: int, purpose: Purpose, epoch: int = 0) -> np.random.Generator:
-    """NumPy generator for one purpose in one epoch."""
+    """Return the NumPy generator for one purpose in one epoch."""
     return np.random.default_rng(_sequence(seed, purpose, epoch))
 
 
 def permutation(seed: int, epoch: int, examples: int) -> npt.NDArray[np.int64]:
-    """Order in which ``epoch`` uses its examples; the same for every scheduler."""
+    """Return the order of the examples in ``epoch``, shape (examples,)."""
     return generator(seed, Purpose.ORDER, epoch).permutation(examples)
 
 
 def torch_seed(seed: int, purpose: Purpose, epoch: int = 0, *more: int) -> int:
-    """Seed of a torch generator for one purpose in one epoch, or for one example of it."""
+    """Return the seed of a torch generator for one purpose in one epoch.
+
+    Args:
+        seed: seed of the run.
+        purpose: what the generator is used for.
+        epoch: index of the epoch.
+        more: further parts of the key, such as the index of an example.
+    """
     return int(_sequence(seed, purpose, epoch, *more).generate_state(1, np.uint64)[0]) >> 1
 
 

@@ -110,7 +110,7 @@ def _print_csv(found: Sequence[ScheduleEntry]) -> None:
             row = (
                 epoch,
                 int(plan.batch_sizes[epoch]),
-                int(plan.steps[epoch]),
+                int(plan.steps_per_epoch[epoch]),
                 int(plan.first_steps[epoch + 1]),
                 float(rates[0]),
                 float(rates[-1]),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from accelerando.schedule.cases import CASES
-from accelerando.schedule.lengths import stage, stair, warmup
+from accelerando.schedule.stages import stage_length, stair_length, warmup_length
 
 Settings = Mapping[str, Any]
 """Settings of a run, each under its full name: ``scheduler.batch_size.initial``."""
@@ -34,9 +34,9 @@ _BEGIN_SMALL = ("small_constant", "small_decay", "small_increase", "small_warmup
 """Whose constant batch is as small as others begin."""
 
 _LENGTHS: Mapping[str, Callable[[int], int]] = {
-    "interval": stage,
-    "warmup_epochs": warmup,
-    "warmup_interval": stair,
+    "interval": stage_length,
+    "warmup_epochs": warmup_length,
+    "warmup_interval": stair_length,
 }
 """Lengths in epochs that follow the length of the run unless a run says otherwise."""
 

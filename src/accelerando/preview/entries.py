@@ -12,7 +12,7 @@ from accelerando.compare.names import scheduler_part
 from accelerando.composition import compose_runs
 from accelerando.config import build_plan, build_scheduler
 from accelerando.schedule import Plan, Scheduler
-from accelerando.schedule.lengths import stage
+from accelerando.schedule.stages import stage_length
 
 
 class ScheduleEntry(NamedTuple):
@@ -62,4 +62,4 @@ def _entry(config: DictConfig, added: Sequence[str]) -> ScheduleEntry:
 
 def _interval(config: DictConfig) -> int:
     interval = config.scheduler.batch_size.get("interval")
-    return int(interval) if interval else stage(config.epochs)
+    return int(interval) if interval else stage_length(config.epochs)

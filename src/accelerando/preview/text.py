@@ -103,7 +103,7 @@ def _table(
     for name in names + (["bound\nof the norm"] if problem else []):
         table.add_column(name, justify="right")
     for entry, count in zip(entries, steps, strict=True):
-        plan, position = entry.plan, entry.plan.after(count)
+        plan, position = entry.plan, entry.plan.position_after(count)
         terms = plan.terms(count)
         examples = position.epoch * plan.examples + position.offset
         cells = [

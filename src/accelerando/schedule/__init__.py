@@ -1,4 +1,4 @@
-"""Schedules of batch size and learning rate: pure mathematics, no torch, no Hydra."""
+"""Schedules of batch size and learning rate, independent of torch and Hydra."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Former names of classes: settings that users wrote for an earlier version still name them."""
+    """Resolve former class names, which existing YAML files and run folders may still use."""
     if current := RENAMED.get(f"{__name__}.{name}"):
         return globals()[current.rpartition(".")[2]]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Shapes of the batch size: constant, exponential, linear, or a table."""
+"""Shapes of the batch size: constant, exponential, linear and piecewise constant."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from accelerando.checks import at_least, stage_fits, whole
-from accelerando.schedule.growth import Growth, check_growth
-from accelerando.schedule.table import Table
+from accelerando.checks import at_least, whole
+from accelerando.schedule.stages import EpochTable, StagedGrowth, check_growth, check_interval
 
 
-def _fits(name: str, size: int | None, examples: int) -> None:
+def _check_fits(name: str, size: int | None, examples: int) -> None:
+    """Raise ValueError if a batch of ``size`` is larger than the training set."""
     if size is not None and size > examples:
         raise ValueError(
             f"{name} must be at most the number of training examples ({examples}), got {size}"
@@ -21,7 +21,7 @@ def _fits(name: str, size: int | None, examples: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ConstantBatch:
-    """The same batch size throughout.
+    """Constant batch size.
 
     Args:
         initial: examples per batch, at least 1.
@@ -36,7 +36,7 @@ class ConstantBatch:
         whole("initial", self.initial, 1)
 
     def check(self, *, epochs: int, examples: int) -> None:
-        _fits("initial", self.initial, examples)
+        _check_fits("initial", self.initial, examples)
 
     def __call__(self, *, epoch: int, epochs: int) -> int:
         return self.initial
@@ -44,23 +44,23 @@ class ConstantBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class ExponentialBatch:
-    """Batch size that grows by a factor every ``interval`` epochs.
+    """Batch size that grows by a constant factor every ``interval`` epochs.
 
-    In stage m = epoch // interval of M = epochs / interval:
-    b_m = ceil(b_0 δ^m), or, landing on a final size with a given factor,
+    In stage m = epoch // interval of M = epochs / interval stages, b_m = ceil(b_0 δ^m). If both
+    the factor and the final size are given,
     b_m = ceil(min(a δ^m + b_0 - a, b_final)), a = (b_final - b_0) / (δ^(M-1) - 1)
     (Umeda and Iiduka, arXiv 2409.08770).
 
     Args:
         initial: examples per batch in the first stage, b_0, at least 1.
         growth: factor from one stage to the next, δ, at least 1.
-        final: size of the last stage, b_final. Alone it sets the growth; with ``growth`` the
-            affine form lands on it; with neither of them the size doubles.
+        final: batch size of the last stage, b_final. Without ``growth`` it determines the factor;
+            with ``growth`` the affine form reaches it. If neither is given, the size doubles.
         interval: length of a stage in epochs, at least 1.
-        maximum: where given, larger sizes are clipped to it.
+        maximum: upper limit of the batch size, if any.
 
     Raises:
-        ValueError: a value is out of range; the message says what is allowed.
+        ValueError: a value is out of range.
 
     >>> ExponentialBatch(initial=8, growth=2, interval=30)(epoch=65, epochs=300)
     32
@@ -82,40 +82,38 @@ class ExponentialBatch:
             whole("maximum", self.maximum, self.initial)
 
     def check(self, *, epochs: int, examples: int) -> None:
-        stage_fits(self.interval, epochs)
-        _fits("initial", self.initial, examples)
-        _fits("final", self.final, examples)
+        check_interval(self.interval, epochs)
+        _check_fits("initial", self.initial, examples)
+        _check_fits("final", self.final, examples)
 
     def factor(self, epochs: int) -> float:
-        """δ, the factor from one stage to the next in a run of ``epochs``."""
+        """Return δ, the growth factor per stage in a run of ``epochs`` epochs."""
         return self._growth.factor(epochs)
 
     @property
-    def _growth(self) -> Growth:
+    def _growth(self) -> StagedGrowth:
         growth = 2 if self.growth is None and self.final is None else self.growth
-        return Growth(self.initial, growth, self.final, self.interval)
+        return StagedGrowth(self.initial, growth, self.final, self.interval)
 
     def __call__(self, *, epoch: int, epochs: int) -> int:
-        value = self._growth.value(epoch, epochs)
-        return _clip(value, self.maximum)
+        return _clip(self._growth.value(epoch, epochs), self.maximum)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearBatch:
-    """Batch size that grows by a constant number every ``interval`` epochs.
+    """Batch size that grows by a constant amount every ``interval`` epochs.
 
     b_m = b_0 + c m in stage m = epoch // interval (arXiv 2508.05297).
 
     Args:
         initial: examples per batch in the first stage, b_0, at least 1.
-        growth: examples added from one stage to the next, c, at least 0.
-        final: size of the last stage, in place of ``growth``; with neither of them ``initial``
-            examples are added.
+        growth: examples added from one stage to the next, c, at least 0; default ``initial``.
+        final: batch size of the last stage, instead of ``growth``.
         interval: length of a stage in epochs, at least 1.
-        maximum: where given, larger sizes are clipped to it.
+        maximum: upper limit of the batch size, if any.
 
     Raises:
-        ValueError: a value is out of range; the message says what is allowed.
+        ValueError: a value is out of range.
 
     >>> LinearBatch(initial=8, growth=16, interval=10)(epoch=25, epochs=100)
     40
@@ -140,9 +138,9 @@ class LinearBatch:
             whole("maximum", self.maximum, self.initial)
 
     def check(self, *, epochs: int, examples: int) -> None:
-        stage_fits(self.interval, epochs)
-        _fits("initial", self.initial, examples)
-        _fits("final", self.final, examples)
+        check_interval(self.interval, epochs)
+        _check_fits("initial", self.initial, examples)
+        _check_fits("final", self.final, examples)
 
     def __call__(self, *, epoch: int, epochs: int) -> int:
         stage, last = epoch // self.interval, (epochs - 1) // self.interval
@@ -155,7 +153,10 @@ class LinearBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class PiecewiseConstantBatch:
-    """Batch size given as a list of (epoch, size): each size holds from its epoch on.
+    """Batch size given as (epoch, size) pairs; each size applies from its epoch on.
+
+    Raises:
+        ValueError: ``values`` is empty, does not start at epoch 0, or its epochs do not increase.
 
     >>> PiecewiseConstantBatch(values=[(0, 8), (30, 16)])(epoch=45, epochs=60)
     16
@@ -165,11 +166,11 @@ class PiecewiseConstantBatch:
 
     def __post_init__(self) -> None:
         for _, size in self._table.pairs:
-            whole("a batch size of values", size, 1)
+            whole("a batch size in values", size, 1)
 
     @cached_property
-    def _table(self) -> Table:
-        return Table(self.values)
+    def _table(self) -> EpochTable:
+        return EpochTable(self.values)
 
     @property
     def initial(self) -> int:
@@ -178,13 +179,13 @@ class PiecewiseConstantBatch:
     def check(self, *, epochs: int, examples: int) -> None:
         self._table.check(epochs=epochs)
         for _, size in self.values:
-            _fits("a batch size of values", size, examples)
+            _check_fits("a batch size in values", size, examples)
 
     def __call__(self, *, epoch: int, epochs: int) -> int:
         return int(self._table(epoch))
 
 
 def _clip(size: float, maximum: int | None) -> int:
-    # rounded first: 100 * 1.1 is 110.00000000000001 in floating point
+    # round first, since 100 * 1.1 is 110.00000000000001 in floating point
     rounded = math.ceil(round(size, 9))
     return rounded if maximum is None else min(rounded, maximum)

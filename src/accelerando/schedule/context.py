@@ -1,4 +1,4 @@
-"""Where a run stands, and what its schedule says there."""
+"""Positions in a run, the settings of a step, and the protocols of the shapes."""
 
 from __future__ import annotations
 
@@ -11,30 +11,41 @@ IntArray = npt.NDArray[np.int64]
 
 
 class Progress(NamedTuple):
-    """All the position there is in a run; the sampler, the checkpoint and the record use it.
+    """A position in a run, used alike by the sampler, the checkpoint and the record.
 
-    Offsets, not step numbers, survive a change of batch size or of the number of processes.
+    The offset within the epoch, unlike a step number, stays valid if the batch size or the number
+    of processes changes.
+
+    Args:
+        epoch: index of the epoch, from 0.
+        offset: examples already used in this epoch.
+        step: steps taken since the start of the run.
     """
 
     epoch: int = 0
     offset: int = 0
-    """Examples already used in this epoch."""
     step: int = 0
-    """Steps taken since the start of the run."""
 
 
 class Setting(NamedTuple):
-    """What one step is made with."""
+    """Batch size and learning rate of one step."""
 
     batch_size: int
     learning_rate: float
 
 
 class ScheduleContext(NamedTuple):
-    """What a learning-rate shape may look at.
+    """Everything that a learning-rate shape may depend on.
 
-    ``step`` may be an array of steps of one epoch: a shape that changes from step to step then
-    returns an array, one that is constant within an epoch a number.
+    Args:
+        epoch: index of the epoch, from 0.
+        step: steps taken since the start of the run, or an array of them within one epoch. For an
+            array, a shape that changes from step to step returns an array of the same length, and
+            one that is constant within an epoch returns a number.
+        batch_size: batch size in this epoch.
+        initial_batch_size: batch size in the first epoch.
+        first_steps: steps taken before each epoch and, last, in the entire run, shape
+            (epochs + 1,).
     """
 
     epoch: int
@@ -42,47 +53,46 @@ class ScheduleContext(NamedTuple):
     batch_size: int
     initial_batch_size: int
     first_steps: IntArray
-    """Steps taken before each epoch, and in the whole run: length epochs + 1."""
 
     @property
     def epochs(self) -> int:
         return len(self.first_steps) - 1
 
     @property
-    def steps(self) -> int:
-        """Steps of the whole run, T."""
+    def total_steps(self) -> int:
+        """Steps in the entire run, T."""
         return int(self.first_steps[-1])
 
-    def after(self, epochs: int) -> ScheduleContext:
-        """The same moment as seen by a run that begins ``epochs`` epochs later."""
-        begin = self.first_steps[epochs]
+    def shifted(self, epochs: int) -> ScheduleContext:
+        """Return the same context as seen from a run that starts ``epochs`` epochs later."""
+        first_step = self.first_steps[epochs]
         return self._replace(
             epoch=self.epoch - epochs,
-            step=self.step - begin,
-            first_steps=self.first_steps[epochs:] - begin,
+            step=self.step - first_step,
+            first_steps=self.first_steps[epochs:] - first_step,
         )
 
 
 class BatchSize(Protocol):
-    """A shape of the batch size: examples per batch in each epoch."""
+    """A shape of the batch size: a function of the epoch."""
 
     @property
     def initial(self) -> int: ...
 
     def __call__(self, *, epoch: int, epochs: int) -> int:
-        """Examples per batch in ``epoch`` of a run of ``epochs``."""
+        """Return the batch size in ``epoch`` of a run of ``epochs`` epochs."""
         ...
 
     def check(self, *, epochs: int, examples: int) -> None:
-        """Raise ValueError where the shape does not fit a run of this length and data."""
+        """Raise ValueError if the shape does not fit this run length and training set."""
         ...
 
 
 class LearningRate(Protocol):
-    """A shape of the learning rate: a pure function of the moment."""
+    """A shape of the learning rate: a pure function of the context."""
 
-    def __call__(self, moment: ScheduleContext) -> float | npt.NDArray[np.float64]: ...
+    def __call__(self, context: ScheduleContext) -> float | npt.NDArray[np.float64]: ...
 
     def check(self, *, epochs: int) -> None:
-        """Raise ValueError where the shape does not fit a run of this length."""
+        """Raise ValueError if the shape does not fit this run length."""
         ...

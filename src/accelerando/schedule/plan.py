@@ -1,4 +1,4 @@
-"""A schedule fitted to a run: known in full before a single step is made."""
+"""The plan of a run: batch size and learning rate of every step, known before training."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ START = Progress()
 
 
 class Terms(NamedTuple):
-    """What the bound of Umeda and Iiduka (arXiv 2409.08770) needs of a schedule."""
+    """Terms of the bound of Umeda and Iiduka (arXiv 2409.08770) that a schedule determines.
+
+    Args:
+        bias: B_T = 1 / Σ η_t.
+        variance: V_T = Σ (η_t² / b_t) / Σ η_t, with b_t the scheduled batch size.
+        largest_rate: largest learning rate, η_max.
+    """
 
     bias: float
-    """B_T = 1 / Σ η_t."""
     variance: float
-    """V_T = Σ (η_t² / b_t) / Σ η_t, b_t as scheduled."""
     largest_rate: float
-    """η_max."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Plan:
-    """Batch sizes, steps and rates of a whole run, made by ``Scheduler.bind``.
+    """Maps every position in a run to a batch size and a learning rate; see ``Scheduler.bind``.
 
     Args:
         learning_rate: shape of the learning rate.
         examples: training examples, n.
-        batch_sizes: examples per batch in each epoch, shape (epochs,).
-        notes: what the user should know of how the schedule was fitted.
+        batch_sizes: batch size in each epoch, shape (epochs,).
+        notes: remarks for the user on how the schedule was fitted to the run.
     """
 
     learning_rate: LearningRate
@@ -50,19 +53,19 @@ class Plan:
 
     @cached_property
     def _sizes(self) -> list[int]:
-        """The batch sizes as Python's numbers, which are quicker to take one of."""
+        """Batch sizes as Python integers, which are faster to index than an array."""
         sizes: list[int] = self.batch_sizes.tolist()
         return sizes
 
     @cached_property
-    def steps(self) -> IntArray:
-        """Steps in each epoch, ceil(n / b): the last, smaller batch is kept."""
+    def steps_per_epoch(self) -> IntArray:
+        """Steps in each epoch, ceil(n / b), shape (epochs,); the last batch may be smaller."""
         return -(-self.examples // self.batch_sizes)
 
     @cached_property
     def first_steps(self) -> IntArray:
-        """Steps taken before each epoch and, last, in the whole run; length epochs + 1."""
-        return np.concatenate([[0], np.cumsum(self.steps)])
+        """Steps taken before each epoch and, last, in the entire run, shape (epochs + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.steps_per_epoch)])
 
     @property
     def total_steps(self) -> int:
@@ -70,7 +73,7 @@ class Plan:
 
     @property
     def total_examples(self) -> int:
-        """Per-example gradients computed in the whole run (SFO complexity), n E."""
+        """Per-example gradients computed in the entire run (SFO complexity), n E."""
         return self.examples * self.epochs
 
     @property
@@ -78,35 +81,34 @@ class Plan:
         return int(self.batch_sizes.max())
 
     def setting(self, progress: Progress) -> Setting:
-        """What the step at ``progress`` is made with; a pure function of the position."""
+        """Return the batch size and learning rate of the step at ``progress``."""
         size = self._sizes[progress.epoch]
         return Setting(size, float(self._rate(progress.epoch, progress.step)))
 
     def last_setting(self, progress: Progress) -> Setting:
-        """What the step before ``progress`` was made with; at the start, what the first will be."""
+        """Return the setting of the step before ``progress``; at the start, of the first step."""
         if progress.step == 0:
             return self.setting(progress)
         epoch = progress.epoch if progress.offset else progress.epoch - 1
         return self.setting(Progress(epoch, progress.offset, progress.step - 1))
 
     def rates(self, epoch: int) -> npt.NDArray[np.float64]:
-        """Learning rate of every step of ``epoch``, shape (steps in the epoch,)."""
-        first, past = self.first_steps[epoch : epoch + 2]
-        steps = np.arange(first, past)
+        """Return the learning rate of each step of ``epoch``, shape (steps in the epoch,)."""
+        steps = np.arange(*self.first_steps[epoch : epoch + 2])
         return np.broadcast_to(np.asarray(self._rate(epoch, steps), dtype=np.float64), steps.shape)
 
     def advance(self, progress: Progress) -> Progress:
-        """The position after the step at ``progress``."""
+        """Return the position after the step at ``progress``."""
         offset = progress.offset + self._sizes[progress.epoch]
         if offset >= self.examples:
             return Progress(progress.epoch + 1, 0, progress.step + 1)
         return Progress(progress.epoch, offset, progress.step + 1)
 
     def at(self, epoch: int, offset: int) -> Progress:
-        """The position after ``offset`` examples of ``epoch``.
+        """Return the position after ``offset`` examples of ``epoch``.
 
         Raises:
-            ValueError: no step of this plan begins there.
+            ValueError: no step of this plan starts there.
         """
         if epoch == self.epochs and offset == 0:
             return Progress(epoch, 0, self.total_steps)
@@ -116,12 +118,12 @@ class Plan:
             or not 0 <= offset < self.examples
             or offset % self.batch_sizes[epoch]
         ):
-            raise ValueError(f"no step of this plan begins at epoch {epoch}, offset {offset}")
+            raise ValueError(f"no step of this plan starts at epoch {epoch}, offset {offset}")
         step = int(self.first_steps[epoch]) + offset // int(self.batch_sizes[epoch])
         return Progress(epoch, offset, step)
 
-    def after(self, steps: int) -> Progress:
-        """The position after ``steps`` steps of the run."""
+    def position_after(self, steps: int) -> Progress:
+        """Return the position after ``steps`` steps of the run."""
         epoch = int(np.searchsorted(self.first_steps, steps, side="right")) - 1
         if epoch == self.epochs:
             return Progress(epoch, 0, steps)
@@ -130,58 +132,59 @@ class Plan:
         )
 
     def positions(self, start: Progress = START) -> Iterator[Progress]:
-        """Every position a step is made at, from ``start`` to the end of the run."""
+        """Yield the position of each step, from ``start`` to the end of the run."""
         while start.epoch < self.epochs:
             yield start
             start = self.advance(start)
 
     @cached_property
     def _sums(self) -> npt.NDArray[np.float64]:
-        """Of each epoch Σ η_t, Σ η_t² / b_t and max η_t, shape (epochs, 3)."""
-        return np.array([self._sum(epoch, int(steps)) for epoch, steps in enumerate(self.steps)])
+        """Σ η_t, Σ η_t² / b_t and max η_t of each epoch, shape (epochs, 3)."""
+        counts = self.steps_per_epoch.tolist()
+        return np.array([self._sum(epoch, steps) for epoch, steps in enumerate(counts)])
 
     def _sum(self, epoch: int, steps: int) -> tuple[float, float, float]:
-        """Σ η_t, Σ η_t² / b_t and max η_t over the first ``steps`` steps of ``epoch``."""
+        """Return Σ η_t, Σ η_t² / b_t and max η_t over the first ``steps`` steps of ``epoch``."""
         first = int(self.first_steps[epoch])
         rate = np.asarray(self._rate(epoch, np.arange(first, first + steps)))
-        # a rate that is constant within the epoch counts once for each of its steps
+        # a scalar stands for all steps of the epoch
         weight = steps if rate.ndim == 0 else 1
         squares = weight * float((rate**2).sum()) / int(self.batch_sizes[epoch])
         return weight * float(rate.sum()), squares, float(rate.max())
 
     def terms(self, steps: int | None = None) -> Terms:
-        """What the paper's bound needs of the schedule's first ``steps`` steps, all if left out.
+        """Return the terms of the bound over the first ``steps`` steps, by default all.
 
         Raises:
-            ValueError: ``steps`` is below 1 or above the steps of the run.
+            ValueError: ``steps`` is below 1 or above the number of steps in the run.
         """
         steps = self.total_steps if steps is None else steps
         whole("steps", steps, 1)
         if steps > self.total_steps:
             raise ValueError(
-                f"steps must be at most those of the run ({self.total_steps}), got {steps}"
+                f"steps must be at most the steps of the run ({self.total_steps}), got {steps}"
             )
-        whole_epochs = int(np.searchsorted(self.first_steps, steps, side="right")) - 1
-        rows = self._sums[:whole_epochs].tolist()
-        if rest := steps - int(self.first_steps[whole_epochs]):
-            rows.append(self._sum(whole_epochs, rest))
+        full_epochs = int(np.searchsorted(self.first_steps, steps, side="right")) - 1
+        rows = self._sums[:full_epochs].tolist()
+        if rest := steps - int(self.first_steps[full_epochs]):
+            rows.append(self._sum(full_epochs, rest))
         rates, squares, largest = zip(*rows, strict=True)
         total = math.fsum(rates)
         return Terms(1 / total, math.fsum(squares) / total, max(largest))
 
     @property
     def B_T(self) -> float:  # noqa: N802 - the paper's name
-        """Bias term of the bound over the whole run; see ``Terms``."""
+        """Bias term of the bound over the entire run; see ``Terms``."""
         return self.terms().bias
 
     @property
     def V_T(self) -> float:  # noqa: N802 - the paper's name
-        """Variance term of the bound over the whole run; see ``Terms``."""
+        """Variance term of the bound over the entire run; see ``Terms``."""
         return self.terms().variance
 
     @property
     def largest_rate(self) -> float:
-        """η_max."""
+        """Largest learning rate of the run, η_max."""
         return self.terms().largest_rate
 
     def _rate(self, epoch: int, step: int | IntArray) -> float | npt.NDArray[np.float64]:

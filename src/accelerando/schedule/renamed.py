@@ -1,7 +1,7 @@
-"""Classes that had another name in earlier versions.
+"""Former names of shapes.
 
-Run ids hash the ``_target_`` of each shape and run folders record it, so both names must keep
-meaning the same shape.
+Run ids are hashes of the ``_target_`` that a shape was first released under, and run folders record
+the ``_target_`` of their time, so former and current names must stay interchangeable.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ RENAMED = {
     "accelerando.schedule.ListedBatch": "accelerando.schedule.PiecewiseConstantBatch",
     "accelerando.schedule.Scaled": "accelerando.schedule.BatchScaled",
 }
-"""Current name of each ``_target_``, by its former name."""
+"""Current ``_target_`` of a shape by its former one."""
 
 _FORMER = {current: former for former, current in RENAMED.items()}
 
 
 def current_target(target: Any) -> Any:
-    """The name that a recorded ``_target_`` has today.
+    """Return the current name of a recorded ``_target_``.
 
     >>> current_target("accelerando.schedule.Diminishing")
     'accelerando.schedule.InverseSqrt'
@@ -29,7 +29,7 @@ def current_target(target: Any) -> Any:
 
 
 def former_target(target: Any) -> Any:
-    """The name that a ``_target_`` was first released under; run ids are hashes of it.
+    """Return the name that a ``_target_`` was first released under, which run ids are hashes of.
 
     >>> former_target("accelerando.schedule.InverseSqrt")
     'accelerando.schedule.Diminishing'

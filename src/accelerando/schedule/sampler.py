@@ -1,4 +1,4 @@
-"""Batches of scheduled sizes for anyone's own loop; it needs no torch itself."""
+"""A batch sampler that follows a plan, for any training loop; it does not need torch."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from accelerando.schedule.plan import START, Plan
 
 
 class BatchSampler:
-    """Indices of every batch from ``start`` to the end of the run, or of one epoch.
+    """Yields the indices of each batch, from ``start`` to the end of the run or of its epoch.
 
-    For the argument ``batch_sampler`` of torch.utils.data.DataLoader. The size of a batch is
-    decided by its position, never read from a live object: any number of workers may fetch ahead.
+    Pass it to torch.utils.data.DataLoader as ``batch_sampler``. The size of a batch depends only
+    on its position, so any number of workers may prefetch.
 
     Args:
-        plan: the schedule, fitted to the run.
-        seed: of the order of the examples, which is another one in every epoch.
-        start: where to begin; a run resumes from its epoch and offset with ``plan.at``.
-        one_epoch: stop at the end of the epoch that ``start`` lies in.
-        rank: which of ``world_size`` processes this is; each gets its part of every batch, the first
-            ones an example more where it does not divide (and the last ones none of a batch
-            smaller than ``world_size``).
+        plan: the schedule of the run.
+        seed: seed of the order of the examples, which is drawn anew in every epoch.
+        start: first position; to resume, the ``plan.at`` of the saved epoch and offset.
+        one_epoch: stop at the end of the epoch of ``start``.
+        rank: index of this process among ``world_size``. Each process gets a contiguous part of
+            every batch; if the sizes differ, the first ranks get one example more, and for a batch
+            smaller than ``world_size`` the last ranks get none.
         world_size: number of processes, at least 1.
 
     >>> from accelerando.schedule import Constant, ExponentialBatch, Scheduler
@@ -51,25 +51,20 @@ class BatchSampler:
         whole("rank", rank, 0)
         if rank >= world_size:
             raise ValueError(f"rank must be below world_size ({world_size}), got {rank}")
-        self._plan, self._seed, self._start, self._one_epoch = plan, seed, start, one_epoch
+        self._plan, self._seed, self._start = plan, seed, start
         self._rank, self._world_size = rank, world_size
-
-    def _past(self) -> int:
-        return (
-            min(self._start.epoch + 1, self._plan.epochs) if self._one_epoch else self._plan.epochs
-        )
+        self._end_epoch = min(start.epoch + 1, plan.epochs) if one_epoch else plan.epochs
 
     def __len__(self) -> int:
-        """Batches that are left."""
-        return max(0, int(self._plan.first_steps[self._past()]) - self._start.step)
+        """Return the number of batches from ``start`` on."""
+        return max(0, int(self._plan.first_steps[self._end_epoch]) - self._start.step)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order, of_epoch, examples = np.empty(0, np.int64), -1, self._plan.examples
+        order, order_epoch = np.empty(0, np.int64), -1
         for epoch, offset, _ in self._plan.positions(self._start):
-            if epoch >= self._past():
+            if epoch >= self._end_epoch:
                 return
-            if epoch != of_epoch:
-                order, of_epoch = permutation(self._seed, epoch, examples), epoch
-            size = int(self._plan.batch_sizes[epoch])
-            batch = order[offset : offset + size]
+            if epoch != order_epoch:
+                order, order_epoch = permutation(self._seed, epoch, self._plan.examples), epoch
+            batch = order[offset : offset + int(self._plan.batch_sizes[epoch])]
             yield np.array_split(batch, self._world_size)[self._rank].tolist()

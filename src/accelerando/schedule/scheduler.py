@@ -1,4 +1,4 @@
-"""The scheduler: a batch-size shape and a learning-rate shape, fitted to a run."""
+"""The scheduler: a batch-size shape and a learning-rate shape that can be fitted to a run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from accelerando.schedule.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Scheduler:
-    """A description of how batch size and learning rate move together; it holds no position.
+    """A description of how batch size and learning rate change together; it has no state.
 
     Args:
         batch_size: shape of the batch size.
-        learning_rate: shape of the learning rate; it is told the batch size.
+        learning_rate: shape of the learning rate, which may depend on the batch size.
 
     >>> from accelerando.schedule import Constant, ExponentialBatch, Progress, Scheduler
     >>> scheduler = Scheduler(
@@ -34,35 +34,36 @@ class Scheduler:
     learning_rate: LearningRate
 
     def bind(self, *, examples: int, epochs: int) -> Plan:
-        """Fit the scheduler to a run of ``epochs`` over ``examples`` training examples.
+        """Fit the scheduler to a run of ``epochs`` epochs over ``examples`` training examples.
 
-        Growth of the batch stops at the whole training set; the plan's notes say so.
+        The batch size is capped at the size of the training set; the plan's notes report it.
 
         Raises:
-            ValueError: the shapes do not fit the run; the message says what is allowed.
+            ValueError: a shape does not fit the run.
         """
         whole("epochs", epochs, 1)
         whole("examples", examples, 1)
-        _located("batch_size", lambda: self.batch_size.check(epochs=epochs, examples=examples))
-        _located("learning_rate", lambda: self.learning_rate.check(epochs=epochs))
-        asked = [self.batch_size(epoch=epoch, epochs=epochs) for epoch in range(epochs)]
+        _prefix_errors(
+            "batch_size", lambda: self.batch_size.check(epochs=epochs, examples=examples)
+        )
+        _prefix_errors("learning_rate", lambda: self.learning_rate.check(epochs=epochs))
+        requested = [self.batch_size(epoch=epoch, epochs=epochs) for epoch in range(epochs)]
         notes = []
-        capped = next((epoch for epoch, size in enumerate(asked) if size > examples), None)
+        capped = next((epoch for epoch, size in enumerate(requested) if size > examples), None)
         if capped is not None:
             notes.append(
-                f"the batch stops growing at {examples}, the whole training set, "
-                f"from epoch {capped} on (the schedule asks for {asked[-1]} at the end)"
+                f"the batch size stops growing at {examples}, the full training set, in epoch "
+                f"{capped} (the schedule asks for {requested[-1]} in the last epoch)"
             )
-        sizes = np.minimum(np.array(asked, dtype=np.int64), examples)
         return Plan(
             learning_rate=self.learning_rate,
             examples=examples,
-            batch_sizes=sizes,
+            batch_sizes=np.minimum(np.array(requested, dtype=np.int64), examples),
             notes=tuple(notes),
         )
 
 
-def _located(name: str, check: Callable[[], None]) -> None:
+def _prefix_errors(name: str, check: Callable[[], None]) -> None:
     try:
         check()
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Seesaw: where a decay would halve the learning rate, the batch doubles instead."""
+"""Seesaw: whenever a decay would halve the learning rate, the batch size doubles instead."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from accelerando.schedule.plan import Plan
 from accelerando.schedule.scheduler import Scheduler
 
 RATE_PER_DOUBLING = {"sgd": 1.0, "normalised": 1 / math.sqrt(2)}
-"""What the rate is multiplied by when the batch doubles."""
+"""Factor of the learning rate when the batch size doubles."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seesaw:
-    """A decay of the learning rate turned into growth of the batch (arXiv 2510.14717).
+    """Turns the decay of a learning rate into growth of the batch size (arXiv 2510.14717).
 
-    With k the number of times that the decay has halved its rate since its peak, by the beginning
-    of an epoch, the batch is b_0 2^k and the rate is the peak ("sgd"), or the peak divided by
-    √2^k ("normalised": the rule for normalised and Adam-like steps). Once the batch cannot
-    double, at ``maximum`` or at the whole training set, the rate itself is halved.
+    If the decay has halved the learning rate k times between its peak and the start of an epoch,
+    the batch size in that epoch is b_0 2^k. The learning rate stays at the peak ("sgd") or is the
+    peak divided by √2^k ("normalised", for normalised and Adam-like updates). Once the batch size
+    cannot double, because of ``maximum`` or the size of the training set, the learning rate is
+    halved instead.
 
     Args:
-        batch_size: the constant batch size b_0 that the decay belongs to.
-        learning_rate: the decay, followed as at that batch size.
+        batch_size: constant batch size b_0 of the decay.
+        learning_rate: the decay, evaluated at that batch size.
         equivalence: "sgd" or "normalised".
-        maximum: where given, the largest batch.
+        maximum: upper limit of the batch size, if any.
 
     Raises:
-        ValueError: a value is out of range; the message says what is allowed.
+        ValueError: a value is out of range.
     """
 
     batch_size: ConstantBatch
@@ -46,12 +47,12 @@ class Seesaw:
         if self.equivalence not in RATE_PER_DOUBLING:
             raise ValueError(f"equivalence must be sgd or normalised, got {self.equivalence!r}")
         if not isinstance(self.batch_size, ConstantBatch):
-            raise ValueError("batch_size must be the constant shape: seesaw makes it grow")
+            raise ValueError("batch_size must be constant: seesaw itself makes it grow")
         if self.maximum is not None:
             whole("maximum", self.maximum, self.batch_size.initial)
 
     def bind(self, *, examples: int, epochs: int) -> Plan:
-        """Fit to a run; see ``Scheduler.bind``."""
+        """Fit the scheduler to a run; see ``Scheduler.bind``."""
         decay = Scheduler(batch_size=self.batch_size, learning_rate=self.learning_rate).bind(
             examples=examples, epochs=epochs
         )
@@ -64,10 +65,10 @@ class Seesaw:
             ratio = peak / rate if rate > 0 else math.inf
             if math.isinf(ratio):
                 raise ValueError(
-                    f"learning_rate must stay above 0 for its halvings to be counted, in epoch "
-                    f"{epoch} of {epochs} it is {rate:g}: take a slower decay"
+                    "learning_rate must stay above 0, since seesaw counts how often it halves; in "
+                    f"epoch {epoch} of {epochs} it is {rate:g}: choose a slower decay"
                 )
-            # rounded first: a rate of exactly a half must count as halved
+            # round first: a rate of exactly one half must count as halved
             halvings = math.floor(round(math.log2(ratio), 9))
             doubled = min(halvings, doublings)
             sizes.append(self.batch_size.initial * 2**doubled)
@@ -75,7 +76,10 @@ class Seesaw:
             rates.append(peak * factor / 2 ** (halvings - doubled))
         notes: tuple[str, ...] = ()
         if max(sizes) * 2 > largest and rates[-1] < rates[0]:
-            notes = (f"the batch stops doubling at {max(sizes)}: after that the rate is halved",)
+            notes = (
+                f"the batch size stops doubling at {max(sizes)}; from then on the learning rate "
+                "is halved instead",
+            )
         return Plan(
             learning_rate=PiecewiseConstant(values=list(enumerate(rates))),
             examples=examples,

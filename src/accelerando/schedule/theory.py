@@ -1,4 +1,4 @@
-"""The paper's bound on the full gradient norm: what a schedule promises before it is run."""
+"""The theoretical bound on the full gradient norm, computed from a plan before training."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from accelerando.schedule.scheduler import Scheduler
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What the bound needs to know of the loss.
+    """Constants of the loss that the bound depends on.
 
     Args:
-        smoothness: L, Lipschitz constant of the gradient, above 0.
-        variance: σ², variance of the per-example gradient, at least 0.
-        gap: f(θ_0) - f*, at least 0.
+        smoothness: Lipschitz constant of the gradient, L, above 0.
+        variance: variance of the per-example gradient, σ², at least 0.
+        gap: initial optimality gap, f(θ_0) - f*, at least 0.
 
     Raises:
         ValueError: a value is out of range.
@@ -39,7 +39,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Bound:
-    """Upper bound of min_t E‖∇f(θ_t)‖², in two parts."""
+    """The two terms of an upper bound on min_t E‖∇f(θ_t)‖²."""
 
     bias: float
     variance: float
@@ -50,13 +50,13 @@ class Bound:
 
 
 def bound(terms: Terms, problem: Problem) -> Bound:
-    """Bound of min_t E‖∇f(θ_t)‖² over the steps that ``terms`` were taken of.
+    """Return the bound on min_t E‖∇f(θ_t)‖² over the steps that ``terms`` cover.
 
     2 (f(θ_0) - f*) / (2 - L η_max) B_T + L σ² / (2 - L η_max) V_T
-    (Umeda and Iiduka, arXiv 2409.08770). It is on the squared norm.
+    (Umeda and Iiduka, arXiv 2409.08770). Note that it bounds the squared norm.
 
     Raises:
-        ValueError: η_max is not below 2 / L, where the bound is not defined.
+        ValueError: η_max is at least 2 / L, for which the bound is undefined.
 
     >>> bound(Terms(bias=0.01, variance=0.001, largest_rate=0.1), Problem(
     ...     smoothness=10, variance=2, gap=3))
@@ -65,8 +65,8 @@ def bound(terms: Terms, problem: Problem) -> Bound:
     limit = 2 / problem.smoothness
     if terms.largest_rate >= limit:
         raise ValueError(
-            f"no bound: the largest rate must be below 2 / L = {limit:.4g}, "
-            f"it is {terms.largest_rate:.4g}"
+            f"no bound: the largest learning rate must be below 2 / L = {limit:.4g}, "
+            f"got {terms.largest_rate:.4g}"
         )
     slack = 2 - problem.smoothness * terms.largest_rate
     return Bound(
@@ -76,7 +76,7 @@ def bound(terms: Terms, problem: Problem) -> Bound:
 
 
 class Bindable(Protocol):
-    """A scheduler of any kind."""
+    """Anything that can be fitted to a run, such as ``Scheduler`` and ``Seesaw``."""
 
     def bind(self, *, examples: int, epochs: int) -> Plan: ...
 
@@ -90,13 +90,20 @@ def crossing(
     interval: int,
     stages: Iterable[int],
 ) -> int | None:
-    """Epochs at which the bound of ``first`` passes below that of ``second``, as stages are added.
+    """Return the run length at which the bound of ``first`` drops below that of ``second``.
 
-    Runs of ``interval`` epochs times each of ``stages`` are compared, each fitted anew.
+    Args:
+        first: the scheduler whose bound should become the lower one.
+        second: the scheduler to compare it with.
+        problem: constants of the loss.
+        examples: training examples.
+        interval: length of a stage in epochs.
+        stages: numbers of stages, ascending; both schedulers are fitted to a run of each length.
 
     Returns:
-        The length of the first run where ``first`` is lower after one where it was not; None where
-        that does not happen. Lengths at which either has no bound, or does not fit, are passed by.
+        The number of epochs of the first run in which ``first`` has the lower bound after a shorter
+        one in which it had not, or None if there is none. Lengths that either scheduler does not
+        fit, or for which it has no bound, are skipped.
     """
     was_above = False
     for count in stages:
@@ -115,19 +122,20 @@ def crossing(
 
 
 def growth_warning(scheduler: Scheduler, epochs: int) -> str | None:
-    """A sentence where the rate grows too fast for its batch, γ² >= δ; else None.
+    """Return a warning if the learning rate grows too fast for the batch size, else None.
 
-    With both growing exponentially by γ and δ in stages, convergence wants γ² < δ.
+    If both grow exponentially, by γ and δ per stage, convergence requires γ² < δ.
     """
     sizes, rates = scheduler.batch_size, scheduler.learning_rate
     if not (isinstance(sizes, ExponentialBatch) and isinstance(rates, Exponential)):
         return None
-    # per epoch, since the two may have stages of other lengths
+    # compare growth per epoch, since the two may have stages of different lengths
     squared = rates.factor(epochs) ** (2 / rates.interval)
     if squared < sizes.factor(epochs) ** (1 / sizes.interval) or squared == 1:
         return None
     return (
-        f"the learning rate grows too fast for its batch: convergence wants (rate factor)² below "
-        f"the batch factor over the same epochs, these are {rates.factor(epochs):.4g}² every "
-        f"{rates.interval} epochs and {sizes.factor(epochs):.4g} every {sizes.interval}"
+        "the learning rate grows too fast for the batch size: convergence requires the square of "
+        "its growth factor to be below that of the batch size over the same number of epochs, got "
+        f"{rates.factor(epochs):.4g}² every {rates.interval} epochs and "
+        f"{sizes.factor(epochs):.4g} every {sizes.interval}"
     )

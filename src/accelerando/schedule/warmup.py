@@ -1,4 +1,4 @@
-"""Learning rates that first rise in stairs to a peak and then stay or decay."""
+"""Learning rates with a warm-up: they rise in stairs to a peak, then stay there or decay."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from accelerando.schedule.learning_rate import Cosine, Linear, Polynomial, check
 class WarmupConstant:
     """Warm-up in stairs, then constant at the peak.
 
-    Over the first W epochs the rate rises every w epochs, η_e = η_0 γ^(e // w), never above the
-    peak, with γ = (η_max / η_0)^(w / (W - w)) (Umeda and Iiduka, arXiv 2409.08770).
+    During the first W epochs the learning rate rises every w epochs: η_e = min(η_0 γ^(e // w),
+    η_max) with γ = (η_max / η_0)^(w / (W - w)) (Umeda and Iiduka, arXiv 2409.08770).
 
     Args:
-        initial: first rate, η_0, above 0.
-        peak: top of the warm-up, η_max, at least ``initial``.
-        growth: γ, at least 1, in place of the peak, which is then η_0 γ^((W - w) / w); with neither
-            of them the peak is twice ``initial``.
-        warmup_epochs: W, above ``warmup_interval``.
+        initial: learning rate at the start, η_0, above 0.
+        peak: learning rate at the end of the warm-up, η_max, at least ``initial``; default twice
+            ``initial``.
+        growth: γ, at least 1, instead of ``peak``, which is then η_0 γ^((W - w) / w).
+        warmup_epochs: length of the warm-up in epochs, W, above ``warmup_interval``.
         warmup_interval: length of a stair in epochs, w, at least 1.
 
     Raises:
-        ValueError: a value is out of range; the message says what is allowed.
+        ValueError: a value is out of range.
     """
 
     initial: float
@@ -49,12 +49,12 @@ class WarmupConstant:
             )
         if self.peak is not None and self.growth is not None:
             raise ValueError(
-                "give either peak (top of the warm-up) or growth (per stair), not both"
+                "give either peak (at the end of the warm-up) or growth (per stair), not both"
             )
         if self.growth is not None:
             at_least("growth", self.growth, 1)
             if self._stairs * math.log(self.growth) > math.log(1e300 / self.initial):
-                raise ValueError(f"growth must leave the peak finite, got {self.growth}")
+                raise ValueError(f"growth makes the peak too large, got {self.growth}")
         if self.peak is not None and number("peak", self.peak) < self.initial:
             raise ValueError(f"peak must be at least initial ({self.initial:g}), got {self.peak}")
 
@@ -63,8 +63,8 @@ class WarmupConstant:
         return (self.warmup_epochs - self.warmup_interval) / self.warmup_interval
 
     @property
-    def top(self) -> float:
-        """The peak, η_max."""
+    def peak_rate(self) -> float:
+        """The learning rate at the end of the warm-up, η_max, however it was given."""
         if self.peak is not None:
             return self.peak
         if self.growth is None:
@@ -72,24 +72,24 @@ class WarmupConstant:
         return float(self.initial * self.growth**self._stairs)
 
     def check(self, *, epochs: int) -> None:
-        # the shortest warm-up is two stairs of one epoch: a run of one epoch takes just the first
+        # the shortest warm-up has two stairs of one epoch, and a run of one epoch uses the first
         if self.warmup_epochs > max(epochs, 2):
             raise ValueError(
                 f"warmup_epochs must be at most the length of the run ({epochs} epochs), "
                 f"got {self.warmup_epochs}"
             )
 
-    def __call__(self, moment: ScheduleContext) -> float | npt.NDArray[np.float64]:
-        if moment.epoch >= self.warmup_epochs:
-            return self._decay(moment.after(self.warmup_epochs))
-        stair = moment.epoch // self.warmup_interval
-        # the share of the way first: a large factor to a large power would overflow
-        factor = float((self.top / self.initial) ** (stair / self._stairs))
-        return min(self.initial * factor, self.top)
+    def __call__(self, context: ScheduleContext) -> float | npt.NDArray[np.float64]:
+        if context.epoch >= self.warmup_epochs:
+            return self._decay(context.shifted(self.warmup_epochs))
+        stair = context.epoch // self.warmup_interval
+        # divide the exponents first: a large factor to a large power would overflow
+        factor = float((self.peak_rate / self.initial) ** (stair / self._stairs))
+        return min(self.initial * factor, self.peak_rate)
 
     def _decay(self, rest: ScheduleContext) -> float | npt.NDArray[np.float64]:
-        """The rate after the warm-up; ``rest`` counts from its end."""
-        return self.top
+        """Return the learning rate after the warm-up; ``rest`` starts at its end."""
+        return self.peak_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +100,10 @@ class WarmupCosine(WarmupConstant):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_minimum(self.minimum, "the peak", self.top)
+        check_minimum(self.minimum, "the peak", self.peak_rate)
 
     def _decay(self, rest: ScheduleContext) -> float | npt.NDArray[np.float64]:
-        return Cosine(initial=self.top, minimum=self.minimum)(rest)
+        return Cosine(initial=self.peak_rate, minimum=self.minimum)(rest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ class WarmupLinear(WarmupConstant):
     """Warm-up in stairs, then linear decay per step from the peak to 0."""
 
     def _decay(self, rest: ScheduleContext) -> float | npt.NDArray[np.float64]:
-        return Linear(initial=self.top)(rest)
+        return Linear(initial=self.peak_rate)(rest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,4 +125,4 @@ class WarmupPolynomial(WarmupConstant):
         positive("power", self.power)
 
     def _decay(self, rest: ScheduleContext) -> float | npt.NDArray[np.float64]:
-        return Polynomial(initial=self.top, power=self.power)(rest)
+        return Polynomial(initial=self.peak_rate, power=self.power)(rest)
