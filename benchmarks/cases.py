@@ -16,8 +16,8 @@ from accelerando.config import build_plan
 from accelerando.data.images import Images
 from accelerando.distributed import SINGLE_PROCESS
 from accelerando.interruption import SignalHandler
-from accelerando.runs.folder import RUNNING, RunFolder, State
-from accelerando.runs.recorder import Recorder
+from accelerando.runs.folder import RunFolder, State, Status
+from accelerando.runs.record import Recorder
 from accelerando.schedule import Progress
 from accelerando.training.measurement import Measurement
 from accelerando.training.task import Task, make_data, prepare_task, seeded_model
@@ -108,8 +108,8 @@ def train(task: Task, stop: SignalHandler | None = None) -> None:
     plan = task.plan
     with tempfile.TemporaryDirectory() as path:
         folder = RunFolder(Path(path))
-        state = State(RUNNING, "", "", "", "", 0, plan.epochs, plan.total_steps)
-        with closing(Recorder(folder, state, (0, 0))) as recorder:
+        state = State(Status.RUNNING, "", "", "", "", 0, plan.epochs, plan.total_steps)
+        with folder.locked(print) as lock, closing(Recorder(folder, lock, state)) as recorder:
             task.loop(SINGLE_PROCESS, folder, recorder, None, stop or SignalHandler()).run()
 
 

@@ -54,10 +54,11 @@ def main() -> None:
         times = []
         with tempfile.TemporaryDirectory(dir=options.folder) as path:
             folder = RunFolder(Path(path))
-            for _ in range(options.rounds):
-                begin = time.perf_counter()
-                checkpoint(model).save(folder)
-                times.append(time.perf_counter() - begin)
+            with folder.locked(print) as lock:
+                for _ in range(options.rounds):
+                    begin = time.perf_counter()
+                    checkpoint(model).save(folder, lock)
+                    times.append(time.perf_counter() - begin)
             size = folder.checkpoint.stat().st_size / 1e6
         seconds = statistics.median(times)
         print(

@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from accelerando.composition import compose_runs
 from accelerando.config import build_plan
 from accelerando.identity import run_folder
-from accelerando.runs.folder import FINISHED
+from accelerando.runs.folder import Status
 from accelerando.training.run_state import resolved, unbegun
 
 CASES = "scheduler=decay_constant,decay_increase,increase_increase,warmup_increase"
@@ -55,7 +55,7 @@ def write_run(config: DictConfig, generator: np.random.Generator) -> None:
     ]
     (folder / "record.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     state = unbegun(config, plan, ())
-    state.status, state.epoch, state.seconds = FINISHED, plan.epochs, rows[-1]["seconds"]
+    state.status, state.epoch, state.seconds = Status.FINISHED, plan.epochs, rows[-1]["seconds"]
     (folder / "state.json").write_text(json.dumps(asdict(state)))
     (folder / "config.yaml").write_text(resolved(config))
 

@@ -32,7 +32,7 @@ from cases import machine
 from rich.console import Console
 
 from accelerando.composition import compose_runs
-from accelerando.runs.recorder import Recorder
+from accelerando.runs.record import Recorder
 from accelerando.training.loop import Loop
 from accelerando.training.run import run
 from accelerando.wandb_mirror.mirror import WandbMirror

@@ -15,7 +15,7 @@ from accelerando.commands import main
 from accelerando.compare.comparison import Comparison, compare
 from accelerando.compare.groups import split
 from accelerando.compare.load import Run, load_runs
-from accelerando.runs.folder import FINISHED, State
+from accelerando.runs.folder import State, Status
 
 Make = Callable[..., list[Run]]
 """The fixture that trains runs."""
@@ -36,7 +36,7 @@ def write(
     seed: int = 0,
     steps: int = 10,
     seconds: float = 1.0,
-    status: str = FINISHED,
+    status: str = Status.FINISHED,
     settings: dict[str, Any] | None = None,
     **state: Any,
 ) -> Path:

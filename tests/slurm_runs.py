@@ -11,7 +11,7 @@ from pathlib import Path
 from accelerando.composition import compose_runs
 from accelerando.identity import run_folder
 from accelerando.launch.slurm_status import add_slurm_status
-from accelerando.runs.folder import FINISHED, RunFolder
+from accelerando.runs.folder import RunFolder, Status
 from accelerando.runs.listing import RunStatus, list_runs
 from cluster import Cluster
 from conftest import ROOT
@@ -60,7 +60,7 @@ def status_of(folder: RunFolder) -> str:
 def finish(cluster: Cluster, *folders: RunFolder, seconds: float = 240) -> None:
     """Wait until runs have finished."""
     cluster.wait_until(
-        lambda: all(status_of(folder) == FINISHED for folder in folders),
+        lambda: all(status_of(folder) == Status.FINISHED for folder in folders),
         seconds,
         lambda: cluster.call("sacct", "-D", "-X"),
     )

@@ -98,7 +98,7 @@ def test_the_one_before_is_used(
 
 def test_both_damaged_is_an_error_and_nothing_is_overwritten(interrupted: DictConfig) -> None:
     folder = RunFolder(run_folder(interrupted))
-    for path in (folder.checkpoint, folder.previous):
+    for path in (folder.checkpoint, folder.previous_checkpoint):
         path.write_bytes(cut(path.read_bytes()))
     before = {path: path.read_bytes() for path in folder.path.iterdir()}
     with pytest.raises(UsageError, match=r"no checkpoint that is whole: checkpoint\.pt .* damaged"):
@@ -117,7 +117,7 @@ def test_a_damaged_state_is_set_aside(
     state = run(interrupted, [], console)
     assert state is not None
     assert state.status == "finished"
-    assert "now state.damaged.json: the run goes on from its checkpoint" in console.export_text()
+    assert "renamed to state.damaged.json; resuming from the checkpoint" in console.export_text()
     assert (folder.path / "state.damaged.json").read_bytes() == b""
     reference = settings(*MORE, f"root={tmp_path}/whole")
     train(reference)
@@ -126,7 +126,7 @@ def test_a_damaged_state_is_set_aside(
 
 def test_a_crash_between_the_names_leaves_the_one_before(interrupted: DictConfig) -> None:
     folder = RunFolder(run_folder(interrupted))
-    folder.checkpoint.replace(folder.previous)
+    folder.checkpoint.replace(folder.previous_checkpoint)
     found = Checkpoint.load(folder, CPU, print)
     assert found is not None
     assert found.position.step == 35
@@ -139,7 +139,7 @@ def test_a_checkpoint_executes_no_code(interrupted: DictConfig, tmp_path: Path) 
 
     folder = RunFolder(run_folder(interrupted))
     torch.save({"position": Evil()}, folder.checkpoint)
-    folder.previous.write_bytes(pickle.dumps(Evil()))
+    folder.previous_checkpoint.write_bytes(pickle.dumps(Evil()))
     with pytest.raises(UsageError, match="no checkpoint that is whole"):
         train(interrupted)
     assert not (tmp_path / "executed").exists()
@@ -159,9 +159,9 @@ def test_who_is_taken_over_while_it_saves_replaces_nothing(
         (folder.path / ".claim-1").unlink()
 
     monkeypatch.setattr(Checkpoint, "write", slowly)
-    with folder.locked(print):
+    with folder.locked(print) as lock:
         with pytest.raises(UsageError, match="was taken over"):
-            found.save(folder)
+            found.save(folder, lock)
         (folder.path / ".claim-2").unlink()
     assert before == {path: path.read_bytes() for path in folder.path.iterdir()}
 

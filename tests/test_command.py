@@ -161,7 +161,7 @@ def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
     second = start(tmp_path, *line)
     _, errors = second.communicate(timeout=60)
     assert second.returncode == 1
-    assert f"is being worked on by process {first.pid}" in errors
+    assert f"is locked by process {first.pid}" in errors
     first.send_signal(signal.SIGTERM)
     _, errors = first.communicate(timeout=60)
     assert first.returncode == 75, errors

@@ -20,7 +20,7 @@ from accelerando.checks import UsageError
 from accelerando.commands import main
 from accelerando.compare.load import load_runs
 from accelerando.identity import run_folder
-from accelerando.runs.folder import RunFolder
+from accelerando.runs.folder import RunFolder, Status
 from made_runs import Make, norms_of, printed, write
 
 
@@ -102,8 +102,8 @@ def test_unfinished_and_diverged_runs_are_shown_counted_and_left_out(
     folder = RunFolder(run_folder(settings("model=mlp", "epochs=2", "seed=1")))
     state = folder.read_state()
     assert state is not None
-    state.status = "failed"
-    folder.write_state(state)
+    state.status = Status.FAILED
+    state.write(folder.state)
     folder.record.unlink()  # it failed before its first row
     out = printed(capsys, str(tmp_path / "runs"))
     assert "left out, failed (2 of 2 epochs)" in out

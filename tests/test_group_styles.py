@@ -14,7 +14,7 @@ from accelerando.compare.load import Run, flatten
 from accelerando.compare.names import NamePart, scheduler_part
 from accelerando.composition import compose_runs
 from accelerando.plotting import _COLOURS, _OTHERS, group_colours, group_styles
-from accelerando.runs.folder import FINISHED, State
+from accelerando.runs.folder import State, Status
 from accelerando.schedule.cases import CASES
 from conftest import ROOT
 from made_runs import runs, write
@@ -36,8 +36,8 @@ def composed(*words: str) -> list[Run]:
     found = []
     for config in compose_runs(words):
         tree: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-        state = State(FINISHED, "", "", "", config.scheduler.name, 0, config.epochs, 0)
-        found.append(Run(Path(), FINISHED, state, flatten(tree)))
+        state = State(Status.FINISHED, "", "", "", config.scheduler.name, 0, config.epochs, 0)
+        found.append(Run(Path(), Status.FINISHED, state, flatten(tree)))
     return found
 
 

@@ -117,7 +117,7 @@ def test_a_signal_ends_the_waiting_for_another_machine(
     folder = run_folder(config)
     folder.mkdir(parents=True)
     path = folder / ".claim-1"
-    path.write_text(json.dumps(asdict(replace(run_lock.Owner.this(), machine="another"))))
+    path.write_text(json.dumps(asdict(replace(run_lock.Owner.current(), machine="another"))))
     sleep = time.sleep
 
     def signalled(seconds: float) -> None:
@@ -128,5 +128,5 @@ def test_a_signal_ends_the_waiting_for_another_machine(
     begin = time.monotonic()
     with pytest.raises(Interrupted):
         train(config)
-    assert time.monotonic() - begin < run_lock.PATIENCE / 2
+    assert time.monotonic() - begin < run_lock.TIMEOUT_SECONDS / 2
     assert path.exists()

@@ -16,10 +16,9 @@ from omegaconf import DictConfig
 from accelerando.checks import UsageError
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
-from accelerando.runs import recorder
-from accelerando.runs.folder import RunFolder, State
-from accelerando.runs.record import JsonLines
-from accelerando.runs.recorder import Recorder
+from accelerando.runs import record
+from accelerando.runs.folder import RunFolder, State, Status
+from accelerando.runs.record import JsonLines, Recorder
 from accelerando.training.loop import Loop
 from test_run import SHORT, train
 from test_run_lock import ELSEWHERE, plant
@@ -66,7 +65,9 @@ def test_a_run_does_not_go_on_from_a_damaged_record(
     content = path.read_bytes()
     damaged = content.replace(b'"step"', b'"st\xffep', 1)
     path.write_bytes(damaged)
-    with pytest.raises(UsageError, match=rf"{name} is damaged \(.*\): look at it, or remove it"):
+    with pytest.raises(
+        UsageError, match=rf"{name} is corrupt \(.*\): repair it, or remove the run folder"
+    ):
         train(config)
     assert path.read_bytes() == damaged
     path.write_bytes(content)
@@ -75,14 +76,14 @@ def test_a_run_does_not_go_on_from_a_damaged_record(
 
 def test_who_was_taken_over_adds_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(tmp_path)
-    state = State("running", "id", "digits", "mlp", "cosine", 0, epochs=1, steps=2)
-    monkeypatch.setattr(recorder, "HEARTBEAT", 0)
+    state = State(Status.RUNNING, "id", "digits", "mlp", "cosine", 0, epochs=1, steps=2)
+    monkeypatch.setattr(record, "STATE_SECONDS", 0)
     row = {"epoch": 0, "step": 1, "seconds": 0.0}
-    with folder.locked(print), closing(Recorder(folder, state, (0, 0))) as mine:
-        mine.measured(row)
+    with folder.locked(print) as lock, closing(Recorder(folder, lock, state)) as recorder:
+        recorder.log_measurement(row)
         plant(tmp_path, ELSEWHERE, 2)
         (tmp_path / ".claim-1").unlink()
-        for append in (mine.measured, mine.trained):
+        for append in (recorder.log_measurement, recorder.log_training):
             with pytest.raises(UsageError, match="was taken over"):
                 append(row)
         (tmp_path / ".claim-2").unlink()
@@ -125,13 +126,13 @@ def test_that_nobody_knows_what_wandb_has_is_on_the_disk(
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         interrupt_at_step(30, patched)
         train(config)
-    write, written = RunFolder.write_state, []
+    write, written = State.write, []
 
-    def watched(self: RunFolder, state: State, *, sync: bool = False) -> None:
-        written.append(("rows" in state.wandb, sync))
-        write(self, state, sync=sync)
+    def watched(self: State, path: Path, *, sync: bool = False) -> None:
+        written.append(("rows" in self.wandb, sync))
+        write(self, path, sync=sync)
 
-    monkeypatch.setattr(RunFolder, "write_state", watched)
+    monkeypatch.setattr(State, "write", watched)
     train(config)
     known = [rows for rows, _ in written]
     assert known[0]

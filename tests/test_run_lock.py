@@ -54,7 +54,7 @@ def test_one_of_two_wins_every_race(leftover: bool, tmp_path: Path) -> None:
     for number in range(20):
         folder = tmp_path / str(number)
         if leftover:  # of a process that died
-            plant(folder, replace(Owner.this(), pid=DEAD_PID), number=3)
+            plant(folder, replace(Owner.current(), pid=DEAD_PID), number=3)
         start, results = context.Barrier(2), context.Queue()
         racers = [context.Process(target=race, args=(folder, start, results)) for _ in range(2)]
         for racer in racers:
@@ -66,11 +66,11 @@ def test_one_of_two_wins_every_race(leftover: bool, tmp_path: Path) -> None:
 
 
 def test_a_folder_is_held_while_its_process_lives(tmp_path: Path) -> None:
-    with run_lock(tmp_path, silent) as still_mine:
-        still_mine()
-        with pytest.raises(UsageError, match=f"worked on by process {os.getpid()} on"):
+    with run_lock(tmp_path, silent) as lock:
+        lock.check()
+        with pytest.raises(UsageError, match=f"locked by process {os.getpid()} on"):
             run_lock(tmp_path, silent).__enter__()
-        still_mine()
+        lock.check()
     assert claims(tmp_path) == []
     with run_lock(tmp_path, silent):
         pass
@@ -95,15 +95,15 @@ def test_a_killed_process_on_this_machine_is_known_at_once(tmp_path: Path) -> No
 
 
 def test_a_process_number_that_was_given_again_is_another_process(tmp_path: Path) -> None:
-    plant(tmp_path, replace(Owner.this(), started="1"))
+    plant(tmp_path, replace(Owner.current(), started="1"))
     with run_lock(tmp_path, pytest.fail):
         pass
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock_module, "BEAT", 0.05)
-    monkeypatch.setattr(lock_module, "PATIENCE", 1.0)
+    monkeypatch.setattr(lock_module, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lock_module, "TIMEOUT_SECONDS", 1.0)
 
 
 ELSEWHERE = Owner(host="node7", machine="another boot", pid=1, started="1")
@@ -116,8 +116,7 @@ def test_an_owner_elsewhere_is_waited_for(tmp_path: Path) -> None:
     begin = time.monotonic()
     with run_lock(tmp_path, words.append):
         assert time.monotonic() - begin >= 1.0
-    assert words == [f"{tmp_path} was worked on by process 1 on node7: waiting for a sign of life "
-                     "from it"]  # fmt: skip
+    assert words == [f"{tmp_path} was locked by process 1 on node7: waiting for its heartbeat"]
 
 
 @pytest.mark.usefixtures("impatient")
@@ -130,7 +129,7 @@ def test_an_owner_elsewhere_that_lives_keeps_it(tmp_path: Path) -> None:
     alive.start()
     try:
         assert begun.wait(60)
-        with pytest.raises(UsageError, match="worked on by process 1 on node7"):
+        with pytest.raises(UsageError, match="locked by process 1 on node7"):
             run_lock(tmp_path, silent).__enter__()
     finally:
         over.set()
@@ -159,21 +158,21 @@ def test_a_requeued_job_supersedes_its_earlier_self(
     plant(tmp_path, earlier)
     for name, value in (("JOB_ID", "77"), ("STEP_ID", "0"), ("PROCID", "0")):
         monkeypatch.setenv(f"SLURM_{name}", value)
-    assert not earlier.earlier_self()  # it was not requeued: another step of the same job, perhaps
+    assert not earlier.is_dead()  # it was not requeued: another step of the same job, perhaps
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert earlier.earlier_self()
+    assert earlier.is_dead()
     with run_lock(tmp_path, pytest.fail):
         found = current_lock(tmp_path)
         assert found is not None
-        assert str(found.owner).endswith("SLURM job 77.0.0")
+        assert str(found.owner).endswith("(SLURM job 77.0.0)")
 
 
 def test_who_was_superseded_writes_nothing_more(tmp_path: Path) -> None:
-    with run_lock(tmp_path, silent) as still_mine:
+    with run_lock(tmp_path, silent) as lock:
         plant(tmp_path, ELSEWHERE, number=2)
         (tmp_path / ".claim-1").unlink()
-        with pytest.raises(UsageError, match="was taken over by process 1 on node7: this process"):
-            still_mine()
+        with pytest.raises(UsageError, match="was taken over by process 1 on node7; this process"):
+            lock.check()
     assert claims(tmp_path) == [".claim-2"]
 
 
@@ -181,20 +180,20 @@ def test_who_stalled_takes_nothing_from_the_living(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it stalls, another follows the dead owner, and leaves; numbers begin anew."""
-    plant(tmp_path, replace(Owner.this(), pid=DEAD_PID), number=3)
-    living, outlived = ExitStack(), lock_module._outlived
+    plant(tmp_path, replace(Owner.current(), pid=DEAD_PID), number=3)
+    living, wait_until_dead = ExitStack(), lock_module._wait_until_dead
 
     def stalls(*arguments: Any) -> bool:
-        monkeypatch.setattr(lock_module, "_outlived", outlived)
-        judged = outlived(*arguments)
+        monkeypatch.setattr(lock_module, "_wait_until_dead", wait_until_dead)
+        judged = wait_until_dead(*arguments)
         with run_lock(tmp_path, silent):
             pass
-        living.callback(living.enter_context(run_lock(tmp_path, silent)))
+        living.callback(living.enter_context(run_lock(tmp_path, silent)).check)
         return judged
 
-    monkeypatch.setattr(lock_module, "_outlived", stalls)
+    monkeypatch.setattr(lock_module, "_wait_until_dead", stalls)
     with living:
-        with pytest.raises(UsageError, match="is being worked on"):
+        with pytest.raises(UsageError, match="is locked by"):
             run_lock(tmp_path, silent).__enter__()
         assert claims(tmp_path) == [".claim-1"]
 
@@ -217,13 +216,13 @@ def test_a_full_disk_leaves_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_numbers_that_begin_anew_are_told_apart(tmp_path: Path) -> None:
     """A sleeping owner, then others that came and went: the same number is another lock."""
-    with run_lock(tmp_path, silent) as still_mine:
+    with run_lock(tmp_path, silent) as lock:
         (tmp_path / ".claim-1").unlink()
-        with run_lock(tmp_path, silent) as theirs:
+        with run_lock(tmp_path, silent) as other:
             assert claims(tmp_path) == [".claim-1"]
-            theirs()
+            other.check()
             with pytest.raises(UsageError, match="was taken over"):
-                still_mine()
+                lock.check()
         plant(tmp_path, ELSEWHERE)
     assert claims(tmp_path) == [".claim-1"]  # another's is left alone
 
@@ -233,6 +232,6 @@ def test_a_claim_beats(tmp_path: Path) -> None:
     with run_lock(tmp_path, silent):
         found = current_lock(tmp_path)
         assert found is not None
-        first = found.beat()
+        first = found.last_heartbeat()
         time.sleep(0.3)
-        assert found.beat() != first
+        assert found.last_heartbeat() != first

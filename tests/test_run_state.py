@@ -72,8 +72,8 @@ def test_a_run_of_a_sweep_that_cannot_begin_is_listed(
         train(config)
     (run,) = list_runs(Path(config.root))
     assert run.status == "failed"
-    assert "does not fit into the memory" in run.words
-    assert outcome(Job("job", folder.path, print), JobResult(1)) == ("failed", run.words)
+    assert "does not fit into the memory" in run.details
+    assert outcome(Job("job", folder.path, print), JobResult(1)) == ("failed", run.details)
     main(["sync", config.root])
     assert "1 not begun" in capsys.readouterr().out
     assert train(config).status == "finished"
@@ -84,7 +84,7 @@ def test_a_run_of_another_process_is_left_alone(
 ) -> None:
     folder = RunFolder(run_folder(interrupted))
     before = folder.state.read_bytes()
-    plant(folder.path, Owner.this())
+    plant(folder.path, Owner.current())
     monkeypatch.setattr("accelerando.training.run.prepare_task", no_data)
     with pytest.raises(UsageError, match="the data are gone"):
         train(interrupted)

@@ -15,8 +15,8 @@ from accelerando.composition import compose_runs
 from accelerando.identity import run_folder
 from accelerando.launch.array_task import ArrayTask
 from accelerando.launch.pool import Job
-from accelerando.launch.slurm_status import PENDING, add_slurm_status
-from accelerando.runs.folder import FAILED, FINISHED, RunFolder
+from accelerando.launch.slurm_status import add_slurm_status
+from accelerando.runs.folder import RunFolder, Status
 from accelerando.runs.listing import list_runs
 from cluster import Cluster
 from conftest import ROOT, begin
@@ -29,9 +29,9 @@ def test_a_sweep_is_submitted_and_left(cluster: Cluster, tmp_path: Path) -> None
     # held back until it was seen that a second call leaves them alone
     job = submit(tmp_path, *words, HELD)
     waiting = add_slurm_status(list_runs(tmp_path))
-    assert [run.status for run in waiting] == [PENDING] * 12
+    assert [run.status for run in waiting] == [Status.PENDING] * 12
     # SLURM says why when it has looked at the job
-    cluster.wait_until(lambda: "BeginTime" in add_slurm_status(list_runs(tmp_path))[0].words, 30)
+    cluster.wait_until(lambda: "BeginTime" in add_slurm_status(list_runs(tmp_path))[0].details, 30)
     again = python(ROOT / "train.py", *ON_SLURM, *words, f"root={tmp_path}")
     assert "12 of 12 are in SLURM's queue already" in again.stderr
     assert "submitted" not in again.stdout
@@ -45,7 +45,7 @@ def test_a_sweep_is_submitted_and_left(cluster: Cluster, tmp_path: Path) -> None
     again = python(ROOT / "train.py", *ON_SLURM, *words, f"root={tmp_path}")
     assert "12 of 12 runs have ended already" in again.stderr
     assert again.stdout == ""
-    assert {run.status for run in add_slurm_status(list_runs(tmp_path))} == {FINISHED}
+    assert {run.status for run in add_slurm_status(list_runs(tmp_path))} == {Status.FINISHED}
 
 
 def test_squeue_that_is_silent_lets_nothing_be_submitted_twice(
@@ -124,7 +124,7 @@ def test_a_pipe_that_is_closed_does_not_end_a_submission_half_way(
     os.close(write)
     assert result.returncode == 0
     runs = add_slurm_status(list_runs(tmp_path))
-    assert [run.status for run in runs] == [PENDING, PENDING]
+    assert [run.status for run in runs] == [Status.PENDING, Status.PENDING]
     assert len(cluster.call("squeue", "-h", "-o", "%i").split()) == 2
 
 
@@ -150,14 +150,18 @@ def test_a_run_that_failed_is_a_failed_job_and_does_not_end_its_neighbours(
     folders[1].record.mkdir(parents=True)  # where a file should be
     job = submit(tmp_path, *words, "-m", "seed=0,1,2", "hydra.launcher.runs_per_job=3")
     cluster.wait_for_state(job, "FAILED", 240)
-    assert [seen(folder).status for folder in folders] == [FINISHED, FAILED, FINISHED]
+    assert [seen(folder).status for folder in folders] == [
+        Status.FINISHED,
+        Status.FAILED,
+        Status.FINISHED,
+    ]
     text = python("-m", "accelerando.commands", "logs", folders[1].path).stdout
     assert "2 of 3" not in text
     assert re.search(r"failed  warmup_increase seed 1", text), text
     folders[1].record.rmdir()
     again = submit(tmp_path, *words, "-m", "seed=0,1,2", "hydra.launcher.runs_per_job=3")
     cluster.wait_for_state(again, "COMPLETED", 180)
-    assert status_of(folders[1]) == FINISHED
+    assert status_of(folders[1]) == Status.FINISHED
 
 
 def test_two_nodes_train_one_run(cluster: Cluster, tmp_path: Path) -> None:

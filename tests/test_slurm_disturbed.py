@@ -15,8 +15,7 @@ import pytest
 
 import accelerando
 import offline
-from accelerando.launch.slurm_status import PENDING, REQUEUED, STARTING
-from accelerando.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
+from accelerando.runs.folder import RunFolder, Status
 from cluster import Cluster
 from conftest import ROOT, begin
 from slurm_runs import (
@@ -113,18 +112,18 @@ def test_disturbed_runs_are_what_they_would_have_been(
         more = limits(tmp_path) if disturb is out_of_time else []
         held = f"hydra.launcher.additional_parameters={{begin: now+1hour, {nodes}}}"
         jobs[disturb] = submit(roots[disturb], *words, *more, held)
-        assert seen(folders[disturb]).status == PENDING
+        assert seen(folders[disturb]).status == Status.PENDING
     for job in jobs.values():
         cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now")
     told = {}
     for disturb, folder in folders.items():
         cluster.wait_until(lambda at=folder: epochs_of(at) > 3, 180)
-        assert seen(folder).status == RUNNING
+        assert seen(folder).status == Status.RUNNING
         disturb(cluster, jobs[disturb])
-        told[disturb] = stages(cluster, folder, REQUEUED)
+        told[disturb] = stages(cluster, folder, Status.REQUEUED)
     for disturb, folder in folders.items():
-        told[disturb] += stages(cluster, folder, FINISHED)
-        assert FAILED not in told[disturb], (disturb, told[disturb])
+        told[disturb] += stages(cluster, folder, Status.FINISHED)
+        assert Status.FAILED not in told[disturb], (disturb, told[disturb])
         assert "Restarts=0" not in cluster.call("scontrol", "show", "job", jobs[disturb])
         assert same(folder, undisturbed), disturb
         went_on_as_one(folder)
@@ -149,10 +148,10 @@ def test_a_cancelled_run_does_not_come_back(cluster: Cluster, tmp_path: Path) ->
     time.sleep(2)
     assert cluster.call("squeue", "-h") == ""
     run = seen(folder)
-    assert run.status == INTERRUPTED
-    assert "by SIGTERM" in run.words
+    assert run.status == Status.INTERRUPTED
+    assert "by SIGTERM" in run.details
     if cluster.accounting:
-        cluster.wait_until(lambda: "CANCELLED" in seen(folder).words, 90)
+        cluster.wait_until(lambda: "CANCELLED" in seen(folder).details, 90)
 
 
 def test_runs_that_share_a_job_come_back_together(
@@ -169,9 +168,13 @@ def test_runs_that_share_a_job_come_back_together(
     for folder in folders:
         state = folder.read_state()
         assert state is not None
-        assert (state.status, state.epoch > 3) == (INTERRUPTED, True)
+        assert (state.status, state.epoch > 3) == (Status.INTERRUPTED, True)
     # on a busy machine they may have begun again before they are looked at
-    assert {seen(folder).status for folder in folders} <= {REQUEUED, STARTING, RUNNING}
+    assert {seen(folder).status for folder in folders} <= {
+        Status.REQUEUED,
+        Status.STARTING,
+        Status.RUNNING,
+    }
     finish(cluster, *folders)
     assert same(folders[0], undisturbed)
     text = python("-m", "accelerando.commands", "logs", folders[0].path).stdout
@@ -240,10 +243,10 @@ def test_waiting_for_a_sweep_notices_a_job_that_was_killed(
     assert process.returncode == 1, text
     assert "1 failed" in text
     if cluster.accounting:
-        cluster.wait_until(lambda: seen(folder).words.startswith("FAILED, job "), 90)
+        cluster.wait_until(lambda: seen(folder).details.startswith("FAILED, job "), 90)
     # where there is no sacct
     (tmp_path / "squeue").symlink_to(shutil.which("squeue") or "")
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))
         run = seen(folder)
-    assert (run.status, run.reason) == (FAILED, "no longer in SLURM's queue")
+    assert (run.status, run.reason) == (Status.FAILED, "no longer in SLURM's queue")

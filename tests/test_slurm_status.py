@@ -14,23 +14,53 @@ from accelerando.commands import main
 from accelerando.commands.logs import outputs
 from accelerando.launch import slurm_status
 from accelerando.launch.slurm_queue import SlurmJob
-from accelerando.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder, State
-from accelerando.runs.listing import UNREADABLE, list_runs
-from accelerando.runs.slurm_record import SlurmRecord, read_slurm_record, record_this_job
+from accelerando.runs.folder import RunFolder, State, Status
+from accelerando.runs.listing import list_runs
+from accelerando.runs.slurm_record import SlurmRecord, read_slurm_record, record_current_job
 
 STAGES = {
     # what the run says, what squeue says, what sacct says: status and words
     "submitted": (None, SlurmJob("PENDING", "Resources"), None, "pending", "Resources, job 7_1"),
     "begun": (None, SlurmJob("RUNNING", "", "n2"), None, "starting", "on n2, job 7_1"),
-    "failed beside others": (FAILED, SlurmJob("RUNNING", "", "n2", 1.0), None, FAILED, "on n2"),
-    "begun again": (INTERRUPTED, SlurmJob("RUNNING", "", "n2", 9e9), None, "starting", "on n2"),
-    "ending": (FINISHED, SlurmJob("COMPLETING"), None, FINISHED, ""),
-    "put back": (INTERRUPTED, SlurmJob("PENDING", "BeginTime"), None, "requeued", "BeginTime"),
-    "killed": (RUNNING, None, SlurmJob("OUT_OF_MEMORY"), FAILED, "OUT_OF_MEMORY, job 7_1"),
-    "lost": (RUNNING, None, None, FAILED, "no longer in SLURM's queue, job 7_1"),
-    "cancelled": (INTERRUPTED, None, SlurmJob("CANCELLED"), INTERRUPTED, "CANCELLED, job 7_1"),
-    "cancelled early": (None, None, SlurmJob("CANCELLED"), FAILED, "CANCELLED, job 7_1"),
-    "finished": (FINISHED, None, SlurmJob("COMPLETED"), FINISHED, ""),
+    "failed beside others": (
+        Status.FAILED,
+        SlurmJob("RUNNING", "", "n2", 1.0),
+        None,
+        Status.FAILED,
+        "on n2",
+    ),
+    "begun again": (
+        Status.INTERRUPTED,
+        SlurmJob("RUNNING", "", "n2", 9e9),
+        None,
+        "starting",
+        "on n2",
+    ),
+    "ending": (Status.FINISHED, SlurmJob("COMPLETING"), None, Status.FINISHED, ""),
+    "put back": (
+        Status.INTERRUPTED,
+        SlurmJob("PENDING", "BeginTime"),
+        None,
+        "requeued",
+        "BeginTime",
+    ),
+    "killed": (
+        Status.RUNNING,
+        None,
+        SlurmJob("OUT_OF_MEMORY"),
+        Status.FAILED,
+        "OUT_OF_MEMORY, job 7_1",
+    ),
+    "lost": (Status.RUNNING, None, None, Status.FAILED, "no longer in SLURM's queue, job 7_1"),
+    "cancelled": (
+        Status.INTERRUPTED,
+        None,
+        SlurmJob("CANCELLED"),
+        Status.INTERRUPTED,
+        "CANCELLED, job 7_1",
+    ),
+    "cancelled early": (None, None, SlurmJob("CANCELLED"), Status.FAILED, "CANCELLED, job 7_1"),
+    "finished": (Status.FINISHED, None, SlurmJob("COMPLETED"), Status.FINISHED, ""),
 }
 
 
@@ -38,7 +68,7 @@ def run_of(path: Path, status: str | None) -> None:
     SlurmRecord("7_1", str(path / "7_1_0_log.out"), starts_it=True).write(path)
     if status is not None:
         state = State(status, "id", "digits", "mlp", "decay", 0, epochs=10, steps=100, epoch=5)
-        RunFolder(path).write_state(state)
+        state.write(RunFolder(path).state)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -58,14 +88,14 @@ def test_every_stage_has_its_word(
     )
     (run,) = slurm_status.add_slurm_status(list_runs(tmp_path))
     assert run.status == status
-    assert words in run.words
+    assert words in run.details
 
 
 def test_accounts_that_are_behind_give_no_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They say for a while that a job runs which is gone from the queue."""
-    run_of(tmp_path / "run", RUNNING)
+    run_of(tmp_path / "run", Status.RUNNING)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for program, answer in {"squeue": "", "sacct": "7_1|${STATE}|n2\\n7_2|FAILED|n2"}.items():
         (tmp_path / program).write_text(f'#!/bin/sh\nprintf "{answer}"\n')
@@ -74,7 +104,7 @@ def test_accounts_that_are_behind_give_no_reason(
     for state in ("RUNNING", "COMPLETING", "PENDING", "OUT_OF_MEMORY"):
         monkeypatch.setenv("STATE", state)
         (run,) = slurm_status.add_slurm_status(list_runs(tmp_path / "run"))
-        assert run.status == FAILED
+        assert run.status == Status.FAILED
         reasons[state] = run.reason
     gone = "no longer in SLURM's queue"
     assert list(reasons.values()) == [gone, gone, gone, "OUT_OF_MEMORY"]
@@ -101,19 +131,19 @@ def test_without_slurm_the_folders_tell_what_they_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_of(tmp_path / "waits", None)
-    run_of(tmp_path / "stopped", INTERRUPTED)
+    run_of(tmp_path / "stopped", Status.INTERRUPTED)
     monkeypatch.setenv("PATH", "")
     main(["status", str(tmp_path)])
     printed = capsys.readouterr().out
     assert "SLURM does not answer" in printed
-    assert INTERRUPTED in printed
-    assert slurm_status.add_slurm_status(list_runs(tmp_path))[1].status == slurm_status.SUBMITTED
+    assert Status.INTERRUPTED in printed
+    assert slurm_status.add_slurm_status(list_runs(tmp_path))[1].status == Status.SUBMITTED
 
 
 def test_logs_shows_the_job_and_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_of(tmp_path, RUNNING)
+    run_of(tmp_path, Status.RUNNING)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UsageError, match=r"no output of .* was kept"):
         outputs(tmp_path)
@@ -133,37 +163,37 @@ def test_logs_shows_the_job_and_the_run(
 
 
 def test_a_run_in_a_plain_job_notes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record_this_job(tmp_path)
+    record_current_job(tmp_path)
     assert read_slurm_record(tmp_path) is None
     monkeypatch.setenv("SLURM_JOB_ID", "12")
-    record_this_job(tmp_path)
+    record_current_job(tmp_path)
     first = read_slurm_record(tmp_path)
     assert first is not None
     assert (first.job, first.starts_it) == ("12", False)
     assert time.time() - first.submitted < 60
-    record_this_job(tmp_path)
+    record_current_job(tmp_path)
     assert read_slurm_record(tmp_path) == first
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "10")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     monkeypatch.setenv("ACCELERANDO_ARRAY", "yes")
-    record_this_job(tmp_path)
+    record_current_job(tmp_path)
     second = read_slurm_record(tmp_path)
     assert second is not None
     assert (second.job, second.starts_it) == ("10_3", True)
     (tmp_path / "slurm.json").write_text("")  # damaged: that does not keep a requeued job from it
-    record_this_job(tmp_path)
+    record_current_job(tmp_path)
     third = read_slurm_record(tmp_path)
     assert third is not None
     assert third.job == "10_3"
     for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
         monkeypatch.delenv(name)
-    record_this_job(tmp_path)  # it is no job's any more
+    record_current_job(tmp_path)  # it is no job's any more
     assert read_slurm_record(tmp_path) is None
 
 
 def test_a_damaged_note_is_named(tmp_path: Path) -> None:
     (tmp_path / "slurm.json").write_text("{")
-    with pytest.raises(UsageError, match=r"slurm\.json is damaged"):
+    with pytest.raises(UsageError, match=r"slurm\.json is corrupt"):
         read_slurm_record(tmp_path)
     (run,) = slurm_status.add_slurm_status(list_runs(tmp_path))
-    assert run.status == UNREADABLE
+    assert run.status == Status.UNREADABLE

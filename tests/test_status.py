@@ -19,7 +19,7 @@ from rich.console import Console
 from accelerando.commands import main
 from accelerando.commands.status import listing
 from accelerando.identity import run_folder
-from accelerando.runs.folder import RunFolder, State
+from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.listing import list_runs
 from accelerando.runs.run_lock import Owner
 from conftest import begin
@@ -33,8 +33,8 @@ def made(root: Path, name: str, status: str, **more: object) -> RunFolder:
     """A run as its files would show it."""
     folder = RunFolder(root / "digits-mlp" / "cosine" / name)
     folder.path.mkdir(parents=True)
-    state = State(status, name, "digits", "mlp", "cosine", 0, epochs=10, steps=100)
-    folder.write_state(replace(state, environment={"host": "node7"}, **more))
+    state = State(Status(status), name, "digits", "mlp", "cosine", 0, epochs=10, steps=100)
+    replace(state, environment={"host": "node7"}, **more).write(folder.state)
     return folder
 
 
@@ -43,8 +43,10 @@ def runs(tmp_path: Path) -> Path:
     half = {"progress": 5.0, "epoch": 5, "seconds": 100.0}
     made(tmp_path, "a-finished", "finished", full_gradient_norm=0.00123, seconds=3700.0)
     made(tmp_path, "b-failed", "failed", message="ValueError: it is so")
-    plant(made(tmp_path, "c-alive", "running", **half).path, Owner.this())
-    plant(made(tmp_path, "d-killed", "running", **half).path, replace(Owner.this(), pid=DEAD_PID))
+    plant(made(tmp_path, "c-alive", "running", **half).path, Owner.current())
+    plant(
+        made(tmp_path, "d-killed", "running", **half).path, replace(Owner.current(), pid=DEAD_PID)
+    )
     plant(made(tmp_path, "e-elsewhere", "running", **half).path, ELSEWHERE)
     old = plant(made(tmp_path, "f-silent", "running", **half).path, ELSEWHERE)
     os.utime(old, (time.time() - 3600,) * 2)
@@ -108,7 +110,7 @@ def test_the_list_for_machines(runs: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["status", str(tmp_path / "none")])
-    assert "is not a folder: give one that holds runs" in capsys.readouterr().err
+    assert "is not a folder: pass one that contains runs" in capsys.readouterr().err
     main(["status", str(tmp_path)])
     assert "0 runs: none" in capsys.readouterr().out
 
@@ -133,7 +135,7 @@ def test_where_not_all_fit_those_come_first_that_live_or_went_wrong(
         made(tmp_path, f"a-{number:02}", "finished")
     made(tmp_path, "b", "interrupted")
     made(tmp_path, "c", "failed", message="ValueError: it is so,\n" + "and so on, " * 30)
-    plant(made(tmp_path, "d", "running").path, Owner.this())
+    plant(made(tmp_path, "d", "running").path, Owner.current())
     console = Console(width=100)
     for room, names, left_out in (
         (10, ["d", "c", "b", "a-00", "a-01", "a-02", "a-03"], ["26 more are not shown"]),
@@ -165,18 +167,18 @@ def test_prune_removes_checkpoints_of_ended_runs_alone(
     train(config)
     folder, root = RunFolder(run_folder(config)), Path(config.root)
     other = made(root, "going-on", "interrupted")
-    for path in (other.checkpoint, other.previous):
+    for path in (other.checkpoint, other.previous_checkpoint):
         path.write_bytes(b"precious")
     record = folder.record.read_bytes()
     main(["prune", str(root), "--dry-run"])
     assert "1 checkpoints of ended runs would be removed" in capsys.readouterr().out
-    assert folder.previous.exists()
+    assert folder.previous_checkpoint.exists()
     main(["prune", str(root)])
-    assert not folder.previous.exists()
+    assert not folder.previous_checkpoint.exists()
     assert folder.checkpoint.exists()
     main(["prune", str(root), "--all"])
     assert not folder.checkpoint.exists()
     assert folder.record.read_bytes() == record
     assert other.checkpoint.exists()
-    assert other.previous.exists()
+    assert other.previous_checkpoint.exists()
     assert train(config).status == "finished"  # it is skipped, with or without its weights

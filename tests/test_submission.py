@@ -16,7 +16,7 @@ from accelerando.checks import UsageError
 from accelerando.launch import planning, slurm_status, submission
 from accelerando.launch.pool import Job
 from accelerando.launch.slurm_queue import SlurmJob
-from accelerando.runs.folder import INTERRUPTED, RUNNING, RunFolder, State
+from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.listing import RunStatus, run_status
 from accelerando.runs.slurm_record import SlurmRecord
 
@@ -38,13 +38,17 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> dict[str, SlurmJob]:
 def run_of(path: Path, status: str, *, starts_it: bool) -> Job:
     SlurmRecord("7", "", starts_it=starts_it).write(path)
     state = State(status, "id", "digits", "mlp", "decay", 0, epochs=10, steps=100, epoch=5)
-    RunFolder(path).write_state(state)
+    state.write(RunFolder(path).state)
     return Job(path.name, path, partial(print))
 
 
 @pytest.mark.parametrize(
     ("status", "starts_it", "waits"),
-    [(INTERRUPTED, True, True), (INTERRUPTED, False, False), (RUNNING, False, True)],
+    [
+        (Status.INTERRUPTED, True, True),
+        (Status.INTERRUPTED, False, False),
+        (Status.RUNNING, False, True),
+    ],
 )
 def test_a_run_waits_where_its_job_will_start_it(
     status: str,
@@ -68,7 +72,7 @@ def test_a_run_that_is_about_to_be_put_back_is_waited_for(
     queue: dict[str, SlurmJob], tmp_path: Path
 ) -> None:
     """Between its last word and the requeue of its job, which may take W&B's time."""
-    job = run_of(tmp_path / "run", INTERRUPTED, starts_it=True)
+    job = run_of(tmp_path / "run", Status.INTERRUPTED, starts_it=True)
 
     def going() -> bool:
         (run,) = slurm_status.add_slurm_status([run_status(job.folder)])

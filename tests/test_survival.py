@@ -26,11 +26,11 @@ Settings = Callable[..., DictConfig]
 WHERE = {
     # what is called when the process dies, and how often it is called before, at most
     "start-up": ("accelerando.training.run.prepare_task", 1),
-    "claiming": ("accelerando.runs.run_lock._keep_touching", 1),
+    "claiming": ("accelerando.runs.run_lock.RunLock._send_heartbeats", 1),
     "first state": ("accelerando.training.run.write_atomic", 1),
     "a step": ("accelerando.training.step.SgdStep.__call__", 45),
     "a batch-size change": ("accelerando.training.step.SgdStep.__call__", 24),
-    "writing a row": ("accelerando.runs.record.Lines._write", 12),
+    "writing a row": ("accelerando.runs.record.JsonLines._write", 12),
     "measuring": ("accelerando.measure.full_gradient._chunk", 50),
     "evaluating": ("accelerando.training.measurement.evaluate", 4),
     "before a checkpoint": ("accelerando.training.checkpoint.Checkpoint.write", 30),

@@ -191,7 +191,7 @@ def test_a_damaged_run_does_not_hold_up_the_others(
     assert left.value.code == 1
     out = capsys.readouterr().out
     assert out.splitlines()[-1] == "5 runs: 3 without readable files, 1 sent, 1 not begun"
-    assert f"{first.record} is damaged" in out
+    assert f"{first.record} is corrupt" in out
     assert f"{second.config} is damaged" in out
     assert f"{third.path} has a damaged state.json" in out
     (shown,) = wandb_server.runs.values()
@@ -218,7 +218,7 @@ def test_a_run_that_cannot_be_sent_does_not_hold_up_the_others(
         log(self, row)
 
     monkeypatch.setattr(Run, "log", breaks)
-    with held.held(print), pytest.raises(SystemExit) as left:
+    with held.locked(print), pytest.raises(SystemExit) as left:
         main(["sync", configs[0].root])
     assert left.value.code == 1
     *out, counts = capsys.readouterr().out.splitlines()
@@ -227,7 +227,7 @@ def test_a_run_that_cannot_be_sent_does_not_hold_up_the_others(
     ]  # fmt: skip
     for folder, words in (
         (lost, "not all rows were sent"),
-        (held, "is being worked on by process"),
+        (held, "is locked by process"),
         (refused, "W&B refuses the run: "),
     ):
         assert any(folder.path.name in line and words in line for line in out)

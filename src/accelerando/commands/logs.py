@@ -43,8 +43,8 @@ def outputs(folder: Path) -> list[Path]:
     found = [path for path in (*possible, RunFolder(folder).output) if path.is_file()]
     if not found:
         (run,) = add_slurm_status([run_status(folder)])
-        words = f" ({run.words})" if run.words else ""
-        raise UsageError(f"no output of {folder} was kept: it is {run.status}{words}")
+        details = f" ({run.details})" if run.details else ""
+        raise UsageError(f"no output of {folder} was kept: it is {run.status}{details}")
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from accelerando.runs.folder import ENDED
 from accelerando.runs.listing import list_runs
 
 
@@ -22,7 +21,7 @@ def act(options: argparse.Namespace) -> None:
     """Remove them, and say how much room that makes."""
     files, room = 0, 0
     for run in list_runs(options.folder):
-        if run.status not in ENDED:
+        if not run.status.is_final:
             continue
         last = run.path / "checkpoint.pt"
         for path in sorted(run.path.glob("checkpoint*.pt")):

@@ -18,25 +18,34 @@ from rich.table import Table
 from rich.text import Text
 
 from accelerando.checks import UsageError, at_least
-from accelerando.launch.slurm_status import PENDING, REQUEUED, STARTING, SUBMITTED, add_slurm_status
-from accelerando.runs.folder import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING
-from accelerando.runs.listing import LOST, UNREADABLE, RunStatus, list_runs
+from accelerando.launch.slurm_status import add_slurm_status
+from accelerando.runs.folder import Status
+from accelerando.runs.listing import RunStatus, list_runs
 
 COLOURS = {
-    RUNNING: "cyan",
-    STARTING: "cyan",
-    SUBMITTED: "blue",
-    PENDING: "blue",
-    REQUEUED: "blue",
-    FINISHED: "green",
-    INTERRUPTED: "yellow",
-    DIVERGED: "magenta",
-    FAILED: "red",
-    LOST: "red",
-    UNREADABLE: "red",
+    Status.RUNNING: "cyan",
+    Status.STARTING: "cyan",
+    Status.SUBMITTED: "blue",
+    Status.PENDING: "blue",
+    Status.REQUEUED: "blue",
+    Status.FINISHED: "green",
+    Status.INTERRUPTED: "yellow",
+    Status.DIVERGED: "magenta",
+    Status.FAILED: "red",
+    Status.LOST: "red",
+    Status.UNREADABLE: "red",
 }
 """In the order in which they are counted."""
-FIRST = (RUNNING, STARTING, FAILED, LOST, UNREADABLE, DIVERGED, INTERRUPTED, REQUEUED)
+FIRST = (
+    Status.RUNNING,
+    Status.STARTING,
+    Status.FAILED,
+    Status.LOST,
+    Status.UNREADABLE,
+    Status.DIVERGED,
+    Status.INTERRUPTED,
+    Status.REQUEUED,
+)
 """What is shown first where there is no room for all: what is alive, then what went wrong."""
 SHORTEST = 0.1
 """Seconds between two looks, at least; a look at 1,000 runs takes a fifth of one."""
@@ -133,18 +142,22 @@ def _row(run: RunStatus, folder: Path) -> list[Text]:
     name = Text(str(run.path.relative_to(folder)) if run.path != folder else run.path.name)
     state = run.state
     if state is None:
-        return [status, name, *(Text() for _ in range(5)), Text(run.words)]
+        return [status, name, *(Text() for _ in range(5)), Text(run.details)]
     norm = state.full_gradient_norm
-    host = f"on {state.environment.get('host', '')}" if run.status in (RUNNING, LOST) else ""
+    host = (
+        f"on {state.environment.get('host', '')}"
+        if run.status in (Status.RUNNING, Status.LOST)
+        else ""
+    )
     return [
         status,
         name,
         Text(f"{state.epoch}/{state.epochs}"),
-        Text("" if run.rate is None else f"{run.rate:,.3g}"),
+        Text("" if run.epochs_per_hour is None else f"{run.epochs_per_hour:,.3g}"),
         Text("" if norm is None else f"{norm:.3g}"),
         Text(_duration(state.seconds)),
-        Text(_duration(run.left)),
-        Text(" ".join(", ".join(filter(None, [run.words, host])).split())),
+        Text(_duration(run.seconds_left)),
+        Text(" ".join(", ".join(filter(None, [run.details, host])).split())),
     ]
 
 
@@ -155,4 +168,6 @@ def _duration(seconds: float | None) -> str:
 def _as_json(run: RunStatus) -> str:
     state = {} if run.state is None else asdict(run.state)
     more = {"path": str(run.path), "status": run.status, "job": run.job, "reason": run.reason}
-    return json.dumps(state | more | {"epochs_per_hour": run.rate, "seconds_left": run.left})
+    return json.dumps(
+        state | more | {"epochs_per_hour": run.epochs_per_hour, "seconds_left": run.seconds_left}
+    )

@@ -12,7 +12,7 @@ import yaml
 
 from accelerando.checks import UsageError
 from accelerando.compare.load import Run, differing_settings, nested
-from accelerando.runs.folder import FINISHED
+from accelerando.runs.folder import Status
 
 KINDS = {
     "yardstick": ("measure",),
@@ -94,7 +94,7 @@ def completed_runs(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
     kept: dict[str, Run] = {}
     out = []
     for run in runs:
-        if run.status != FINISHED:
+        if run.status != Status.FINISHED:
             where = f"{run.state.epoch} of {run.state.epochs} epochs"
             out.append(LeftOut(run, f"{run.status} ({run.state.message or where})"))
         elif "full_gradient_norm" not in run.record:

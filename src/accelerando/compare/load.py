@@ -14,8 +14,8 @@ import numpy.typing as npt
 import yaml
 
 from accelerando.checks import UsageError
-from accelerando.runs.folder import FINISHED, RunFolder, State
-from accelerando.runs.listing import RECORD, STATE, run_folders, run_status
+from accelerando.runs.folder import RECORD_FILE, STATE_FILE, RunFolder, State, Status
+from accelerando.runs.listing import run_folders, run_status
 from accelerando.schedule.renamed import current_target
 
 # libyaml's where there is one: ten times as quick
@@ -100,7 +100,7 @@ def load_runs(folders: Sequence[Path]) -> Found:
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder: give one that holds runs, such as runs/")
-        for path in sorted(run_folders(folder, STATE, RECORD)):
+        for path in sorted(run_folders(folder, STATE_FILE, RECORD_FILE)):
             real = path.resolve()
             if real not in runs and real not in broken:
                 try:
@@ -127,7 +127,7 @@ def _read(path: Path) -> Run:
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise Damaged(f"config.yaml: {_reason(error)}") from error
     run = Run(path, found.status, found.state, config)
-    if run.status == FINISHED and run.record["step"][-1] != run.state.steps:
+    if run.status == Status.FINISHED and run.record["step"][-1] != run.state.steps:
         raise Damaged(
             f"record.jsonl ends at step {run.record['step'][-1]:.0f} of {run.state.steps}"
         )

@@ -10,7 +10,7 @@ from accelerando.compare.comparison import AxisComparison, Comparison, GroupResu
 from accelerando.compare.load import Run
 from accelerando.compare.statistics import ENOUGH, Paired, Summary
 from accelerando.compare.thresholds import AT_LEAST, AT_MOST, EXACT, SpeedUp
-from accelerando.runs.folder import DIVERGED, FINISHED
+from accelerando.runs.folder import Status
 
 LITTLE = 0.95
 """What is left of the loss where nothing was learned, as a share, at least."""
@@ -173,9 +173,9 @@ def describe_left_out(comparison: Comparison) -> str:
 
 
 def _why(status: str) -> str:
-    if status == FINISHED:
+    if status == Status.FINISHED:
         return "finished, but repeated or without an exact norm,"
-    return "diverged" if status == DIVERGED else "unfinished"
+    return "diverged" if status == Status.DIVERGED else "unfinished"
 
 
 def caveats(comparison: Comparison) -> list[str]:
@@ -197,7 +197,7 @@ def caveats(comparison: Comparison) -> list[str]:
             "seeds, report on others."
         )
     diverged = Counter(out.run.state.scheduler for out in comparison.left_out if
-                       out.run.status == DIVERGED)  # fmt: skip
+                       out.run.status == Status.DIVERGED)  # fmt: skip
     if diverged:
         words = ", ".join(f"{count} of {name}" for name, count in diverged.items())
         found.append(f"Diverged runs are left out: {words}. What is compared is what survived.")

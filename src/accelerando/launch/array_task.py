@@ -18,7 +18,7 @@ from accelerando.interruption import Interrupted, SignalHandler
 from accelerando.launch.planning import PRELOAD
 from accelerando.launch.pool import Job, JobResult, run_jobs
 from accelerando.launch.sweep_progress import outcome
-from accelerando.runs.folder import ENDED, RunFolder
+from accelerando.runs.folder import RunFolder
 
 PAUSES = (5, 10, 20, 0)
 """Seconds after each attempt to put a job back; there are two minutes before its time is up."""
@@ -101,6 +101,6 @@ class _Log:
     def ended(self, job: Job, how: JobResult) -> None:
         status, message = outcome(job, how)
         self._over += 1
-        self.unended += status not in ENDED
+        self.unended += not status.is_final
         print(f"{self._over}/{self._runs}  {status}  {job.name}  {message}", flush=True)
         print(f"  see {RunFolder(job.folder).output}", flush=True)

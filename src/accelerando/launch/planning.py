@@ -19,7 +19,7 @@ from accelerando.identity import run_folder
 from accelerando.interruption import SignalHandler
 from accelerando.launch.pool import Job, JobResult, run_jobs
 from accelerando.provenance import commit
-from accelerando.runs.folder import ENDED, RunFolder
+from accelerando.runs.folder import RunFolder
 
 TRYOUT = "accelerando.launch.preflight"
 PRELOAD = (
@@ -68,7 +68,7 @@ def group_into_jobs(runs: Sequence[PlannedRun]) -> list[Job]:
 def unfinished_runs(jobs: Sequence[Job], console: Console) -> list[Job]:
     """Those whose runs have not ended yet; it is said how many have."""
     states = [RunFolder(job.folder).readable_state() for job in jobs]
-    ended = [state for state in states if state is not None and state.status in ENDED]
+    ended = [state for state in states if state is not None and state.status.is_final]
     if ended:
         console.print(f"{len(ended)} of {len(jobs)} runs have ended already")
         now = commit()
@@ -81,7 +81,7 @@ def unfinished_runs(jobs: Sequence[Job], console: Console) -> list[Job]:
     return [
         job
         for job, state in zip(jobs, states, strict=True)
-        if state is None or state.status not in ENDED
+        if state is None or not state.status.is_final
     ]
 
 

@@ -29,7 +29,7 @@ from accelerando.launch.pool import Job
 from accelerando.launch.slurm_queue import max_array_size, queued_jobs
 from accelerando.launch.slurm_status import SILENT, add_slurm_status
 from accelerando.launch.sweep import conclude, lowest_norms
-from accelerando.runs.folder import RUNNING
+from accelerando.runs.folder import Status
 from accelerando.runs.listing import RunStatus, run_status
 from accelerando.runs.slurm_record import SlurmRecord, read_slurm_record
 from accelerando.terminal import echo, make_console
@@ -73,7 +73,7 @@ def submit_sweep(runs: Sequence[PlannedRun], settings: dict[str, Any]) -> list[f
         return []
     _wait(unique)
     ended = add_slurm_status([run_status(job.folder) for job in unique])
-    outcomes = [(job, run.status, run.words) for job, run in zip(unique, ended, strict=True)]
+    outcomes = [(job, run.status, run.details) for job, run in zip(unique, ended, strict=True)]
     conclude(outcomes, console, root=configs[0].root)
     return lowest_norms(jobs)
 
@@ -93,7 +93,7 @@ def _not_in_queue(jobs: Sequence[Job], console: Console) -> list[Job]:
         if word is None or word.job not in (queued or {}):
             return False
         # one that ran in a job of somebody's, such as an interactive one, is over with the run
-        return word.starts_it or run_status(job.folder).status == RUNNING
+        return word.starts_it or run_status(job.folder).status == Status.RUNNING
 
     left = [job for job in jobs if not waits(job)]
     if len(left) < len(jobs):
@@ -172,4 +172,4 @@ def _wait(jobs: Sequence[Job]) -> None:
 
 def _going(run: RunStatus) -> bool:
     # of a run that is saved the job may have still to put itself back into the queue
-    return run.status == RUNNING or run.job_lives or run.reason == SILENT
+    return run.status == Status.RUNNING or run.job_active or run.reason == SILENT

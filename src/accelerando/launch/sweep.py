@@ -22,7 +22,7 @@ from accelerando.launch.planning import (
 )
 from accelerando.launch.pool import Job, run_jobs
 from accelerando.launch.sweep_progress import SweepProgress, outcome
-from accelerando.runs.folder import ENDED, FAILED, RunFolder
+from accelerando.runs.folder import RunFolder, Status
 from accelerando.terminal import make_console
 
 
@@ -75,7 +75,7 @@ def lowest_norms(jobs: Sequence[Job]) -> list[float | None]:
     return [None if state is None else state.full_gradient_norm for state in states]
 
 
-def conclude(outcomes: Sequence[tuple[Job, str, str]], console: Console, *, root: str) -> None:
+def conclude(outcomes: Sequence[tuple[Job, Status, str]], console: Console, *, root: str) -> None:
     """Say how a sweep went: jobs, what became of their runs, a few words on each.
 
     Raises:
@@ -84,14 +84,14 @@ def conclude(outcomes: Sequence[tuple[Job, str, str]], console: Console, *, root
     counts = Counter(status for _, status, _ in outcomes)
     console.print(", ".join(f"{number} {status}" for status, number in counts.items()))
     for job, status, message in outcomes:
-        if status == FAILED:
+        if status == Status.FAILED:
             console.print(f"failed: {job.name}: {message}")
             console.print(f"  see      accelerando logs {shlex.quote(str(job.folder))}")
-    unended = len(outcomes) - sum(counts[status] for status in ENDED)
+    unended = sum(not status.is_final for _, status, _ in outcomes)
     if unended:
         console.print(f"the same command runs just the {unended} that did not end:")
         console.print(f"  again    {shlex.join(['python', *sys.argv])}")
-        sys.exit(1 if counts[FAILED] else EXIT_INTERRUPTED)
+        sys.exit(1 if counts[Status.FAILED] else EXIT_INTERRUPTED)
     for experiment in sorted({job.folder.parents[1] for job, _, _ in outcomes}):
         console.print(f"compare  accelerando compare {shlex.quote(str(experiment))}")
     if any(_unsent(job) for job, _, _ in outcomes):

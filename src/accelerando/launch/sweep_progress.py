@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from accelerando.interruption import EXIT_INTERRUPTED, SIGNALS
 from accelerando.launch.pool import Job, JobResult
-from accelerando.runs.folder import ENDED, FAILED, INTERRUPTED, RUNNING, RunFolder, State
+from accelerando.runs.folder import RunFolder, State, Status
 
 
 class SweepProgress:
@@ -49,7 +49,7 @@ class SweepProgress:
         done, texts = float(self._ended), []
         for job in running:
             state = RunFolder(job.folder).readable_state()
-            if state is not None and state.status == RUNNING:
+            if state is not None and state.status == Status.RUNNING:
                 done += state.epoch / state.epochs
                 texts.append(f"{job.name} {state.epoch}/{state.epochs}")
         description = f"{self._ended}/{self._runs} runs  " + "  ".join(texts)
@@ -65,7 +65,7 @@ class SweepProgress:
         )
 
 
-def outcome(job: Job, how: JobResult | None) -> tuple[str, str]:
+def outcome(job: Job, how: JobResult | None) -> tuple[Status, str]:
     """What became of a job's run, and a few words on it.
 
     Args:
@@ -76,17 +76,17 @@ def outcome(job: Job, how: JobResult | None) -> tuple[str, str]:
     state = folder.readable_state()
     # a state from before this process was started tells of an earlier one
     fresh = how is not None and state is not None and state.updated >= how.started
-    if state is not None and (state.status in ENDED or (fresh and state.status != RUNNING)):
+    if state is not None and (state.status.is_final or (fresh and state.status != Status.RUNNING)):
         return state.status, state.message or _words(state)
     if how is None:
-        return "not started", ""
+        return Status.NOT_STARTED, ""
     # a signal to all processes may reach the job before the pool has asked it to stop, or the run
     # listens to signals
     if how.asked or how.code == EXIT_INTERRUPTED or -how.code in SIGNALS:
-        return INTERRUPTED, "before it began"
+        return Status.INTERRUPTED, "before it began"
     if how.code < 0:
-        return FAILED, f"killed by {signal.Signals(-how.code).name}"
-    return FAILED, _last_line(folder.output) or f"exit code {how.code}"
+        return Status.FAILED, f"killed by {signal.Signals(-how.code).name}"
+    return Status.FAILED, _last_line(folder.output) or f"exit code {how.code}"
 
 
 def _last_line(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""A run's folder, and the file that says what became of the run."""
+"""The run folder: its files, and ``state.json``, which holds the status and progress of the run."""
 
 from __future__ import annotations
 
@@ -7,29 +7,74 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from accelerando.atomic_write import write_atomic
 from accelerando.checks import UsageError
-from accelerando.runs.run_lock import run_lock
+from accelerando.runs.run_lock import RunLock, run_lock
 
-RUNNING, INTERRUPTED, DIVERGED, FAILED, FINISHED = (
-    "running",
-    "interrupted",
-    "diverged",
-    "failed",
-    "finished",
-)
-ENDED = (FINISHED, DIVERGED)
-"""A run in one of these is not started again."""
+STATE_FILE, RECORD_FILE = "state.json", "record.jsonl"
+
+
+class Status(StrEnum):
+    """Status of a run. Its process writes one of the first five to ``state.json``."""
+
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    FINISHED = "finished"
+    # read from the run folder
+    LOST = "lost"
+    """``state.json`` says running, but the process is gone."""
+    UNREADABLE = "unreadable"
+    # reported by SLURM
+    SUBMITTED = "submitted"
+    """SLURM does not answer what became of the job."""
+    PENDING = "pending"
+    """The job waits for its first start."""
+    REQUEUED = "requeued"
+    """The job waits for its next start."""
+    STARTING = "starting"
+    """The job is running, the run has not begun."""
+    # in a sweep on this machine
+    NOT_STARTED = "not started"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run is complete: it will not be started again."""
+        return self in (Status.FINISHED, Status.DIVERGED)
 
 
 @dataclass
 class State:
-    """What became of a run, and how far it got; ``state.json`` holds it."""
+    """Status and progress of a run, stored as ``state.json``.
 
-    status: str
+    Args:
+        status: a ``Status``, or its value as it is in the file.
+        run: the run id.
+        dataset: its name.
+        model: its name.
+        scheduler: its name.
+        seed: the seed of the run.
+        epochs: epochs of the whole schedule.
+        steps: steps of the whole schedule.
+        epoch: completed epochs.
+        progress: completed epochs, including the fraction of the current one.
+        step: completed steps.
+        full_gradient_norm: minimum so far; None before the first measurement.
+        seconds: training time over all starts.
+        message: why the run has this status.
+        traceback: that of the error that ended the run.
+        overrides: the command line's.
+        environment: hardware and software versions.
+        wandb: id, project, URL and progress of the W&B run.
+        updated: when the file was written, in seconds since the epoch.
+    """
+
+    status: Status
     run: str
     dataset: str
     model: str
@@ -39,41 +84,44 @@ class State:
     steps: int
     epoch: int = 0
     progress: float = 0.0
-    """Epochs done, the begun one in part."""
     step: int = 0
     full_gradient_norm: float | None = None
-    """Minimum so far."""
     seconds: float = 0.0
-    """Time spent, over all starts."""
     message: str = ""
     traceback: str = ""
     overrides: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     wandb: dict[str, Any] = field(default_factory=dict)
-    """Id of the W&B run, and where it is."""
     updated: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.status = Status(self.status)
+
+    def write(self, path: Path, *, sync: bool = False) -> None:
+        """Write ``state.json`` atomically, with ``sync`` durably; see ``write_atomic``."""
+        self.updated = time.time()
+        content = json.dumps(asdict(self), indent=1, allow_nan=False).encode()
+        write_atomic(path, content, sync=sync)
 
 
 class RunFolder:
-    """The files of one run, under their fixed names."""
+    """Paths of the files of a run, and access to its state."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
-        self.record = path / "record.jsonl"
+        self.record = path / RECORD_FILE
         self.steps = path / "steps.jsonl"
-        self.state = path / "state.json"
+        self.state = path / STATE_FILE
         self.checkpoint = path / "checkpoint.pt"
-        self.previous = path / "checkpoint.previous.pt"
-        self.still_mine: Callable[[], None] = lambda: None
-        """Raises UsageError where another process has taken over; called before a write."""
+        self.previous_checkpoint = path / "checkpoint.previous.pt"
         self.output = path / "output.log"
 
     def read_state(self) -> State | None:
-        """The state on disk, or None where the run was never started.
+        """Read the state from disk. Return None if the run was never started.
 
         Raises:
-            UsageError: the file is damaged.
+            UsageError: the file is corrupt.
         """
         try:
             content = json.loads(self.state.read_text())
@@ -82,44 +130,43 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, AttributeError) as error:
-            raise UsageError(f"{self.state} is damaged ({error})") from error
+            raise UsageError(f"{self.state} is corrupt ({error})") from error
 
     def readable_state(self) -> State | None:
-        """The state on disk, or None where there is none that can be read: it has not ended."""
+        """Read the state from disk. Return None if the file is missing or corrupt."""
         with suppress(UsageError):
             return self.read_state()
         return None
 
+    def write_state(self, state: State, lock: RunLock, *, sync: bool = False) -> None:
+        """Write the state, unless another process took over the run."""
+        lock.check()
+        state.write(self.state, sync=sync)
+
     @contextmanager
     def locked(
         self, notify: Callable[[str], None], check_interrupt: Callable[[], None] = lambda: None
-    ) -> Iterator[None]:
-        """Keep other processes from working on this run; set aside a state that is damaged.
+    ) -> Iterator[RunLock]:
+        """Lock the run against other processes, and quarantine its state if it is corrupt.
 
         Args:
-            notify: told in words what is waited for.
-            check_interrupt: called while it waits; what it raises ends the waiting.
+            notify: called with messages for the user.
+            check_interrupt: called while waiting; an exception that it raises ends the wait.
 
         Raises:
-            Taken: another process has it.
+            RunLocked: another process is working on the run.
         """
-        with run_lock(self.path, notify, check_interrupt) as self.still_mine:
-            for left in self.path.glob(".*.tmp"):  # by a process that was killed while writing
-                left.unlink()
-            self._set_aside_damaged_state(notify)
-            yield
+        with run_lock(self.path, notify, check_interrupt) as lock:
+            for temporary in self.path.glob(".*.tmp"):  # of a process killed while writing
+                temporary.unlink()
+            self._quarantine_corrupt_state(notify)
+            yield lock
 
-    def _set_aside_damaged_state(self, notify: Callable[[str], None]) -> None:
-        """A power cut may leave an empty one: it is written far too often to wait for the disk."""
+    def _quarantine_corrupt_state(self, notify: Callable[[str], None]) -> None:
+        # a power cut can leave an empty file: the state is written too often to sync every time
         try:
             self.read_state()
         except UsageError as error:
-            aside = self.state.with_name("state.damaged.json")
-            self.state.replace(aside)
-            notify(f"{error}, now {aside.name}: the run goes on from its checkpoint")
-
-    def write_state(self, state: State, *, sync: bool = False) -> None:
-        self.still_mine()
-        state.updated = time.time()
-        content = json.dumps(asdict(state), indent=1, allow_nan=False).encode()
-        write_atomic(self.state, content, sync=sync)
+            quarantined = self.state.with_name("state.damaged.json")
+            self.state.replace(quarantined)
+            notify(f"{error}, renamed to {quarantined.name}; resuming from the checkpoint")

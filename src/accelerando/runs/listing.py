@@ -1,4 +1,4 @@
-"""What became of every run below a folder, read from its files alone."""
+"""List the runs below a folder and determine their status from their files alone."""
 
 from __future__ import annotations
 
@@ -9,94 +9,96 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accelerando.checks import UsageError
-from accelerando.runs.folder import RUNNING, RunFolder, State
-from accelerando.runs.run_lock import PATIENCE, current_lock, owner_dead
+from accelerando.runs.folder import STATE_FILE, RunFolder, State, Status
+from accelerando.runs.run_lock import TIMEOUT_SECONDS, current_lock
 from accelerando.runs.slurm_record import SLURM_FILE
 
-CLOCKS_APART = 60.0
-"""Seconds that the clocks of this machine and of a file server may differ by."""
-STATE, RECORD = "state.json", "record.jsonl"
-"""Files that tell a run's folder from others."""
-LOST, UNREADABLE = "lost", "unreadable"
-"""Said to be running, but its process is gone; and files that cannot be read."""
+CLOCK_SKEW_SECONDS = 60.0
+"""Largest difference assumed between the clocks of this machine and of a file server."""
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run as it stands now."""
+    """The current status of a run.
+
+    Args:
+        path: the run folder.
+        status: from the run's files, and from SLURM if that was asked.
+        state: from ``state.json``; None if the run was not started or the file is unreadable.
+        job: SLURM job id, if SLURM was asked.
+        reason: why the job is waiting or gone, from SLURM, or why the files are unreadable.
+        job_active: whether the job of an incomplete run is waiting or running.
+    """
 
     path: Path
-    status: str
-    """One of ``tracking.folder``'s, or one of the two above."""
+    status: Status
     state: State | None
     job: str = ""
-    """SLURM's id of the job that it was submitted as, where SLURM was asked."""
     reason: str = ""
-    """Why it waits, or is gone, as SLURM says."""
-    job_lives: bool = False
-    """Whether that job waits or runs: of a run that has not ended."""
+    job_active: bool = False
 
     @property
-    def words(self) -> str:
-        """A few words on what became of it."""
+    def details(self) -> str:
+        """Message, reason and job id in one phrase."""
         message = "" if self.state is None else self.state.message
-        of_job = f"job {self.job}" if self.job else ""
-        return ", ".join(filter(None, [message, self.reason, of_job]))
+        job = f"job {self.job}" if self.job else ""
+        return ", ".join(filter(None, [message, self.reason, job]))
 
     @property
-    def rate(self) -> float | None:
-        """Epochs per hour, over the time spent so far."""
+    def epochs_per_hour(self) -> float | None:
+        """Mean over the training time so far."""
         if self.state is None or not self.state.seconds or not self.state.progress:
             return None
         return self.state.progress / self.state.seconds * 3600
 
     @property
-    def left(self) -> float | None:
-        """Seconds that a running run will need, if an epoch goes on taking what it took."""
-        if self.state is None or self.status != RUNNING or not self.rate:
+    def seconds_left(self) -> float | None:
+        """Remaining time of a running run at its mean speed so far."""
+        if self.state is None or self.status != Status.RUNNING or not self.epochs_per_hour:
             return None
-        return (self.state.epochs - self.state.progress) / self.rate * 3600
+        return (self.state.epochs - self.state.progress) / self.epochs_per_hour * 3600
 
 
 def list_runs(folder: Path) -> list[RunStatus]:
-    """Every run at or below ``folder``, in the order of their paths.
+    """Return the status of every run at or below ``folder``, sorted by path.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder: give one that holds runs, such as runs/")
-    return [run_status(path) for path in sorted(run_folders(folder, STATE, SLURM_FILE))]
+        raise UsageError(f"{folder} is not a folder: pass one that contains runs, such as runs/")
+    return [run_status(path) for path in sorted(run_folders(folder, STATE_FILE, SLURM_FILE))]
 
 
-def run_folders(folder: Path, *marks: str) -> Iterator[Path]:
-    """Folders at or below ``folder`` that hold a file of one of the names ``marks``."""
-    for path, folders, files in os.walk(folder):
-        if not set(marks).isdisjoint(files):
-            folders.clear()  # a run holds no other, but many files of W&B's
+def run_folders(folder: Path, *names: str) -> Iterator[Path]:
+    """Yield the folders at or below ``folder`` that contain a file of one of these names."""
+    for path, subfolders, files in os.walk(folder):
+        if not set(names).isdisjoint(files):
+            subfolders.clear()  # runs are not nested, but W&B puts many files into them
             yield Path(path)
 
 
 def run_status(path: Path) -> RunStatus:
-    """The run in one folder."""
+    """Return the status of the run in a folder."""
     try:
         state = RunFolder(path).read_state()
-        alive = state is None or state.status != RUNNING or _alive(path)
+        lost = state is not None and state.status == Status.RUNNING and not _is_alive(path)
     except UsageError:
-        return RunStatus(path, UNREADABLE, None)
-    except OSError as error:  # another user's, perhaps: the others are listed all the same
-        return RunStatus(path, UNREADABLE, None, reason=str(error.strerror))
+        return RunStatus(path, Status.UNREADABLE, None)
+    except OSError as error:  # another user's, perhaps; the others are listed nevertheless
+        return RunStatus(path, Status.UNREADABLE, None, reason=str(error.strerror))
     if state is None:
-        return RunStatus(path, LOST, None)  # or submitted: SLURM knows
-    return RunStatus(path, state.status if alive else LOST, state)
+        return RunStatus(path, Status.LOST, None)  # unless SLURM knows that it is pending
+    return RunStatus(path, Status.LOST if lost else state.status, state)
 
 
-def _alive(path: Path) -> bool:
-    claim = current_lock(path)
-    if claim is None:
+def _is_alive(path: Path) -> bool:
+    """Whether a process holds the lock of a run."""
+    lock = current_lock(path)
+    if lock is None:
         return False
-    judged = owner_dead(claim)
-    if judged is None:
-        beat = claim.beat()
-        return beat is not None and time.time() - beat < CLOCKS_APART + PATIENCE
-    return not judged
+    is_dead = lock.owner_is_dead()
+    if is_dead is not None:
+        return not is_dead
+    heartbeat = lock.last_heartbeat()
+    return heartbeat is not None and time.time() - heartbeat < CLOCK_SKEW_SECONDS + TIMEOUT_SECONDS

@@ -1,73 +1,76 @@
-"""The record: two files of JSON lines, the truth about a run."""
+"""The record of a run: measurements and training rows as two files of JSON lines."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from accelerando.checks import UsageError
+from accelerando.runs.folder import RunFolder, State
+from accelerando.runs.run_lock import RunLock
+
+STATE_SECONDS = 1.0
+"""Minimum time between two writes of ``state.json`` while training."""
 
 Row = dict[str, Any]
 
 
 class JsonLines:
-    """A file of JSON lines that is only ever appended to, or cut back to a checkpoint.
+    """A file of JSON lines to append to.
 
     Args:
-        path: the file; made where it does not exist.
-        keep: bytes to keep, those written when the checkpoint was made; the rest is done again.
+        path: the file, created if missing.
+        keep: its length in bytes when the checkpoint was saved; rows after it are removed, since
+            the resumed run makes them again.
 
     Raises:
-        UsageError: the file is shorter than the checkpoint says.
+        UsageError: the file is shorter than ``keep``.
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:
         self._path = path
-        # unbuffered: a row is in the file, or it is not
+        # unbuffered, so that a row is in the file as soon as ``append`` returns
         self._file = path.open("a+b", buffering=0)
         length = self._file.seek(0, os.SEEK_END)
         if length < keep:
             raise UsageError(
-                f"{path} holds {length} bytes, its checkpoint was made at {keep}: the record was "
-                "cut; remove the run's folder to start it again"
+                f"{path} has {length} bytes, fewer than the {keep} at its checkpoint: restore it, "
+                "or remove the run folder to start again"
             )
         self._file.truncate(keep)
 
     def rows(self) -> list[Row]:
-        """What is in the file.
+        """Return all rows.
 
         Raises:
-            UsageError: the file is damaged.
+            UsageError: the file is corrupt.
         """
         self._file.seek(0)
-        return _parsed(self._path, self._file.read().splitlines())
+        return _parse(self._path, self._file.read().splitlines())
 
     def append(self, row: Row) -> Row:
-        """Write one row; it is in the file, for every reader, when this returns.
-
-        Returns:
-            The row as readers find it.
-        """
+        """Append a row, and return it as readers see it: null for NaN and infinity."""
         finite = {key: _finite(value) for key, value in row.items()}
         self._write(json.dumps(finite).encode() + b"\n")
         return finite
 
     def _write(self, line: bytes) -> None:
-        """Write it whole: a disk without room for all of it keeps none of it."""
-        begin, left = self._file.seek(0, os.SEEK_END), line
+        """Write a complete line, or on a full disk nothing."""
+        begin, rest = self._file.seek(0, os.SEEK_END), line
         try:
-            while left:
-                left = left[self._file.write(left) :]
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             self._file.truncate(begin)
             raise OSError(error.errno, error.strerror, str(self._file.name)) from error
 
     def sync(self) -> int:
-        """Bring everything to the disk; return the length in bytes."""
+        """Flush the file to disk and return its length in bytes."""
         os.fsync(self._file.fileno())
         return self._file.seek(0, os.SEEK_END)
 
@@ -76,31 +79,120 @@ class JsonLines:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file; a last one that was not written whole is no row.
+    """Read the complete rows of a file, without an incomplete last line.
 
     Raises:
-        UsageError: the file is damaged.
+        UsageError: the file is corrupt.
     """
     *lines, _ = path.read_bytes().split(b"\n")
-    return _parsed(path, lines)
+    return _parse(path, lines)
 
 
-def _parsed(path: Path, lines: Sequence[bytes]) -> list[Row]:
+def _parse(path: Path, lines: Sequence[bytes]) -> list[Row]:
     try:
         return [json.loads(line) for line in lines]
     except ValueError as error:
-        raise UsageError(f"{path} is damaged ({error}): look at it, or remove it") from error
+        raise UsageError(
+            f"{path} is corrupt ({error}): repair it, or remove the run folder to start again"
+        ) from error
 
 
 def merge_rows(steps: Sequence[Row], record: Sequence[Row]) -> list[Row]:
-    """Training rows and measurements in the order in which they were made."""
-    # an epoch's training row comes before its measurement
-    every = [(row["step"], 0, row) for row in steps] + [(row["step"], 1, row) for row in record]
-    return [row for _, _, row in sorted(every, key=lambda entry: entry[:2])]
+    """Merge training rows and measurements in the order in which they were logged."""
+    # at the end of an epoch the training row is logged before the measurement
+    keyed = [(row["step"], 0, row) for row in steps] + [(row["step"], 1, row) for row in record]
+    return [row for _, _, row in sorted(keyed, key=lambda entry: entry[:2])]
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: null stands for both."""
+    """Replace NaN and infinity, which JSON lacks, by None."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class RowLogger(Protocol):
+    """Anything that displays or sends rows."""
+
+    def log(self, row: Row) -> None: ...
+
+
+class Recorder:
+    """Appends rows to the record, then passes them to W&B and the progress bar.
+
+    It also keeps the position, time and minimum norm in ``state.json`` up to date.
+
+    Args:
+        folder: the run folder.
+        lock: on the run folder.
+        state: of the run; updated in place.
+        lengths: bytes of ``record.jsonl`` and ``steps.jsonl`` to keep, from the checkpoint.
+        mirror: W&B. It receives all rows of the run from the first one on, and skips those that it
+            has already.
+        view: the progress bar. It receives new rows only.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        lock: RunLock,
+        state: State,
+        lengths: tuple[int, int] = (0, 0),
+        *,
+        mirror: RowLogger | None = None,
+        view: RowLogger | None = None,
+    ) -> None:
+        self._folder, self.lock, self.state = folder, lock, state
+        self._mirror, self._view = mirror, view
+        self._record, self._steps = (
+            JsonLines(path, keep)
+            for path, keep in zip((folder.record, folder.steps), lengths, strict=True)
+        )
+        self._written = 0.0
+        try:  # also without a mirror: no run resumes from a corrupt record
+            earlier = self._steps.rows(), self._record.rows()
+        except UsageError:
+            self.close()
+            raise
+        if mirror is not None:
+            for row in merge_rows(*earlier):
+                mirror.log(row)
+
+    def log_measurement(self, row: Row) -> None:
+        """Append a row to ``record.jsonl``."""
+        # estimates on a subset have another name, so that the minimum is that of exact norms
+        norm, minimum = row.get("full_gradient_norm", math.nan), self.state.full_gradient_norm
+        if math.isfinite(norm):
+            self.state.full_gradient_norm = norm if minimum is None else min(norm, minimum)
+        self._append(self._record, row)
+
+    def log_training(self, row: Row) -> None:
+        """Append a row to ``steps.jsonl``."""
+        self._append(self._steps, row)
+
+    def _append(self, lines: JsonLines, row: Row) -> None:
+        state_is_due = time.monotonic() - self._written > STATE_SECONDS
+        if state_is_due:
+            self.lock.check()  # before the row is written, too
+        finite = lines.append(row)
+        self.state.epoch, self.state.step = int(row["epoch"]), row["step"]
+        self.state.progress = row["epoch"]
+        self.state.seconds = row["seconds"]
+        if self._mirror is not None:
+            self._mirror.log(finite)  # the same as `accelerando sync` would send
+        if self._view is not None:
+            self._view.log(row)
+        if state_is_due:
+            self.write_state()
+
+    def write_state(self) -> None:
+        self._folder.write_state(self.state, self.lock)
+        self._written = time.monotonic()
+
+    def sync(self) -> tuple[int, int]:
+        """Flush both files to disk and return their lengths in bytes."""
+        return self._record.sync(), self._steps.sync()
+
+    def close(self) -> None:
+        self._record.close()
+        self._steps.close()

@@ -1,9 +1,10 @@
-"""One process at a time works on a run: on one host or many, after any death, on NFS too.
+"""Lock on a run folder: one process at a time works on a run, on any host, over NFS too.
 
-A claim is a file that only one process can make: ``.claim-<n>``, n one more than that of the last.
-Its owner touches it every few seconds. Who finds another's claim and can tell that its owner is
-dead makes the next one; the highest claim counts, and an owner that was taken for dead and is not
-finds its file gone. Nothing here needs clocks that agree, or locks that a file system may not have.
+The lock is a file ``.claim-<n>`` that only one process can create; its owner touches it every few
+seconds (the heartbeat). A process that finds the lock of a dead owner creates ``.claim-<n+1>``. The
+highest number is the lock in force; an owner wrongly presumed dead notices that its file is gone.
+This needs neither synchronised clocks nor locks of the file system (as ``filelock`` does), which
+are unreliable on clusters.
 """
 
 from __future__ import annotations
@@ -21,83 +22,93 @@ from pathlib import Path
 
 from accelerando.checks import UsageError
 
-BEAT = 10.0
-"""Seconds between two touches."""
-PATIENCE = 4 * BEAT
-"""An owner on another machine whose claim is not touched for so long is dead."""
+HEARTBEAT_SECONDS = 10.0
+"""Interval at which the owner of a lock touches it."""
+TIMEOUT_SECONDS = 4 * HEARTBEAT_SECONDS
+"""An owner on another machine is dead after this time without a heartbeat."""
 PREFIX = ".claim-"
 
 
 class RunLocked(UsageError):
-    """Another process works on the run."""
+    """Another process is working on the run."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process, told from every other one, also of the same number after a restart."""
+    """The process that created a lock file."""
 
     host: str
     machine: str
-    """This start of the machine, and the process numbers' name space: containers have their own."""
+    """Boot id and PID namespace (containers have their own); empty if unknown."""
     pid: int
     started: str
-    """When the process started, in the machine's own count."""
+    """Start time of the process, in clock ticks since boot: distinguishes reused PIDs."""
     job: str = ""
-    """SLURM's job, step and task, "" outside of SLURM: a requeued job keeps them."""
+    """SLURM job, step and task, unchanged by a requeue; empty outside SLURM."""
     restarts: int = 0
-    """How often SLURM has requeued the job."""
+    """Number of times that SLURM requeued the job."""
     token: str = ""
-    """Drawn for each claim: no two are alike, also of one process."""
+    """Random: distinguishes two locks of the same process."""
 
     @classmethod
-    def this(cls) -> Owner:
-        """The calling process."""
+    def current(cls) -> Owner:
+        """Return the calling process as an owner, with a new token."""
         names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
         job = ".".join(os.environ[name] for name in names if name in os.environ)
         restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
         pid = os.getpid()
         token = secrets.token_hex(8)
-        return cls(platform.node(), _machine(), pid, _started(pid), job, restarts, token)
+        return cls(platform.node(), _machine_id(), pid, _start_time(pid), job, restarts, token)
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}" + (f", SLURM job {self.job}" * bool(self.job))
+        job = f" (SLURM job {self.job})" if self.job else ""
+        return f"process {self.pid} on {self.host}{job}"
 
-    def same_machine(self) -> bool:
-        """Whether this process could see that one."""
-        return self.machine == _machine() != ""
+    def is_dead(self) -> bool | None:
+        """Whether the process has ended; None if that cannot be seen from this machine."""
+        if self.machine == _machine_id() != "":
+            return not self._is_alive()
+        return True if self._was_requeued() else None
 
-    def alive(self) -> bool:
-        """Whether the process still runs, as seen from the same machine."""
+    def _is_alive(self) -> bool:
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
         except PermissionError:
-            pass  # another user's: it is there
-        return _started(self.pid) == self.started
+            pass  # the process exists and belongs to another user
+        return _start_time(self.pid) == self.started
 
-    def earlier_self(self) -> bool:
-        """Whether it is this job before SLURM requeued it: then it runs no more."""
-        here = Owner.this()
-        return bool(self.job) and self.job == here.job and self.restarts < here.restarts
+    def _was_requeued(self) -> bool:
+        """Whether the calling process is the same SLURM job after a requeue."""
+        current = Owner.current()
+        return bool(self.job) and self.job == current.job and self.restarts < current.restarts
 
 
 @dataclass(frozen=True)
 class LockFile:
-    """The highest claim on a folder."""
+    """The lock in force on a folder."""
 
     path: Path
     owner: Owner | None
-    """None where the file cannot be read: its owner died while it made it."""
+    """None if the file is incomplete: its owner died while writing it."""
 
     @property
     def number(self) -> int:
         return int(self.path.name.removeprefix(PREFIX))
 
-    def beat(self) -> float | None:
-        """When its owner last touched it, by the file system's clock; None where it is gone."""
+    @property
+    def owner_name(self) -> str:
+        return "another process" if self.owner is None else str(self.owner)
+
+    def owner_is_dead(self) -> bool | None:
+        """Whether the owner has ended; None if only the heartbeat can tell."""
+        return None if self.owner is None else self.owner.is_dead()
+
+    def last_heartbeat(self) -> float | None:
+        """Time of the last heartbeat by the file system's clock; None if the file is gone."""
         try:
-            # opened, not only looked up: then NFS asks its server, and does not go by what it knew
+            # open, not stat: NFS revalidates its cached attributes when a file is opened
             with self.path.open("rb") as file:
                 return os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
@@ -105,11 +116,11 @@ class LockFile:
 
 
 def current_lock(folder: Path) -> LockFile | None:
-    """The claim that counts, or None where nobody works on the folder."""
-    found = [path for path in folder.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdigit()]
-    if not found:
+    """Return the lock in force on a folder, or None if it is not locked."""
+    paths = [path for path in folder.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdigit()]
+    if not paths:
         return None
-    path = max(found, key=lambda path: int(path.name[len(PREFIX) :]))
+    path = max(paths, key=lambda path: int(path.name[len(PREFIX) :]))
     for _ in range(20):
         try:
             content = json.loads(path.read_text())
@@ -117,18 +128,46 @@ def current_lock(folder: Path) -> LockFile | None:
         except FileNotFoundError:
             return current_lock(folder)
         except (ValueError, KeyError, TypeError):
-            time.sleep(0.05)  # it is being written, unless its owner died just then
+            time.sleep(0.05)  # being written, unless its owner died in between
     return LockFile(path, None)
 
 
-def owner_dead(claim: LockFile) -> bool | None:
-    """Whether its owner is dead; None where only time can tell."""
-    owner = claim.owner
-    if owner is None:
-        return None
-    if owner.same_machine():
-        return not owner.alive()
-    return True if owner.earlier_self() else None
+class RunLock:
+    """The lock that this process has on a run folder; created by ``run_lock``."""
+
+    def __init__(self, path: Path, owner: Owner) -> None:
+        self._path, self._owner = path, owner
+
+    def check(self) -> None:
+        """Verify that the lock is still in force. Call before writing to the folder.
+
+        Raises:
+            UsageError: another process took over, presuming this one dead, or the folder is gone.
+        """
+        if not self._is_in_force():
+            folder = self._path.parent
+            lock = current_lock(folder) if folder.exists() else None
+            event = "was removed" if lock is None else f"was taken over by {lock.owner_name}"
+            raise UsageError(f"{folder} {event}; this process stops without writing to it")
+
+    def _is_in_force(self) -> bool:
+        # the number alone is not enough: after a release numbers start at 1 again
+        with suppress(OSError, ValueError, KeyError):
+            return bool(json.loads(self._path.read_text())["token"] == self._owner.token)
+        return False
+
+    def _send_heartbeats(self, stop: threading.Event) -> None:
+        while not stop.wait(HEARTBEAT_SECONDS):
+            with suppress(OSError):  # the disk is unreachable, or ``check`` reports the takeover
+                if self._is_in_force():
+                    os.utime(self._path)
+
+    def _release(self) -> None:
+        # an error here would hide the first one; rmdir fails unless the folder is empty
+        with suppress(OSError):
+            if self._is_in_force():
+                self._path.unlink(missing_ok=True)
+            self._path.parent.rmdir()
 
 
 @contextmanager
@@ -136,75 +175,60 @@ def run_lock(
     folder: Path,
     notify: Callable[[str], None] = print,
     check_interrupt: Callable[[], None] = lambda: None,
-) -> Iterator[Callable[[], None]]:
-    """Keep other processes from working on ``folder``.
+) -> Iterator[RunLock]:
+    """Lock a run folder against other processes.
 
     Args:
-        folder: made where it does not exist.
-        notify: told in words what is waited for.
-        check_interrupt: called while it waits; what it raises ends the waiting.
-
-    Yields:
-        A check to be made before anything is written: it raises UsageError where another process
-        has taken the folder, this one having been silent for too long.
+        folder: the run folder, created if missing and removed again if left empty.
+        notify: called with a message if the owner of an earlier lock has to be waited for.
+        check_interrupt: called while waiting; an exception that it raises ends the wait.
 
     Raises:
-        Taken: another process has it.
+        RunLocked: another process is working on the run.
     """
-    mine, owner = _take(folder, notify, check_interrupt)
-    over = threading.Event()
-    thread = threading.Thread(target=_keep_touching, args=(mine, owner, over), daemon=True)
+    lock = _acquire(folder, notify, check_interrupt)
+    stop = threading.Event()
+    thread = threading.Thread(target=lock._send_heartbeats, args=(stop,), daemon=True)
     thread.start()
-
-    def still_mine() -> None:
-        if not _holds(mine, owner):
-            now = current_lock(folder) if folder.exists() else None
-            what = "was removed" if now is None else f"was taken over by {_who(now)}"
-            raise UsageError(f"{folder} {what}: this process stops, and writes nothing more")
-
     try:
-        yield still_mine
+        yield lock
     finally:
-        over.set()
+        stop.set()
         thread.join()
-        # it may no longer be written to, which has its own error told; only an empty one is removed
-        with suppress(OSError):
-            if _holds(mine, owner):
-                mine.unlink(missing_ok=True)
-            folder.rmdir()
+        lock._release()
 
 
-def _take(
+def _acquire(
     folder: Path, notify: Callable[[str], None], check_interrupt: Callable[[], None]
-) -> tuple[Path, Owner]:
-    owner = Owner.this()
+) -> RunLock:
+    owner = Owner.current()
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        found = current_lock(folder)
-        if found is not None and not _outlived(found, notify, check_interrupt):
+        previous = current_lock(folder)
+        if previous is not None and not _wait_until_dead(previous, notify, check_interrupt):
             raise RunLocked(
-                f"{folder} is being worked on by {_who(found)}: wait for it, or stop it"
+                f"{folder} is locked by {previous.owner_name}: wait for it to end, or stop it"
             )
-        mine = folder / f"{PREFIX}{1 if found is None else found.number + 1}"
+        path = folder / f"{PREFIX}{1 if previous is None else previous.number + 1}"
         try:
-            _make(mine, owner)
+            _create(path, owner)
         except (FileExistsError, FileNotFoundError):
-            continue  # another was quicker, or left and took the empty folder along: look again
-        # the folder was seen as it was a while ago: another may have made a higher claim since, or
-        # have followed the dead one and left, so that numbers have begun anew
-        after = current_lock(folder)
-        newer = after is not None and after.path != mine
-        if newer or (found is not None and not found.path.exists()):
-            mine.unlink(missing_ok=True)
+            continue  # another process was faster, or released its lock and removed the folder
+        # ``previous`` may be outdated: another process may have created a higher lock since, or
+        # replaced the dead owner's and released it, so that numbers started at 1 again
+        latest = current_lock(folder)
+        is_newer = latest is not None and latest.path != path
+        if is_newer or (previous is not None and not previous.path.exists()):
+            path.unlink(missing_ok=True)
             continue
-        for path in folder.glob(f"{PREFIX}*"):
-            if path != mine:
-                path.unlink(missing_ok=True)
-        return mine, owner
+        for other in folder.glob(f"{PREFIX}*"):
+            if other != path:
+                other.unlink(missing_ok=True)
+        return RunLock(path, owner)
 
 
-def _make(path: Path, owner: Owner) -> None:
-    """Write a claim, if nobody has; on a full disk none is left, which others would wait for."""
+def _create(path: Path, owner: Owner) -> None:
+    """Write a lock file unless it exists. On a full disk none is left for others to wait for."""
     with path.open("xb", buffering=0) as file:
         try:
             file.write(json.dumps(asdict(owner)).encode())
@@ -213,58 +237,38 @@ def _make(path: Path, owner: Owner) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _holds(path: Path, owner: Owner) -> bool:
-    """Whether a claim is that of ``owner``: after a release numbers begin anew."""
-    with suppress(OSError, ValueError, KeyError):
-        return bool(json.loads(path.read_text())["token"] == owner.token)
-    return False
-
-
-def _outlived(
-    claim: LockFile, notify: Callable[[str], None], check_interrupt: Callable[[], None]
+def _wait_until_dead(
+    lock: LockFile, notify: Callable[[str], None], check_interrupt: Callable[[], None]
 ) -> bool:
-    """Whether the owner is dead or gone; waits where only time can tell."""
-    judged = owner_dead(claim)
-    if judged is not None:
-        return judged
-    last, deadline = claim.beat(), time.monotonic() + PATIENCE
-    notify(
-        f"{claim.path.parent} was worked on by {_who(claim)}: waiting for a sign of life from it"
-    )
+    """Return whether the owner of a lock is dead, waiting for a heartbeat if nothing else tells."""
+    is_dead = lock.owner_is_dead()
+    if is_dead is not None:
+        return is_dead
+    first, deadline = lock.last_heartbeat(), time.monotonic() + TIMEOUT_SECONDS
+    notify(f"{lock.path.parent} was locked by {lock.owner_name}: waiting for its heartbeat")
     while time.monotonic() < deadline:
-        time.sleep(min(1.0, PATIENCE / 10))
+        time.sleep(min(1.0, TIMEOUT_SECONDS / 10))
         check_interrupt()
-        beat = claim.beat()
-        if beat is None:
+        heartbeat = lock.last_heartbeat()
+        if heartbeat is None:
             return True
-        if beat != last:
+        if heartbeat != first:
             return False
     return True
 
 
-def _keep_touching(path: Path, owner: Owner, over: threading.Event) -> None:
-    while not over.wait(BEAT):
-        with suppress(OSError):  # taken over, or the disk is away: ``still_mine`` sees the first
-            if _holds(path, owner):
-                os.utime(path)
-
-
-def _who(claim: LockFile | None) -> str:
-    return "another process" if claim is None or claim.owner is None else str(claim.owner)
-
-
-def _machine() -> str:
-    """Empty where it cannot be told: then only heartbeats count."""
+def _machine_id() -> str:
+    """Boot id and PID namespace; empty if unknown, so that only heartbeats count."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     return ""
 
 
-def _started(pid: int) -> str:
-    """Clock ticks from the machine's start to the process's; empty where it cannot be told."""
+def _start_time(pid: int) -> str:
+    """Clock ticks from boot to the start of a process; empty if unknown or it has ended."""
     with suppress(OSError):
-        # the second field, a name in parentheses, may hold anything
-        state, *fields_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if state in "ZX" else fields_[18]  # an ended process that nobody has asked after
+        # the second field, the name in parentheses, may contain spaces and parentheses
+        state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if state in "ZX" else numbers[18]  # zombies have ended
     return ""

@@ -1,4 +1,4 @@
-"""That a run was submitted to SLURM: as which job, and where the job's output is."""
+"""The SLURM job of a run, stored as ``slurm.json``: its id and its output file."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from accelerando.atomic_write import write_atomic
 from accelerando.checks import UsageError
 
 SLURM_FILE = "slurm.json"
-ARRAY = "ACCELERANDO_ARRAY"
-"""Set by ``slurm/array.sbatch``, whose job starts the run by itself."""
+ARRAY_VARIABLE = "ACCELERANDO_ARRAY"
+"""Environment variable set by ``slurm/array.sbatch``, whose job starts the run."""
 
 
 @dataclass(frozen=True)
 class SlurmRecord:
-    """A run's place in SLURM; ``slurm.json`` in its folder holds it.
+    """The SLURM job that a run belongs to.
 
     Args:
-        job: SLURM's id of the job, of an array with the task: 123_4.
-        output: the file that the job writes what it prints to.
-        starts_it: whether the job starts the run by itself, also after it was requeued; not where
-            the run was started in a job of somebody's, such as an interactive one.
-        submitted: when, in seconds since 1970.
+        job: job id; for an array with the task: 123_4.
+        output: path of the job's standard output; empty if it is not a file.
+        starts_it: whether the job itself starts the run, again after a requeue. False if a user
+            started the run within a job, such as an interactive one.
+        submitted: time of submission, in seconds since the epoch.
     """
 
     job: str
@@ -35,16 +35,16 @@ class SlurmRecord:
     submitted: float = field(default_factory=time.time)
 
     def write(self, folder: Path) -> None:
-        """Leave word in a run's folder, made where it does not exist."""
+        """Write ``slurm.json`` to a run folder, which is created if missing."""
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / SLURM_FILE, json.dumps(asdict(self), indent=1).encode())
 
 
 def read_slurm_record(folder: Path) -> SlurmRecord | None:
-    """What the folder says of it; None where the run was not submitted.
+    """Read ``slurm.json``. Return None if the run was not submitted.
 
     Raises:
-        UsageError: the file is damaged.
+        UsageError: the file is corrupt.
     """
     path = folder / SLURM_FILE
     try:
@@ -53,30 +53,30 @@ def read_slurm_record(folder: Path) -> SlurmRecord | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{path} is damaged ({error}): look at it, or remove it") from error
+        raise UsageError(f"{path} is corrupt ({error}): repair it, or remove it") from error
 
 
-def this_job() -> str | None:
-    """The SLURM job that the calling process is part of; None outside of SLURM."""
+def current_job() -> str | None:
+    """Return the id of the SLURM job that this process runs in, or None outside SLURM."""
     array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
-def record_this_job(folder: Path) -> None:
-    """Leave word in a run's folder of the job that works on it now; none outside of SLURM."""
-    job = this_job()
+def record_current_job(folder: Path) -> None:
+    """Write the current SLURM job to ``slurm.json``; remove the file outside SLURM."""
+    job = current_job()
     if job is None:
         (folder / SLURM_FILE).unlink(missing_ok=True)
         return
-    with suppress(UsageError):  # a damaged one is replaced
-        known = read_slurm_record(folder)
-        if known is not None and known.job == job:
+    with suppress(UsageError):  # a corrupt file is replaced
+        record = read_slurm_record(folder)
+        if record is not None and record.job == job:
             return
-    SlurmRecord(job, _output(), starts_it=ARRAY in os.environ).write(folder)
+    SlurmRecord(job, _output_file(), starts_it=ARRAY_VARIABLE in os.environ).write(folder)
 
 
-def _output() -> str:
-    """The file that this process prints to; "" where it is none."""
+def _output_file() -> str:
+    """Return the path of this process's standard output, or "" if it is not a file."""
     with suppress(OSError):
         path = Path("/proc/self/fd/1").readlink()
         return str(path) if path.is_file() else ""

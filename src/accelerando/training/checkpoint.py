@@ -15,6 +15,7 @@ from torch import Tensor
 from accelerando.atomic_write import open_atomic
 from accelerando.checks import UsageError
 from accelerando.runs.folder import RunFolder
+from accelerando.runs.run_lock import RunLock
 from accelerando.schedule import Progress
 
 
@@ -44,12 +45,13 @@ class Checkpoint:
     velocity: list[Tensor]
     random: list[Tensor]
 
-    def save(self, folder: RunFolder) -> None:
-        """Write it whole, and keep the one before: a crash, or damage, leaves one or the other."""
-        mine = folder.still_mine
-        mine()
-        # and again: a disk may hold it up for as long as makes others take this process for dead
-        with open_atomic(folder.checkpoint, keep=folder.previous, sync=True, check=mine) as file:
+    def save(self, folder: RunFolder, lock: RunLock) -> None:
+        """Write the checkpoint atomically and keep the previous one."""
+        lock.check()
+        # and again before it is renamed: the disk may stall until others presume this process dead
+        with open_atomic(
+            folder.checkpoint, keep=folder.previous_checkpoint, sync=True, check=lock.check
+        ) as file:
             self.write(file)
 
     def write(self, file: BinaryIO) -> None:
@@ -75,7 +77,7 @@ class Checkpoint:
             UsageError: there is none but damaged ones.
         """
         damaged = []
-        for path in (folder.checkpoint, folder.previous):
+        for path in (folder.checkpoint, folder.previous_checkpoint):
             if not path.exists():
                 continue
             try:

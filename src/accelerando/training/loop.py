@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from accelerando.distributed import SINGLE_PROCESS, ProcessLost, Team
 from accelerando.interruption import Interrupted
 from accelerando.runs.folder import RunFolder
-from accelerando.runs.record import Row
-from accelerando.runs.recorder import Recorder
+from accelerando.runs.record import Recorder, Row
 from accelerando.schedule import Plan, Progress
 from accelerando.training.checkpoint import Checkpoint, random_states, set_random_states
 from accelerando.training.measurement import Execution, Measurement
@@ -149,7 +148,7 @@ class Loop:
         self._loss.zero_()
         self._count = 0
         if self._recorder is not None:
-            self._recorder.trained(self._row(train_loss=loss))
+            self._recorder.log_training(self._row(train_loss=loss))
         if not math.isfinite(loss):
             raise Diverged(f"the training loss is {loss}")
 
@@ -165,7 +164,7 @@ class Loop:
         self._team.broadcast(list(self._model.buffers()))
         found = self._measurement.take(self._model, self._position, self._way)
         if self._recorder is not None:
-            self._recorder.measured(self._row(**found))
+            self._recorder.log_measurement(self._row(**found))
         self._measured = self._position.step
         for name in MUST_BE_FINITE:
             if not math.isfinite(found.get(name, 0.0)):
@@ -207,12 +206,12 @@ class Loop:
             measured=self._measured,
             lowest=self._recorder.state.full_gradient_norm,
             seconds=self._seconds(),
-            lengths=self._recorder.lengths(),
+            lengths=self._recorder.sync(),
             window=(self._loss, self._count),
             model=self._model.state_dict(),
             velocity=self._step.velocity,
             random=random_states(self._loss.device),
-        ).save(self._folder)
+        ).save(self._folder, self._recorder.lock)
         self._recorder.write_state()
         self._saved = time.monotonic()
 

@@ -18,9 +18,10 @@ from accelerando.distributed import Team
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted, SignalHandler
 from accelerando.provenance import commit
-from accelerando.runs.folder import DIVERGED, ENDED, FAILED, FINISHED, INTERRUPTED, RunFolder, State
-from accelerando.runs.recorder import Recorder
-from accelerando.runs.slurm_record import record_this_job
+from accelerando.runs.folder import RunFolder, State, Status
+from accelerando.runs.record import Recorder
+from accelerando.runs.run_lock import RunLock
+from accelerando.runs.slurm_record import record_current_job
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Diverged
 from accelerando.training.memory import OutOfMemory, measurement_remedy, remedy
@@ -91,21 +92,23 @@ def _run(
         with noted(held):
             task = prepare_task(config, plan, local_rank())
         stop.check_interrupt()
-        with held():
+        with held() as lock:
             # the process that held it a moment ago may have finished it
             if (ended := _ended(folder, console)) is not None:
                 team.broadcast_bytes(LEAVE)
                 return ended
-            record_this_job(folder.path)
-            with noted(nullcontext):  # not before: the device may be that of a run under way
+            record_current_job(folder.path)
+            with noted(
+                lambda: nullcontext(lock)
+            ):  # not before: the device may be that of a run under way
                 task.check_memory()
             with with_followers(config, team) as team:
-                return _train(Setting(task, folder, overrides, console, team, stop))
+                return _train(Setting(task, folder, lock, overrides, console, team, stop))
 
 
 def _ended(folder: RunFolder, console: Console) -> State | None:
     state = folder.readable_state()
-    if state is None or state.status not in ENDED:
+    if state is None or not state.status.is_final:
         return None
     console.print(f"{state.status} already, nothing to do: {folder.path}")
     if state.environment.get("commit") != commit():
@@ -122,6 +125,7 @@ class Setting:
 
     task: Task
     folder: RunFolder
+    lock: RunLock
     overrides: Sequence[str]
     console: Console
     team: Team
@@ -137,27 +141,27 @@ def _train(around: Setting) -> State:
     for note in (*task.plan.notes, *task.notes()):
         around.console.print(f"note: {note}")
     write_atomic(folder.config, resolved(task.config).encode())
-    folder.write_state(state, sync=True)
+    folder.write_state(state, around.lock, sync=True)
     mirror, given_up = None, False
     try:
         mirror = _begin(around, state, start)
         _loop(around, state, start, mirror)
-        state.status = FINISHED
+        state.status = Status.FINISHED
     except Diverged as error:
-        state.status, state.message = DIVERGED, str(error)
+        state.status, state.message = Status.DIVERGED, str(error)
     except (Interrupted, KeyboardInterrupt) as error:
-        state.status, state.message = INTERRUPTED, f"by {str(error) or 'SIGINT'}"
-        _write_last(folder, state, around.console)  # whoever sent the signal may not wait for W&B
+        state.status, state.message = Status.INTERRUPTED, f"by {str(error) or 'SIGINT'}"
+        _write_last(around, state)  # whoever sent the signal may not wait for W&B
         given_up = sweep_agent.stopped_by_sweep(around.stop)
         if not given_up:
             raise
         state.message += ": the sweep has given it up"
     except OutOfMemory as error:
-        state.status, state.message = FAILED, f"out of memory: {error}"
+        state.status, state.message = Status.FAILED, f"out of memory: {error}"
         state.traceback = traceback.format_exc()  # it says which layer asked for how much
         raise UsageError(f"{_words(around, state, error)} ({error})") from error
     except BaseException as error:
-        state.status, state.message = FAILED, f"{type(error).__name__}: {error}"
+        state.status, state.message = Status.FAILED, f"{type(error).__name__}: {error}"
         state.traceback = traceback.format_exc()
         raise
     finally:
@@ -166,18 +170,18 @@ def _train(around: Setting) -> State:
             state.wandb["rows"] = mirror.rows
             if mirror.mode == "online":
                 state.wandb["synced"] = {"rows": mirror.rows, "status": state.status}
-        _write_last(folder, state, around.console)
+        _write_last(around, state)
     return state
 
 
-def _write_last(folder: RunFolder, state: State, console: Console) -> None:
+def _write_last(around: Setting, state: State) -> None:
     """The state that the run ends with; a disk that has no room for it has its own error told."""
     try:
-        folder.write_state(state, sync=True)
+        around.folder.write_state(state, around.lock, sync=True)
     except OSError as error:
-        if state.status == FINISHED:
+        if state.status == Status.FINISHED:
             raise
-        console.print(f"note: {folder.state} could not be written ({error.strerror})")
+        around.console.print(f"note: {around.folder.state} could not be written ({error.strerror})")
 
 
 def _words(around: Setting, state: State, error: OutOfMemory) -> str:
@@ -200,7 +204,7 @@ def _loop(
     plan, folder = around.task.plan, around.folder
     lengths = (0, 0) if start is None else start.lengths
     with ProgressView(around.console, epochs=plan.epochs, examples=plan.examples) as view:
-        recorder = Recorder(folder, state, lengths, mirror=mirror, view=view)
+        recorder = Recorder(folder, around.lock, state, lengths, mirror=mirror, view=view)
         with closing(recorder), stop_followers():
             around.task.loop(around.team, folder, recorder, start, around.stop).run()
 
@@ -238,5 +242,5 @@ def _mirror(around: Setting, state: State) -> WandbMirror | None:
     state.wandb |= mirror.place()
     # from now on, until it is closed, nobody knows what W&B has: no power cut may bring back that
     # it has the rows of the earlier start
-    folder.write_state(state, sync=True)
+    folder.write_state(state, around.lock, sync=True)
     return mirror

@@ -15,7 +15,8 @@ from yaml import YAMLError
 from accelerando.atomic_write import write_atomic
 from accelerando.checks import UsageError
 from accelerando.identity import run_id
-from accelerando.runs.folder import ENDED, FAILED, RUNNING, RunFolder, State
+from accelerando.runs.folder import RunFolder, State, Status
+from accelerando.runs.run_lock import RunLock
 from accelerando.schedule import Plan
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.device import ROUNDING, environment
@@ -32,7 +33,7 @@ def initial_state(
 ) -> State:
     """The state to begin with: where the checkpoint stands, and what earlier starts made known."""
     state = unbegun(task.config, task.plan, overrides)
-    state.status, state.environment = RUNNING, environment(task.device, task.config.hardware)
+    state.status, state.environment = Status.RUNNING, environment(task.device, task.config.hardware)
     if start is not None:
         state.epoch, state.step = start.position.epoch, start.position.step
         state.progress = state.epoch + start.position.offset / task.plan.examples
@@ -72,7 +73,7 @@ def record_failure(
     plan: Plan,
     folder: RunFolder,
     overrides: Sequence[str],
-    held: Callable[[], AbstractContextManager[None]],
+    held: Callable[[], AbstractContextManager[RunLock]],
 ) -> Iterator[None]:
     """Leave word of what fails here in the run's folder: of one to go on with, or of a sweep.
 
@@ -89,13 +90,16 @@ def record_failure(
         yield
     except Exception as error:
         if any(not path.name.startswith(".") for path in folder.path.glob("*")):
-            with suppress(UsageError, OSError), held():  # the first error is the one to tell
+            with (
+                suppress(UsageError, OSError),
+                held() as lock,
+            ):  # the first error is the one to tell
                 state = folder.readable_state() or unbegun(config, plan, overrides)
-                if state.status not in ENDED:  # by the process that held it a moment ago
-                    state.status, state.message = FAILED, f"{type(error).__name__}: {error}"
+                if not state.status.is_final:  # by the process that held it a moment ago
+                    state.status, state.message = Status.FAILED, f"{type(error).__name__}: {error}"
                     state.traceback = traceback.format_exc()
                     write_atomic(folder.config, resolved(config).encode())
-                    folder.write_state(state, sync=True)
+                    folder.write_state(state, lock, sync=True)
         raise
 
 
@@ -103,7 +107,7 @@ def unbegun(config: DictConfig, plan: Plan, overrides: Sequence[str]) -> State:
     """The state of a run that has not done a step, said to have failed until it begins."""
     identity = run_id(config)
     return State(
-        status=FAILED,
+        status=Status.FAILED,
         run=identity,
         dataset=config.dataset.name,
         model=config.model.name,

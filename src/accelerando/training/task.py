@@ -17,7 +17,7 @@ from accelerando.interruption import Interrupted, SignalHandler
 from accelerando.measure.preserve_state import has_batch_norm
 from accelerando.randomness import Purpose, torch_seed
 from accelerando.runs.folder import RunFolder
-from accelerando.runs.recorder import Recorder
+from accelerando.runs.record import Recorder
 from accelerando.schedule import Plan
 from accelerando.schedule.plan import START
 from accelerando.training.batch_norm import check_batches, convert_sync_batch_norm

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from accelerando.checks import UsageError
-from accelerando.runs.folder import DIVERGED, ENDED, INTERRUPTED, RunFolder, State
+from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.record import Row
 from accelerando.wandb_mirror import sweep_agent
 from accelerando.wandb_mirror.background_writer import BackgroundWriter
@@ -153,10 +153,12 @@ class WandbMirror:
             return False
         with self._kept_away():
             self._run.summary.update({"status": state.status, **self._summary.values})
-            if state.status == DIVERGED and self.rows > self._held:  # else it was told before
+            if (
+                state.status == Status.DIVERGED and self.rows > self._held
+            ):  # else it was told before
                 text = f"{state.message}, in epoch {state.epoch}. Files: {self._folder.path}"
                 self._run.alert(f"{self._run.name or self.id} diverged", text, level="ERROR")
-            if self._artifacts and state.status in ENDED:
+            if self._artifacts and state.status.is_final:
                 self._send_files()
         with self._kept_away():  # whatever was not sent: what is left open is nobody's to close
             self._run.finish(exit_code=0 if given_up else self._exit_code(state))
@@ -180,9 +182,9 @@ class WandbMirror:
             time.sleep(0.5)
 
     def _exit_code(self, state: State) -> int:
-        if state.status in ENDED:
+        if state.status.is_final:
             return 0
-        if state.status != INTERRUPTED:
+        if state.status != Status.INTERRUPTED:
             return 1
         # one that was stopped on its page is not wanted back
         if self._stopped or self._afterwards or not sweep_agent.may_come_back():

@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from accelerando.checks import UsageError
-from accelerando.runs.folder import RUNNING, RunFolder, State
-from accelerando.runs.listing import UNREADABLE, RunStatus
+from accelerando.runs.folder import RunFolder, State, Status
+from accelerando.runs.listing import RunStatus
 from accelerando.runs.record import Row, merge_rows, read_rows
-from accelerando.runs.run_lock import RunLocked
+from accelerando.runs.run_lock import RunLock, RunLocked
 from accelerando.wandb_mirror import sweep_agent
 from accelerando.wandb_mirror.client import Unavailable
 from accelerando.wandb_mirror.mirror import WandbMirror, send_rows
@@ -52,19 +52,19 @@ def sync_run(run: RunStatus, options: SyncOptions, notify: Callable[[str], None]
     Raises:
         Unavailable: W&B takes no run at all.
     """
-    if run.status == UNREADABLE:
+    if run.status == Status.UNREADABLE:
         notify(f"{run.path} has a damaged state.json: look at it, or remove it")
         return DAMAGED
     folder = RunFolder(run.path)
     if run.state is None or not folder.record.exists():
         return NOT_BEGUN  # it waits in SLURM, or failed before
-    if run.status == RUNNING:
+    if run.status == Status.RUNNING:
         return UNDER_WAY
     if "mode" not in run.state.wandb and not options.untracked:
         return UNTRACKED
     try:
-        with folder.locked(notify):
-            return _send(folder, run.status, options, notify)
+        with folder.locked(notify) as lock:
+            return _send(folder, lock, run.status, options, notify)
     except Unavailable:
         raise
     except (UsageError, OSError) as error:  # of this run: those after it are sent all the same
@@ -73,7 +73,11 @@ def sync_run(run: RunStatus, options: SyncOptions, notify: Callable[[str], None]
 
 
 def _send(
-    folder: RunFolder, status: str, options: SyncOptions, notify: Callable[[str], None]
+    folder: RunFolder,
+    lock: RunLock,
+    status: Status,
+    options: SyncOptions,
+    notify: Callable[[str], None],
 ) -> str:
     state = folder.read_state()
     assert state is not None
@@ -89,7 +93,7 @@ def _send(
     # a run whose process died says that it is running
     send_rows(mirror, rows, replace(state, status=status))
     state.wandb |= {**mirror.place(), "synced": now}
-    folder.write_state(state, sync=True)
+    folder.write_state(state, lock, sync=True)
     for path in folder.path.glob("wandb/*offline-run-*/run-*.wandb"):
         path.with_suffix(".wandb.synced").touch()  # as `wandb sync` does, which so leaves them
     notify(f"{len(rows)} rows  {state.wandb['url']}")
