@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from accelerando.build import bind, build_plan
 from accelerando.composition import compose_runs
-from accelerando.config import build_plan
 from accelerando.data.images import Images
 from accelerando.distributed import SINGLE_PROCESS
 from accelerando.interruption import SignalHandler
@@ -81,8 +81,7 @@ def task_of(case: Case, *words: str, measured: type[Measurement] = AfterEpochs) 
     task = prepare_task(config, build_plan(config))
     train, test = task.data
     data = _first(train, case.examples), _first(test, case.examples // 6)
-    config.dataset.examples = len(data[0])
-    plan = build_plan(config)
+    plan = bind(config.scheduler.target, examples=len(data[0]), epochs=config.epochs)
     return replace(task, plan=plan, data=data, measurement=measured(config.measure, plan, data, 0))
 
 

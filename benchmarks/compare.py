@@ -15,27 +15,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig
 
+from accelerando.build import build_plan
 from accelerando.composition import compose_runs
-from accelerando.config import build_plan
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.runs.folder import Status
-from accelerando.training.run_state import resolved, unbegun
+from accelerando.training.run_state import unbegun
 
 CASES = "scheduler=decay_constant,decay_increase,increase_increase,warmup_increase"
 
 
-def write_run(config: DictConfig, generator: np.random.Generator) -> None:
+def write_run(config: RunSettings, generator: np.random.Generator) -> None:
     """A run's folder as the product writes it, with made up measurements."""
     plan, folder = build_plan(config), run_folder(config)
     folder.mkdir(parents=True)
     epochs = np.arange(plan.epochs + 1)
-    speed = 0.01 + config.scheduler.learning_rate.initial / 20
+    speed = 0.01 + config.scheduler.target["learning_rate"]["initial"] / 20
     norms = np.exp(-speed * epochs + generator.normal(0, 0.1, len(epochs)))
     rows = [
         {
@@ -57,7 +57,7 @@ def write_run(config: DictConfig, generator: np.random.Generator) -> None:
     state = unbegun(config, plan, ())
     state.status, state.epoch, state.seconds = Status.FINISHED, plan.epochs, rows[-1]["seconds"]
     (folder / "state.json").write_text(json.dumps(asdict(state)))
-    (folder / "config.yaml").write_text(resolved(config))
+    (folder / "config.yaml").write_text(config.to_yaml())
 
 
 def write_runs(root: Path, *, runs: int, epochs: int, seeds: int) -> None:
@@ -67,9 +67,16 @@ def write_runs(root: Path, *, runs: int, epochs: int, seeds: int) -> None:
     for number in range(runs):
         which, seed = divmod(number, seeds)
         rate, case = divmod(which, len(cases))
-        config = cases[case].copy()
-        config.seed, config.scheduler.learning_rate.initial = seed, round(0.1 + 0.002 * rate, 4)
-        write_run(config, generator)
+        write_run(varied(cases[case], seed, round(0.1 + 0.002 * rate, 4)), generator)
+
+
+def varied(settings: RunSettings, seed: int, learning_rate: float) -> RunSettings:
+    """The same run with another seed and initial learning rate; composing takes far longer."""
+    target = dict(settings.scheduler.target)
+    target["learning_rate"] = {**target["learning_rate"], "initial": learning_rate}
+    scheduler = replace(settings.scheduler, target=target)
+    tree = {**settings.tree, "seed": seed, "scheduler": {"name": scheduler.name, **target}}
+    return replace(settings, seed=seed, scheduler=scheduler, tree=tree)
 
 
 def measure(options: argparse.Namespace, seeds: int) -> None:

@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 
 from accelerando.composition import compose_runs
-from accelerando.config import register
+from accelerando.config import RunSettings, register
 from accelerando.runs.folder import RunFolder
 from wandb_server import WandbServer
 
@@ -70,15 +69,15 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def compose_settings(*overrides: str) -> DictConfig:
+def compose_settings(*overrides: str) -> RunSettings:
     """Settings as the command line composes them."""
     register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", list(overrides))
+        return RunSettings.from_hydra(compose("config", list(overrides)))
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Callable[..., DictConfig]:
+def settings(tmp_path: Path) -> Callable[..., RunSettings]:
     """Compose settings as the command line does: ``settings("epochs=2", "model=mlp")``."""
     return partial(compose_settings, f"root={tmp_path}/runs", "tracking=disabled")
 
@@ -118,7 +117,7 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def make(settings: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., list[Any]]:
+def make(settings: Callable[..., RunSettings], tmp_path: Path) -> Callable[..., list[Any]]:
     """Train runs that share their other settings: ``make("seed=0", "seed=1")``."""
     from accelerando.compare.load import load_runs
     from test_run import train

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from omegaconf import DictConfig
 
+from accelerando.build import build_plan
 from accelerando.checks import UsageError
-from accelerando.config import build_plan
+from accelerando.config import RunSettings
 from accelerando.distributed import Team
 from accelerando.identity import run_folder
 from accelerando.models import Mlp
@@ -18,12 +18,12 @@ from accelerando.training.step import SgdStep
 from accelerando.training.task import Task, prepare_task, seeded_model
 from test_run import SHORT, train
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 SMALLEST_MAPS = ("model=resnet18", "scheduler=decay_constant")
 """Of digits, the feature maps of the last stage are single values."""
 
 
-def task(config: DictConfig) -> Task:
+def task(config: RunSettings) -> Task:
     return prepare_task(config, build_plan(config))
 
 

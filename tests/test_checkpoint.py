@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig
 from rich.console import Console
 
 from accelerando.atomic_write import open_atomic
 from accelerando.checks import UsageError
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.launch.planning import unfinished_runs
@@ -28,13 +28,13 @@ from accelerando.training.run import run
 from test_run import SHORT, same, train
 from test_run_lock import ELSEWHERE, plant
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 CPU = torch.device("cpu")
 MORE = (*SHORT, "optimizer.momentum=0.9", "checkpoint.seconds=1000", "checkpoint.epochs=1")
 
 
 @pytest.fixture
-def interrupted(settings: Settings) -> DictConfig:
+def interrupted(settings: Settings) -> RunSettings:
     """A run stopped in its last epoch, with two checkpoints."""
     config = settings(*MORE)
     advance = Loop._advance
@@ -79,7 +79,7 @@ def foreign(_: bytes) -> bytes:
 
 @pytest.mark.parametrize("damage", [cut, flipped, empty, foreign])
 def test_the_one_before_is_used(
-    damage: Callable[[bytes], bytes], interrupted: DictConfig, settings: Settings, tmp_path: Path
+    damage: Callable[[bytes], bytes], interrupted: RunSettings, settings: Settings, tmp_path: Path
 ) -> None:
     folder = RunFolder(run_folder(interrupted))
     damaged = damage(folder.checkpoint.read_bytes())
@@ -96,7 +96,7 @@ def test_the_one_before_is_used(
     assert same(folder, RunFolder(run_folder(reference)))
 
 
-def test_both_damaged_is_an_error_and_nothing_is_overwritten(interrupted: DictConfig) -> None:
+def test_both_damaged_is_an_error_and_nothing_is_overwritten(interrupted: RunSettings) -> None:
     folder = RunFolder(run_folder(interrupted))
     for path in (folder.checkpoint, folder.previous_checkpoint):
         path.write_bytes(cut(path.read_bytes()))
@@ -107,7 +107,7 @@ def test_both_damaged_is_an_error_and_nothing_is_overwritten(interrupted: DictCo
 
 
 def test_a_damaged_state_is_set_aside(
-    interrupted: DictConfig, settings: Settings, tmp_path: Path
+    interrupted: RunSettings, settings: Settings, tmp_path: Path
 ) -> None:
     folder = RunFolder(run_folder(interrupted))
     folder.state.write_bytes(b"")  # as some file systems leave it after a power cut
@@ -124,7 +124,7 @@ def test_a_damaged_state_is_set_aside(
     assert same(folder, RunFolder(run_folder(reference)))
 
 
-def test_a_crash_between_the_names_leaves_the_one_before(interrupted: DictConfig) -> None:
+def test_a_crash_between_the_names_leaves_the_one_before(interrupted: RunSettings) -> None:
     folder = RunFolder(run_folder(interrupted))
     folder.checkpoint.replace(folder.previous_checkpoint)
     found = Checkpoint.load(folder, CPU, print)
@@ -132,7 +132,7 @@ def test_a_crash_between_the_names_leaves_the_one_before(interrupted: DictConfig
     assert found.position.step == 35
 
 
-def test_a_checkpoint_executes_no_code(interrupted: DictConfig, tmp_path: Path) -> None:
+def test_a_checkpoint_executes_no_code(interrupted: RunSettings, tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:
             return Path.touch, (tmp_path / "executed",)
@@ -146,7 +146,7 @@ def test_a_checkpoint_executes_no_code(interrupted: DictConfig, tmp_path: Path) 
 
 
 def test_who_is_taken_over_while_it_saves_replaces_nothing(
-    interrupted: DictConfig, monkeypatch: pytest.MonkeyPatch
+    interrupted: RunSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, write = RunFolder(run_folder(interrupted)), Checkpoint.write
     found = Checkpoint.load(folder, CPU, print)

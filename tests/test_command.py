@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
 
+from accelerando.config import RunSettings
 from accelerando.entry import explain, flags_first
 from accelerando.identity import run_folder
 from accelerando.runs.folder import RunFolder
@@ -42,9 +42,9 @@ def test_the_headline_usage(command: Command, tmp_path: Path, settings: Any) -> 
     assert states(tmp_path / "runs") == {f"warmup_increase {seed}": "finished" for seed in range(3)}
     assert {path.name for path in tmp_path.iterdir()} <= {"runs", ".cache", ".config"}
 
-    alone: DictConfig = settings(*SMALL, "seed=1", f"root={tmp_path}/alone")
+    alone: RunSettings = settings(*SMALL, "seed=1", f"root={tmp_path}/alone")
     train(alone)
-    pooled: DictConfig = settings(*SMALL, "seed=1")
+    pooled: RunSettings = settings(*SMALL, "seed=1")
     assert same(RunFolder(run_folder(alone)), RunFolder(run_folder(pooled)))
 
     again = command(*line)

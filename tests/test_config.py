@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from omegaconf import DictConfig
 
+from accelerando.build import validate
 from accelerando.checks import UsageError
-from accelerando.config import MeasureSettings, check_settings
+from accelerando.config import MeasureSettings, RunSettings
 from accelerando.identity import run_folder, run_id
 from accelerando.measure.chunks import CHUNK
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_refused_before_anything_is_trained(
     override: str, message: str, settings: Settings
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        check_settings(settings(override))
+        validate(settings(override))
 
 
 def test_missing_data_says_all_ways(settings: Settings) -> None:
     config = settings("dataset=fashion_mnist", "dataset.folder=/nowhere")
     with pytest.raises(UsageError, match="lacks train-images") as caught:
-        check_settings(config)
+        validate(config)
     for way in ("dataset.folder=DIR", "apt install dataset-fashion-mnist", "torchvision"):
         assert way in str(caught.value)
 

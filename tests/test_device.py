@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
+from accelerando.config import RunSettings
 from accelerando.distributed import SINGLE_PROCESS
 from accelerando.training.device import prepare_device
 from accelerando.training.processes import with_followers
@@ -38,7 +38,7 @@ def test_each_process_of_a_machine_has_a_gpu_of_its_own(
 
 
 def test_more_processes_than_gpus_are_refused(
-    settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+    settings: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     config = settings("hardware=multi_gpu")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from accelerando.build import build_plan
 from accelerando.composition import compose_runs, expand_overrides
-from accelerando.config import build_plan
 from accelerando.identity import run_id
 from conftest import ROOT
 from test_plan import table_rows
@@ -96,7 +96,7 @@ def test_it_expands_to_its_runs_and_seeds(name: str) -> None:
         if isinstance(wanted, str):
             assert config.scheduler.name == wanted
         else:
-            shape = config.scheduler.learning_rate._target_.rpartition(".")[2]
+            shape = config.scheduler.target["learning_rate"]["_target_"].rpartition(".")[2]
             top = max(float(plan.rates(epoch).max()) for epoch in range(plan.epochs))
             assert (config.scheduler.name, shape) == wanted[:2]
             assert top == pytest.approx(wanted[2])
@@ -169,20 +169,20 @@ def test_published_schedulers_stay_open_to_the_command_line() -> None:
     (config,) = compose_runs(
         ["scheduler=published/i_linear", "scheduler.learning_rate.initial=0.3"]
     )
-    assert (config.scheduler.name, config.scheduler.learning_rate.initial) == (
+    assert (config.scheduler.name, config.scheduler.target["learning_rate"]["initial"]) == (
         "decay_constant",
         0.3,
     )
     (config,) = compose_runs(["scheduler=published/iv_cosine_0.5", "scheduler/batch_size=constant"])
-    assert config.scheduler.batch_size._target_.endswith("ConstantBatch")
+    assert config.scheduler.target["batch_size"]["_target_"].endswith("ConstantBatch")
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_shortened_stages_keep_their_proportion(name: str) -> None:
     """A stage and the warm-up are a tenth of the run, as of the published 300 epochs."""
     for config in compose_runs([f"+experiment={name}"]):
-        shapes = config.scheduler.batch_size, config.scheduler.learning_rate
-        for shape in shapes:
+        target = config.scheduler.target
+        for shape in (target["batch_size"], target["learning_rate"]):
             for length in ("interval", "warmup_epochs"):
                 if shape.get(length) is not None:
                     assert shape[length] * 10 == config.epochs

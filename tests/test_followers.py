@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from rich.console import Console
 
+from accelerando.build import build_plan
 from accelerando.checks import UsageError
-from accelerando.config import build_plan, register
+from accelerando.config import RunSettings, register
 from accelerando.data.images import Batches
 from accelerando.identity import run_folder
 from accelerando.runs.folder import RunFolder
@@ -25,7 +26,7 @@ from accelerando.training.step import SgdStep
 from conftest import forkserver
 from test_run import SHORT, same, train
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 
 
 def test_they_see_that_a_loss_diverged_where_the_leader_does(settings: Settings) -> None:
@@ -51,7 +52,7 @@ NEEDS: dict[str, tuple[type, str, Callable[..., bool]]] = {
 """What asks for memory, and when it gets none."""
 
 
-def without_memory(config: DictConfig, rank: int, port: int, what: str) -> None:
+def without_memory(config: RunSettings, rank: int, port: int, what: str) -> None:
     """A process of two, of which the second has no memory."""
     kind, name, too_much = NEEDS[what]
     original = getattr(kind, name)

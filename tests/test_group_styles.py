@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
 from accelerando.compare.groups import group
 from accelerando.compare.load import Run, flatten
@@ -35,9 +33,8 @@ def composed(*words: str) -> list[Run]:
     """Runs with the settings that train.py would give them, and nothing measured."""
     found = []
     for config in compose_runs(words):
-        tree: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
         state = State(Status.FINISHED, "", "", "", config.scheduler.name, 0, config.epochs, 0)
-        found.append(Run(Path(), Status.FINISHED, state, flatten(tree)))
+        found.append(Run(Path(), Status.FINISHED, state, flatten(dict(config.tree))))
     return found
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
 
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted, SignalHandler
 from accelerando.runs import run_lock
@@ -22,7 +22,7 @@ from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Loop
 from test_run import SHORT, same, train
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])

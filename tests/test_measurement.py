@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig
 from torch.nn.functional import cross_entropy
 
+from accelerando.build import build_plan, validate
 from accelerando.checks import UsageError
-from accelerando.config import build_plan, check_settings
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.measure import full_gradient
 from accelerando.measure.chunks import in_chunks
@@ -24,7 +24,7 @@ from accelerando.training.task import prepare_task
 from test_measure import data, tiny
 from test_run import SHORT, lines, train
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_refused_before_a_folder_is_made(
 )
 def test_refused(overrides: tuple[str, ...], message: str, settings: Settings) -> None:
     with pytest.raises(UsageError, match=message):
-        check_settings(settings(*overrides))
+        validate(settings(*overrides))
 
 
 def test_first_and_last_are_always_measured(settings: Settings) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig
 
+from accelerando.build import build_plan
 from accelerando.checks import UsageError
-from accelerando.config import build_plan
+from accelerando.config import RunSettings
 from accelerando.distributed import SINGLE_PROCESS
 from accelerando.identity import run_folder
 from accelerando.runs.folder import RunFolder
@@ -22,7 +22,7 @@ from accelerando.training.step import SgdStep
 from accelerando.training.task import prepare_task
 from test_run import SHORT, same, train
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 GROWING = (*SHORT, "scheduler.batch_size.final=1437", "model=cnn_bn")
 EASY = (*SHORT, "scheduler.batch_size.final=1437", "model=cnn")
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv2d, cross_entropy, group_norm
 
-from accelerando.config import build
+from accelerando.build import build
+from accelerando.config import RunSettings
 from accelerando.models import Cnn, ResNet, WideResNet, imagenet_resnet
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
@@ -24,7 +25,7 @@ CLASSES = 7
 
 def from_yaml(name: str, shape: Sequence[int], classes: int, **changes: object) -> nn.Module:
     config = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), changes)
-    assert isinstance(config, DictConfig)
+    assert isinstance(config, RunSettings)
     assert config.name == name
     model: nn.Module = build(config, leave_out=("name",), shape=list(shape), classes=classes)
     return model

@@ -8,14 +8,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 from rich.console import Console
 
+from accelerando.config import RunSettings
 from accelerando.interruption import SignalHandler
 from accelerando.launch import planning
 from accelerando.launch.pool import Job, JobResult, run_jobs
@@ -110,12 +110,12 @@ def test_an_interrupted_pool_asks_its_jobs_to_stop_and_starts_no_other(tmp_path:
 
 
 def test_a_signal_while_runs_are_tried_out_is_not_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where it comes as the trial ends, which then needs not be asked to."""
     monkeypatch.setattr(planning, "_in_process", partial(signal_to, os.getpid()))
     with pytest.raises(KeyboardInterrupt):
-        planning.check_runs([OmegaConf.create({"root": str(tmp_path)})], devices=False)
+        planning.check_runs([settings()], devices=False)
 
 
 def test_brackets_are_shown_as_they_are(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -16,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from accelerando.checks import UsageError
 from accelerando.compare.filtering import completed_runs
 from accelerando.compare.load import load_runs
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.measure import full_gradient
 from accelerando.models import Cnn
@@ -25,7 +25,7 @@ from accelerando.training.run import run
 from accelerando.training.step import SgdStep
 from test_run import SHORT, lines, train
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 
 
 def data(n: int = 40) -> tuple[Tensor, Tensor]:

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig
 
+from accelerando.build import build_plan, validate
 from accelerando.checks import UsageError
-from accelerando.config import build_plan, check_settings
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder, run_id
 from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
@@ -27,7 +27,7 @@ from accelerando.training.task import prepare_task
 from conftest import ROOT, begin
 from test_run import SHORT, lines, same, train
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 
 
 @pytest.mark.parametrize("more", [(), ("model=cnn_bn", "hardware.sync_batch_norm=true")])
@@ -93,9 +93,9 @@ def test_what_batch_norm_sees_is_noted(
 
 def test_what_excludes_each_other_is_refused(settings: Settings) -> None:
     with pytest.raises(UsageError, match=r"sync_batch_norm and hardware\.micro_batch exclude"):
-        check_settings(settings("hardware.sync_batch_norm=true", "hardware.micro_batch=8"))
+        validate(settings("hardware.sync_batch_norm=true", "hardware.micro_batch=8"))
     with pytest.raises(UsageError, match=r"hardware\.processes must be at least 1, got 0"):
-        check_settings(settings("hardware.processes=0"))
+        validate(settings("hardware.processes=0"))
 
 
 def test_a_launcher_with_another_number_is_refused(

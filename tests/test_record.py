@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.runs import record
@@ -55,7 +55,7 @@ def test_a_row_without_room_leaves_no_part_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tracking", ["disabled", "offline"])
 @pytest.mark.parametrize("name", ["record.jsonl", "steps.jsonl"])
 def test_a_run_does_not_go_on_from_a_damaged_record(
-    name: str, tracking: str, settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+    name: str, tracking: str, settings: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(*SHORT, f"tracking={tracking}")
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
@@ -93,7 +93,7 @@ def test_who_was_taken_over_adds_no_row(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux for names")
 def test_what_a_checkpoint_speaks_of_is_on_the_disk_before_its_name_is(
-    settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+    settings: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
     fsync, replace = os.fsync, Path.replace
@@ -120,7 +120,7 @@ def test_what_a_checkpoint_speaks_of_is_on_the_disk_before_its_name_is(
 
 
 def test_that_nobody_knows_what_wandb_has_is_on_the_disk(
-    settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+    settings: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(*SHORT, "tracking=offline")
     with monkeypatch.context() as patched, pytest.raises(Interrupted):

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig
 
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.runs.folder import RunFolder
@@ -18,7 +18,7 @@ from accelerando.training import loop
 from accelerando.training.step import SgdStep
 from test_run import SHORT, at_epoch, interrupt, lines, same, train
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 
 
 def at_step(moment: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig
 from rich.console import Console
 
+from accelerando.build import build_plan, load_data
 from accelerando.checks import UsageError
-from accelerando.config import build_plan, load_data
+from accelerando.config import RunSettings
 from accelerando.data.images import Batches
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
@@ -26,11 +26,11 @@ from accelerando.training.run import run
 from accelerando.training.step import SgdStep
 from accelerando.training.task import seeded_model
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 SHORT = ("model=mlp", "epochs=3", "scheduler.batch_size.initial=64", "tracking.every=10")
 
 
-def train(config: DictConfig) -> State:
+def train(config: RunSettings) -> State:
     state = run(config, [], Console(quiet=True))
     assert state is not None
     return state

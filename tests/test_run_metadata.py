@@ -6,20 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
 
+from accelerando.config import RunSettings
 from accelerando.runs.folder import State
 from accelerando.wandb_mirror.run_metadata import run_metadata
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 
 
-def looked(config: DictConfig, overrides: list[str]) -> dict[str, Any]:
+def looked(config: RunSettings, overrides: list[str]) -> dict[str, Any]:
     """The look of a run of seed 3."""
     known = dict.fromkeys(("status", "run", "dataset", "model"), "")
     state = State(**known, scheduler=config.scheduler.name, seed=3, epochs=1, steps=1)
     state.overrides = overrides
-    return run_metadata(state, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    return run_metadata(state, config.tree)
 
 
 NAMES = {

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
 
 from accelerando.checks import UsageError
 from accelerando.commands import main
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.launch.pool import Job, JobResult
@@ -23,7 +23,7 @@ from test_record import interrupt_at_step
 from test_run import SHORT, same, train
 from test_run_lock import plant
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 
 
 def no_data(*_: Any) -> None:
@@ -31,7 +31,7 @@ def no_data(*_: Any) -> None:
 
 
 @pytest.fixture
-def interrupted(settings: Settings) -> DictConfig:
+def interrupted(settings: Settings) -> RunSettings:
     config = settings(*SHORT)
     with pytest.MonkeyPatch.context() as patched, pytest.raises(Interrupted):
         interrupt_at_step(30, patched)
@@ -40,7 +40,7 @@ def interrupted(settings: Settings) -> DictConfig:
 
 
 def test_a_run_that_cannot_go_on_says_so_and_keeps_its_place(
-    interrupted: DictConfig, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    interrupted: RunSettings, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RunFolder(run_folder(interrupted))
     before = folder.read_state()
@@ -80,7 +80,7 @@ def test_a_run_of_a_sweep_that_cannot_begin_is_listed(
 
 
 def test_a_run_of_another_process_is_left_alone(
-    interrupted: DictConfig, monkeypatch: pytest.MonkeyPatch
+    interrupted: RunSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RunFolder(run_folder(interrupted))
     before = folder.state.read_bytes()

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
 from rich.console import Console
 
 from accelerando.commands import main
 from accelerando.commands.status import listing
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.listing import list_runs
@@ -26,7 +26,7 @@ from conftest import begin
 from test_run import SHORT, train
 from test_run_lock import DEAD_PID, ELSEWHERE, plant
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 
 
 def made(root: Path, name: str, status: str, **more: object) -> RunFolder:

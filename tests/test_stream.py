@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -22,8 +21,9 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 import accelerando.data.stream as stream_module
+from accelerando.build import build_augmentation, load_data, validate
 from accelerando.checks import UsageError
-from accelerando.config import build_augmentation, check_settings, load_data
+from accelerando.config import RunSettings
 from accelerando.data.stream import Stream, streamed
 from accelerando.distributed import SINGLE_PROCESS, Team
 from accelerando.identity import run_folder
@@ -34,7 +34,7 @@ from accelerando.schedule.plan import START
 from conftest import ROOT, begin
 from test_run import lines, same, train
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 N, SIDE = 26, 32
 
 
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def small(settings: Settings, folder: Path) -> Callable[..., DictConfig]:
+def small(settings: Settings, folder: Path) -> Callable[..., RunSettings]:
     return lambda *more: settings(
         "dataset=imagenet", f"dataset.folder={folder}", f"dataset.examples={N}",
         f"dataset.shape=[3,{SIDE},{SIDE}]", "dataset.classes=2", "epochs=3", "model=cnn",
@@ -69,7 +69,7 @@ def plan() -> Plan:
     )
 
 
-def opened(config: DictConfig, workers: int, channels_last: bool = False) -> tuple[Stream, Stream]:
+def opened(config: RunSettings, workers: int, channels_last: bool = False) -> tuple[Stream, Stream]:
     loaded = load_data(config)
     return streamed(  # type: ignore[arg-type]
         loaded,
@@ -88,7 +88,7 @@ def run_through(stream: Stream, team: Team = SINGLE_PROCESS) -> list[tuple[Tenso
 
 
 def test_the_fixed_view_is_that_of_torchvision(
-    small: Callable[..., DictConfig], folder: Path
+    small: Callable[..., RunSettings], folder: Path
 ) -> None:
     train_set, test_set = opened(small(), 0)
     view = transforms.Compose(
@@ -109,7 +109,7 @@ def test_the_fixed_view_is_that_of_torchvision(
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_follow_the_plan_whoever_reads_them(
-    workers: int, small: Callable[..., DictConfig]
+    workers: int, small: Callable[..., RunSettings]
 ) -> None:
     train_set, _ = opened(small(), workers)
     batches = run_through(train_set)
@@ -123,7 +123,7 @@ def test_batches_follow_the_plan_whoever_reads_them(
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_large_batches_are_read_in_pieces(
-    workers: int, small: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+    workers: int, small: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run_through(opened(small(), 0)[0]), run_through(opened(small(), 0)[0], Team(2, 3))
     loaders: list[DataLoader[object]] = []
@@ -144,7 +144,7 @@ def test_large_batches_are_read_in_pieces(
 
 @pytest.mark.parametrize("piece", [3, 256])
 def test_streamed_batches_have_the_order_in_memory_that_is_asked_for(
-    piece: int, small: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+    piece: int, small: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_module, "PIECE", piece)
     for channels_last in (True, False):
@@ -153,7 +153,7 @@ def test_streamed_batches_have_the_order_in_memory_that_is_asked_for(
         assert all(images.is_contiguous(memory_format=order) for images, _ in batches)
 
 
-def test_an_example_is_augmented_alike_in_any_batch(small: Callable[..., DictConfig]) -> None:
+def test_an_example_is_augmented_alike_in_any_batch(small: Callable[..., RunSettings]) -> None:
     train_set, _ = opened(small(), 0)
     order = torch.from_numpy(permutation(5, 1, N))
     view = train_set.augmented(seed=5, epoch=1)
@@ -166,7 +166,7 @@ def test_an_example_is_augmented_alike_in_any_batch(small: Callable[..., DictCon
     assert not torch.equal(whole[0], other[0])
 
 
-def test_a_team_shares_every_batch(small: Callable[..., DictConfig]) -> None:
+def test_a_team_shares_every_batch(small: Callable[..., RunSettings]) -> None:
     alone = run_through(opened(small(), 0)[0])
     shares = [run_through(opened(small(), 0)[0], Team(rank, 3)) for rank in range(3)]
     for number, (images, labels) in enumerate(alone):
@@ -175,7 +175,7 @@ def test_a_team_shares_every_batch(small: Callable[..., DictConfig]) -> None:
     assert [len(share[6][1]) for share in shares] == [1, 1, 0]
 
 
-def test_a_run_is_resumed_exactly(small: Callable[..., DictConfig], tmp_path: Path) -> None:
+def test_a_run_is_resumed_exactly(small: Callable[..., RunSettings], tmp_path: Path) -> None:
     from accelerando.interruption import Interrupted
     from accelerando.training.step import SgdStep
 
@@ -224,7 +224,7 @@ def test_a_signal_to_the_whole_group_saves_the_run(
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("content", [b"nonsense", b""])
 def test_a_damaged_image_is_named(
-    workers: int, content: bytes, small: Callable[..., DictConfig], folder: Path
+    workers: int, content: bytes, small: Callable[..., RunSettings], folder: Path
 ) -> None:
     damaged = next(iter(sorted((folder / "train").glob("*/*"))))
     damaged.write_bytes(content)
@@ -233,10 +233,10 @@ def test_a_damaged_image_is_named(
 
 
 def test_what_is_missing_or_different_is_said(
-    settings: Settings, small: Callable[..., DictConfig], folder: Path
+    settings: Settings, small: Callable[..., RunSettings], folder: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"/nowhere lacks train and val: get ILSVRC 2012 from"):
-        check_settings(settings("dataset=imagenet", "dataset.folder=/nowhere"))
+        validate(settings("dataset=imagenet", "dataset.folder=/nowhere"))
     with pytest.raises(UsageError, match=r"holds 26 training images, .* examples=27"):
         load_data(small("dataset.examples=27"))
     with pytest.raises(UsageError, match=r"holds 2 classes, .* classes=3"):

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
 from rich.console import Console
 
 from accelerando.checks import UsageError
+from accelerando.config import RunSettings
 from accelerando.launch import planning, slurm_status, submission
 from accelerando.launch.pool import Job
 from accelerando.launch.slurm_queue import SlurmJob
@@ -90,7 +90,7 @@ def kill_it(*_: object) -> None:
 
 
 def test_a_try_out_that_is_killed_says_so(
-    settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+    settings: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As login nodes do with what takes much memory; its log is empty."""
     monkeypatch.setattr(planning, "_in_process", kill_it)

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
 from rich.console import Console
 
-from accelerando.config import register
+from accelerando.config import RunSettings, register
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.runs.folder import RunFolder
@@ -22,7 +21,7 @@ from conftest import forkserver
 from requirements import missing
 from test_run import SHORT, same, train
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 WHERE = {
     # what is called when the process dies, and how often it is called before, at most
     "start-up": ("accelerando.training.run.prepare_task", 1),
@@ -81,7 +80,7 @@ def dying_at(target: str, call: int, kind: signal.Signals) -> Iterator[None]:
         yield
 
 
-def doomed(config: DictConfig, target: str, call: int, kind: signal.Signals) -> None:
+def doomed(config: RunSettings, target: str, call: int, kind: signal.Signals) -> None:
     """In a process of its own."""
     from accelerando.training.run import run
 

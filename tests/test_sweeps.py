@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
+from accelerando.build import build_plan
 from accelerando.checks import UsageError
 from accelerando.composition import compose_runs
-from accelerando.config import TrackingSettings, build_plan
+from accelerando.config import RunSettings, TrackingSettings
 from accelerando.interruption import SignalHandler
 from accelerando.runs.folder import RunFolder
 from accelerando.wandb_mirror.sweep_agent import agent_overrides, stopped_by_sweep
@@ -243,7 +244,7 @@ def recorded(folder: Path) -> list[Path]:
 
 
 def test_a_run_that_ended_earlier_is_shown_to_the_sweep(
-    tmp_path: Path, wandb_server: WandbServer, settings: Callable[..., DictConfig]
+    tmp_path: Path, wandb_server: WandbServer, settings: Callable[..., RunSettings]
 ) -> None:
     from test_run import train
 

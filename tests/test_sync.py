@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
 from rich.console import Console
 from wandb.sdk.wandb_run import Run
 
 from accelerando import entry
 from accelerando.checks import UsageError
 from accelerando.commands import main
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.launch.pool import Job
@@ -30,7 +30,7 @@ from test_run import SHORT, at_epoch, interrupt, train
 from test_wandb import killed, rows
 from wandb_server import WandbServer
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 OFFLINE = (*SHORT, "tracking=offline")
 
 

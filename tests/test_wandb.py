@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from rich.console import Console
 
 import offline
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.runs.folder import RunFolder
@@ -38,7 +39,7 @@ def mirrored(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def test_the_offline_file_holds_exactly_the_record(
-    settings: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Callable[..., RunSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = settings(*SHORT, "tracking=offline")
@@ -58,7 +59,7 @@ def test_the_offline_file_holds_exactly_the_record(
 
 
 def test_a_resumed_run_is_one_run_without_overlaps(
-    settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+    settings: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(*SHORT, "tracking=offline")
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
@@ -76,7 +77,7 @@ def test_a_resumed_run_is_one_run_without_overlaps(
     assert offline.summary(files[1])["minimum_full_gradient_norm"] == state.full_gradient_norm
 
 
-def killed(config: DictConfig) -> None:
+def killed(config: RunSettings) -> None:
     """In a process of its own: dies in the second epoch, with rows that W&B has not written."""
     from accelerando.config import register
 
@@ -89,7 +90,7 @@ def killed(config: DictConfig) -> None:
 
 @pytest.mark.parametrize("earlier", ["offline", "disabled"])
 def test_what_a_killed_run_left_out_is_completed(
-    earlier: str, settings: Callable[..., DictConfig]
+    earlier: str, settings: Callable[..., RunSettings]
 ) -> None:
     common = (*SHORT, "checkpoint.seconds=0")
     process = forkserver().Process(target=killed, args=(settings(*common, f"tracking={earlier}"),))
@@ -106,7 +107,7 @@ def test_what_a_killed_run_left_out_is_completed(
 
 
 def test_what_goes_wrong_in_wandb_does_not_touch_the_run(
-    settings: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+    settings: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from wandb.sdk.wandb_run import Run
 
@@ -137,7 +138,7 @@ def test_without_a_login_offline_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_a_run_does_not_use_the_wandb_process_of_who_started_it(
-    settings: Callable[..., DictConfig], tmp_path: Path
+    settings: Callable[..., RunSettings], tmp_path: Path
 ) -> None:
     """A requeued job would find there that it is still at work."""
     config = settings(*SHORT, "tracking=offline")

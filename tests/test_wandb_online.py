@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from rich.console import Console
 from wandb.sdk.lib.run_stopping import RunStopChecker
 
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.runs.folder import RunFolder
@@ -22,7 +23,7 @@ from test_run import SHORT, at_epoch, interrupt, train
 from test_wandb import killed, rows
 from wandb_server import WandbServer
 
-Settings = Callable[..., DictConfig]
+Settings = Callable[..., RunSettings]
 ONLINE = (*SHORT, "tracking=online")
 
 
@@ -118,7 +119,7 @@ def test_interrupted_by_slurm_it_is_preempted_and_goes_on(
     assert shown.about["displayName"] == "renamed by hand"
 
 
-def killed_there(config: DictConfig, environment: dict[str, str]) -> None:
+def killed_there(config: RunSettings, environment: dict[str, str]) -> None:
     os.environ.update(environment)  # that of the forkserver is older
     killed(config)
 

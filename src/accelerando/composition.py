@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 
 import accelerando
-from accelerando.config import register
+from accelerando.config import RunSettings, register
 from accelerando.hydra_adapter import expand_sweep
 
 
@@ -21,10 +20,10 @@ def conf_folder() -> Path:
     return inside if inside.is_dir() else package.parents[1] / "conf"
 
 
-def compose_runs(words: Sequence[str]) -> list[DictConfig]:
+def compose_runs(words: Sequence[str]) -> list[RunSettings]:
     """Settings of every run that ``python train.py -m WORDS`` would make, in its order."""
     with _hydra():
-        return [compose("config", line) for line in _expand(words)]
+        return [RunSettings.from_hydra(compose("config", line)) for line in _expand(words)]
 
 
 def expand_overrides(words: Sequence[str]) -> list[list[str]]:

@@ -1,23 +1,17 @@
-"""The settings of a run: their types, their check, and the identity they give the run."""
+"""The settings of a run: the schema that Hydra composes, its frozen form, and its checks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
-from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from accelerando.checks import UsageError, at_least, positive, whole
 from accelerando.schedule.stages import DEFAULT_LENGTHS
-
-if TYPE_CHECKING:  # built by their _target_, so that nothing is imported that a run does not use
-    from accelerando.data.source import Arrays, Source
-    from accelerando.data.stream import Streams
-    from accelerando.schedule import Plan, Scheduler
 
 
 class TrackingMode(Enum):
@@ -52,7 +46,7 @@ class Precision(Enum):
     bf16 = "bf16"
 
 
-@dataclass
+@dataclass(frozen=True)
 class OptimizerSettings:
     """Mini-batch SGD; plain by default, as in the paper."""
 
@@ -61,7 +55,7 @@ class OptimizerSettings:
     weight_decay: float = 0.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class HardwareSettings:
     """Where a run is computed."""
 
@@ -75,7 +69,7 @@ class HardwareSettings:
     sync_batch_norm: bool = False
 
 
-@dataclass
+@dataclass(frozen=True)
 class MeasureSettings:
     """How the full gradient is measured."""
 
@@ -93,7 +87,7 @@ class MeasureSettings:
     check: bool = False
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrackingSettings:
     """W&B, and how often a training row is made; thresholds are of the full gradient norm."""
 
@@ -107,7 +101,7 @@ class TrackingSettings:
     artifacts: bool = False
 
 
-@dataclass
+@dataclass(frozen=True)
 class CheckpointSettings:
     """How often a run can be continued from."""
 
@@ -115,7 +109,7 @@ class CheckpointSettings:
     epochs: int | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunConfig:
     """Everything a run is made of; ``conf/config.yaml`` says what each setting does."""
 
@@ -133,168 +127,225 @@ class RunConfig:
     root: str = MISSING
 
 
+@dataclass(frozen=True)
+class ModelSettings:
+    """The group ``model``.
+
+    Args:
+        name: what folders and tables call the model.
+        target: ``_target_`` and arguments of its constructor.
+    """
+
+    name: str
+    target: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """The group ``dataset``.
+
+    Args:
+        name: what folders and tables call the data set.
+        examples: number of training examples.
+        shape: of one example.
+        classes: number of classes.
+        target: ``_target_`` and arguments of the source's constructor.
+        augmentation: ``_target_`` and arguments of the augmentation; None: there is none.
+    """
+
+    name: str
+    examples: int
+    shape: tuple[int, ...]
+    classes: int
+    target: Mapping[str, Any]
+    augmentation: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class SchedulerSettings:
+    """The group ``scheduler``.
+
+    Args:
+        name: what folders and tables call the scheduler.
+        target: ``_target_`` and arguments of its constructor, shapes included.
+    """
+
+    name: str
+    target: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything a run is made of, resolved, typed and immutable.
+
+    Args:
+        tree: all settings as plain values; recorded, sent to W&B and hashed into the run id.
+    """
+
+    model: ModelSettings
+    dataset: DatasetSettings
+    scheduler: SchedulerSettings
+    optimizer: OptimizerSettings
+    hardware: HardwareSettings
+    measure: MeasureSettings
+    tracking: TrackingSettings
+    checkpoint: CheckpointSettings
+    precision: Precision
+    epochs: int
+    seed: int
+    root: str
+    tree: Mapping[str, Any]
+
+    @classmethod
+    def from_hydra(cls, config: DictConfig) -> RunSettings:
+        """Convert what Hydra composed.
+
+        Raises:
+            UsageError: a setting that does not exist was added, or a group is not a group.
+            OmegaConfBaseException: a value is missing or cannot be resolved.
+        """
+        _check_names(config, RunConfig)
+        tree = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+        assert isinstance(tree, dict)
+        plain = {str(key): value for key, value in tree.items() if key != "hydra"}
+        for group in ("model", "dataset", "scheduler"):
+            if not isinstance(plain[group], dict):
+                raise UsageError(
+                    f"{group} is a group of settings, got {plain[group]!r}: "
+                    f"choose one with {group}=NAME"
+                )
+        dataset = config.dataset
+        typed: dict[str, Any] = {
+            part.name: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+            for part in fields(RunConfig)
+            if part.name not in ("model", "dataset", "scheduler")
+            for value in [config[part.name]]
+        }
+        return cls(
+            model=ModelSettings(str(config.model.name), _without(plain["model"], "name")),
+            dataset=DatasetSettings(
+                name=str(dataset.name),
+                examples=dataset.examples,
+                shape=tuple(dataset.shape),
+                classes=dataset.classes,
+                target=_without(plain["dataset"], "name", "epochs", "augmentation"),
+                augmentation=plain["dataset"].get("augmentation"),
+            ),
+            scheduler=SchedulerSettings(
+                str(config.scheduler.name), _without(plain["scheduler"], "name")
+            ),
+            tree=plain,
+            **typed,
+        )
+
+    def with_row_interval(self, steps: int) -> RunSettings:
+        """The same settings with ``tracking.every`` replaced."""
+        tracking = {**self.tree["tracking"], "every": steps}
+        return replace(
+            self,
+            tracking=replace(self.tracking, every=steps),
+            tree={**self.tree, "tracking": tracking},
+        )
+
+    def to_yaml(self) -> str:
+        """All settings as YAML."""
+        return OmegaConf.to_yaml(OmegaConf.create(dict(self.tree)))
+
+
+def _without(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in names}
+
+
 def register() -> None:
-    """Tell Hydra the schema, and OmegaConf the lengths that follow the paper's proportions."""
-    ConfigStore.instance().store(name="schema", node=RunConfig)
+    """Register the schema with Hydra and the resolvers of default lengths with OmegaConf."""
+    ConfigStore.instance().store(name="schema", node=_writable(OmegaConf.structured(RunConfig)))
     for name, length in DEFAULT_LENGTHS.items():
         OmegaConf.register_new_resolver(name, length, replace=True)
 
 
-def build(settings: DictConfig, leave_out: tuple[str, ...] = (), **more: Any) -> Any:
-    """The object that ``settings`` describe by their ``_target_``.
+def _writable(node: DictConfig) -> DictConfig:
+    """Let overrides change ``node``: OmegaConf makes configs of frozen dataclasses read-only."""
+    OmegaConf.set_readonly(node, None)
+    for key in node:
+        if not OmegaConf.is_missing(node, key) and isinstance(node[key], DictConfig):
+            _writable(node[key])
+    return node
+
+
+def check_settings(settings: RunSettings) -> None:
+    """Check every value that can be checked by itself.
 
     Raises:
-        UsageError: it has none, or its constructor refuses a value; the message names the setting.
+        UsageError: a value is out of range; the message says what is allowed.
     """
-    where = str(settings._get_full_key(None))
-    if "_target_" not in settings:
-        raise UsageError(
-            f"{where} has no _target_, which says what to build: give one, as files in conf/ do"
-        )
-    resolved = OmegaConf.to_container(settings, resolve=True)
-    assert isinstance(resolved, dict)
-    kept = {str(key): value for key, value in resolved.items() if key not in leave_out}
+    tracking, checkpoint, optimizer = settings.tracking, settings.checkpoint, settings.optimizer
     try:
-        return instantiate(kept, **more, _convert_="all")
-    except HydraException as error:
-        cause = error.__cause__ or error
-        where = ".".join(filter(None, [where, _full_key(error)]))
-        if isinstance(cause, (ValueError, TypeError)):
-            raise UsageError(f"{where}: {cause}") from error
-        raise UsageError(f"{where}: {error}") from error
-
-
-def _full_key(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.startswith("full_key: ")]
-    return lines[-1].removeprefix("full_key: ") if lines else ""
-
-
-def build_source(config: DictConfig) -> Source:
-    """The data set that a run is trained on."""
-    return build(config.dataset, leave_out=_NOT_THE_SOURCE)  # type: ignore[no-any-return]
-
-
-_NOT_THE_SOURCE = ("name", "epochs", "augmentation")
-
-
-def build_augmentation(config: DictConfig) -> Any:
-    """What happens to training images, None for nothing."""
-    settings = config.dataset.get("augmentation")
-    return None if settings is None else build(settings)
-
-
-def load_data(config: DictConfig) -> Arrays | Streams:
-    """The run's data: in memory, or where its files are.
-
-    Raises:
-        UsageError: they are not to be had, damaged, or not what the settings say.
-    """
-    try:
-        return build_source(config).load()  # type: ignore[no-any-return]
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(f"dataset: {error}") from error
-
-
-def build_plan(config: DictConfig) -> Plan:
-    """The run's schedule, fitted to its length and data.
-
-    Raises:
-        UsageError: the schedule cannot be built, or does not fit the run.
-    """
-    scheduler = build_scheduler(config)
-    if config.epochs < 1:
-        raise UsageError(f"epochs must be at least 1, got {config.epochs}")
-    try:
-        return scheduler.bind(examples=config.dataset.examples, epochs=config.epochs)
-    except ValueError as error:
-        raise UsageError(f"scheduler.{error}") from error
-
-
-def build_scheduler(config: DictConfig) -> Scheduler:
-    """The run's scheduler, not yet fitted to it."""
-    for shape in ("batch_size", "learning_rate"):
-        value = config.scheduler[shape]
-        if not isinstance(value, DictConfig):
-            raise UsageError(
-                f"scheduler.{shape} is a shape, got {value!r}: choose one with "
-                f"scheduler/{shape}=NAME, set its values with scheduler.{shape}.initial=VALUE"
-            )
-    return build(config.scheduler, leave_out=("name",))  # type: ignore[no-any-return]
-
-
-def check_settings(config: DictConfig) -> Plan:
-    """Check all settings that can be checked before a model is made; return the plan.
-
-    Raises:
-        UsageError: a setting is out of range; one line that says what is allowed.
-    """
-    try:
-        whole("seed", config.seed, 0)
-        whole("measure.chunk", config.measure.chunk, 1)
-        _check_cadence(config.measure, config.epochs)
-        whole("tracking.every", config.tracking.every, 1)
-        for threshold in config.tracking.thresholds:
+        whole("epochs", settings.epochs, 1)
+        whole("seed", settings.seed, 0)
+        whole("measure.chunk", settings.measure.chunk, 1)
+        _check_cadence(settings.measure, settings.epochs)
+        whole("tracking.every", tracking.every, 1)
+        for threshold in tracking.thresholds:
             positive("tracking.thresholds", threshold)
-        _check_hardware(config.hardware)
-        at_least("checkpoint.seconds", config.checkpoint.seconds, 0)
-        if config.checkpoint.epochs is not None:
-            whole("checkpoint.epochs", config.checkpoint.epochs, 1)
-        at_least("optimizer.momentum", config.optimizer.momentum, 0)
-        at_least("optimizer.weight_decay", config.optimizer.weight_decay, 0)
+        _check_hardware(settings.hardware)
+        at_least("checkpoint.seconds", checkpoint.seconds, 0)
+        if checkpoint.epochs is not None:
+            whole("checkpoint.epochs", checkpoint.epochs, 1)
+        at_least("optimizer.momentum", optimizer.momentum, 0)
+        at_least("optimizer.weight_decay", optimizer.weight_decay, 0)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    if config.optimizer.nesterov and config.optimizer.momentum == 0:
+    if optimizer.nesterov and optimizer.momentum == 0:
         raise UsageError("optimizer.nesterov needs optimizer.momentum above 0, got 0")
-    _check_names(config, RunConfig)
-    plan = build_plan(config)
-    try:
-        build_source(config).prepare()
-    except FileNotFoundError as error:
-        raise UsageError(str(error)) from error
-    return plan
 
 
-def _check_hardware(hardware: DictConfig) -> None:
+def _check_hardware(hardware: HardwareSettings) -> None:
     whole("hardware.threads", hardware.threads, 1)
     whole("hardware.processes", hardware.processes, 1)
     whole("hardware.workers", hardware.workers, 0)
     if hardware.micro_batch is not None:
         whole("hardware.micro_batch", hardware.micro_batch, 1)
     for other in ("micro_batch", "compile"):
-        if hardware.sync_batch_norm and hardware[other]:
-            raise ValueError(f"hardware.sync_batch_norm and hardware.{other} exclude each other")
+        if hardware.sync_batch_norm and getattr(hardware, other):
+            raise ValueError(
+                f"hardware.sync_batch_norm and hardware.{other} cannot be combined: set one of them"
+            )
 
 
-def _check_cadence(measure: DictConfig, epochs: int) -> None:
+def _check_cadence(measure: MeasureSettings, epochs: int) -> None:
     names = ("every_epochs", "epochs", "every_steps")
-    given = [name for name in names if measure[name] is not None]
+    given = [name for name in names if getattr(measure, name) is not None]
     if len(given) > 1:
-        raise ValueError(f"give one of measure.{' measure.'.join(names)}, got {', '.join(given)}")
+        raise ValueError(
+            f"set only one of measure.{', measure.'.join(names)}, got {', '.join(given)}"
+        )
     for name in ("every_epochs", "every_steps", "subset"):
-        if measure[name] is not None:
-            whole(f"measure.{name}", measure[name], 1)
+        if (value := getattr(measure, name)) is not None:
+            whole(f"measure.{name}", value, 1)
     for name in ("epochs", "sharpness_epochs"):
-        outside = [epoch for epoch in measure[name] or () if not 0 <= epoch <= epochs]
+        outside = [epoch for epoch in getattr(measure, name) or () if not 0 <= epoch <= epochs]
         if outside:
             raise ValueError(
-                f"measure.{name} must be from 0 to {epochs}, the length of the run, "
+                f"measure.{name} must be between 0 and {epochs}, the length of the run, "
                 f"got {', '.join(map(str, outside))}"
             )
-    others = [n for n in ("variance", "per_layer", "check", "dtype") if measure[n]]
+    others = [
+        name for name in ("variance", "per_layer", "check", "dtype") if getattr(measure, name)
+    ]
     if measure.subset is not None and others:
         raise ValueError(
-            "measure.subset gives an estimate of the norm alone, in float32: leave out "
-            + ", ".join(others)
+            "measure.subset estimates the norm alone, in float32: it cannot be combined with "
+            + ", ".join(f"measure.{name}" for name in others)
         )
 
 
 def _check_names(config: DictConfig, schema: Any, prefix: str = "") -> None:
-    """Raise UsageError where ``+name=value`` added a setting that nothing reads."""
+    """Raise UsageError if ``+name=value`` added a setting that does not exist."""
     known = {part.name: part for part in fields(schema)}
     for name in map(str, config):
         if name not in known and name != "hydra":
             raise UsageError(
-                f"there is no setting {prefix}{name}: known there are {', '.join(sorted(known))}"
+                f"there is no setting {prefix}{name}: choose from {', '.join(sorted(known))}"
             )
         if name in known and is_dataclass(known[name].default_factory):
             _check_names(config[name], known[name].default_factory, f"{prefix}{name}.")

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from accelerando.checks import UsageError
-from accelerando.config import register
+from accelerando.config import RunSettings, register
 from accelerando.hydra_adapter import command_line_overrides
 from accelerando.identity import run_folder
 from accelerando.interruption import EXIT_INTERRUPTED, Interrupted
@@ -127,7 +127,8 @@ def train(config: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     console = make_console()
     try:
-        state = run(config, list(hydra.overrides.task), console)
+        settings = RunSettings.from_hydra(config)
+        state = run(settings, list(hydra.overrides.task), console)
     except Interrupted as interrupt:
         console.print(f"interrupted by {interrupt}, saved; rerun the same command to resume")
         raise
@@ -136,11 +137,11 @@ def train(config: DictConfig) -> float | None:
     if state is None:
         return None
     if hydra.mode == RunMode.RUN:
-        _conclude(config, state, console)
+        _conclude(settings, state, console)
     return state.full_gradient_norm
 
 
-def _conclude(config: DictConfig, state: State, console: Console) -> None:
+def _conclude(settings: RunSettings, state: State, console: Console) -> None:
     norm = state.full_gradient_norm
     console.print(
         f"{state.status}: {state.epoch} epochs, {state.step:,} steps in {state.seconds:.0f} s, "
@@ -151,9 +152,9 @@ def _conclude(config: DictConfig, state: State, console: Console) -> None:
         )
         + (f" ({state.message})" if state.message else "")
     )
-    console.print(f"files    {run_folder(config)}")
-    console.print(f"compare  accelerando compare {run_folder(config).parents[1]}")
+    console.print(f"files    {run_folder(settings)}")
+    console.print(f"compare  accelerando compare {run_folder(settings).parents[1]}")
     if state.wandb.get("mode") == "offline":
-        console.print(f"W&B      accelerando sync {run_folder(config)}")
+        console.print(f"W&B      accelerando sync {run_folder(settings)}")
     elif state.wandb.get("url"):
         console.print(f"W&B      {state.wandb['url']}")

@@ -7,23 +7,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
+from accelerando.config import RunSettings
 from accelerando.schedule.renamed import former_target
 
 SCHEMA = 1
 """Raised when the same settings come to mean other results."""
 
 
-def run_id(config: DictConfig) -> str:
+def run_id(settings: RunSettings) -> str:
     """Hash of the settings that change results, and of no others.
 
     Hardware, tracking, checkpoint cadence and paths are left out, and so are names and values that
     are not set (null, false, or an empty list): a setting added later that is off by default keeps
     the ids of older runs. How batches are split counts where BatchNorm sees the parts.
     """
-    tree = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    assert isinstance(tree, dict)
+    tree = settings.tree
     kept: dict[str, Any] = {
         key: tree[key]
         for key in ("model", "dataset", "scheduler", "optimizer", "epochs", "seed", "measure")
@@ -68,8 +66,8 @@ def _canonical(value: Any) -> Any:
     return value
 
 
-def run_folder(config: DictConfig) -> Path:
+def run_folder(settings: RunSettings) -> Path:
     """Where the run's files are: ``root/<dataset>-<model>/<scheduler>/seed<seed>-<run_id>``."""
-    experiment = f"{config.dataset.name}-{config.model.name}"
-    name = f"seed{config.seed}-{run_id(config)}"
-    return Path(config.root) / experiment / str(config.scheduler.name) / name
+    experiment = f"{settings.dataset.name}-{settings.model.name}"
+    name = f"seed{settings.seed}-{run_id(settings)}"
+    return Path(settings.root) / experiment / settings.scheduler.name / name

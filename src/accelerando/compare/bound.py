@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+import yaml
 from matplotlib.figure import Figure
-from omegaconf import DictConfig, OmegaConf
 
+from accelerando.build import bind
 from accelerando.compare.align import NORM, column, running_min
 from accelerando.compare.figure import STYLE, plain_ticks
 from accelerando.compare.groups import Group
 from accelerando.compare.load import Run
-from accelerando.config import build_plan
 from accelerando.plotting import group_colours
 from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Problem, bound
@@ -47,9 +47,12 @@ def bound_curve(run: Run) -> npt.NDArray[np.float64] | None:
         )
     except ValueError:
         return None
-    config = OmegaConf.load(RunFolder(run.path).config)
-    assert isinstance(config, DictConfig)
-    plan = build_plan(config)
+    recorded = yaml.safe_load(RunFolder(run.path).config.read_text())
+    plan = bind(
+        {key: value for key, value in recorded["scheduler"].items() if key != "name"},
+        examples=recorded["dataset"]["examples"],
+        epochs=recorded["epochs"],
+    )
     values = np.full(len(record["step"]), math.nan)
     for row, step in enumerate(record["step"]):
         if step > 0:

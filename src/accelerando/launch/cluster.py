@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from accelerando.checks import UsageError, whole
+from accelerando.config import RunSettings
 from accelerando.launch.parameters import check_names, layout
 from accelerando.launch.slurm_queue import other_clusters, partitions, queued_jobs
 
@@ -19,7 +18,7 @@ LOCAL = [Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]
 """Folders that every machine has its own of; what TMPDIR names may be shared."""
 
 
-def check_cluster(configs: Sequence[DictConfig], settings: dict[str, Any]) -> None:
+def check_cluster(configs: Sequence[RunSettings], settings: dict[str, Any]) -> None:
     """Check the settings of ``hydra.launcher`` against the cluster and the runs.
 
     Raises:

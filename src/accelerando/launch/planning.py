@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from rich.console import Console
 
+from accelerando.build import validate
 from accelerando.checks import UsageError
-from accelerando.config import check_settings, register
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.interruption import SignalHandler
 from accelerando.launch.pool import Job, JobResult, run_jobs
@@ -36,7 +36,7 @@ PRELOAD = (
 class PlannedRun:
     """One run of a sweep: its settings, and the call that trains it in another process."""
 
-    config: DictConfig
+    settings: RunSettings
     overrides: Sequence[str]
     call: Callable[[], Any]
 
@@ -49,7 +49,7 @@ def plan_notes(runs: Sequence[PlannedRun]) -> list[str]:
     """
     if not runs:
         raise UsageError("the sweep has no runs: every list of values needs at least one value")
-    counts = Counter(note for run in runs for note in check_settings(run.config).notes)
+    counts = Counter(note for run in runs for note in validate(run.settings).notes)
     return [f"in {count} of {len(runs)} runs {note}" for note, count in counts.items()]
 
 
@@ -60,8 +60,8 @@ def group_into_jobs(runs: Sequence[PlannedRun]) -> list[Job]:
     jobs = []
     for run in runs:
         words = [w for w in run.overrides if w not in everywhere and not w.startswith(told)]
-        name = " ".join([f"{run.config.scheduler.name} seed {run.config.seed}", *words])
-        jobs.append(Job(name, run_folder(run.config), run.call))
+        name = " ".join([f"{run.settings.scheduler.name} seed {run.settings.seed}", *words])
+        jobs.append(Job(name, run_folder(run.settings), run.call))
     return jobs
 
 
@@ -85,19 +85,19 @@ def unfinished_runs(jobs: Sequence[Job], console: Console) -> list[Job]:
     ]
 
 
-def check_runs(configs: Sequence[DictConfig], *, devices: bool) -> None:
+def check_runs(settings: Sequence[RunSettings], *, devices: bool) -> None:
     """Build every model and load every data set once, in a process of its own.
 
     Args:
-        configs: of the runs.
+        settings: of the runs.
         devices: also see that their devices are here.
 
     Raises:
         UsageError: one of them cannot be had.
         KeyboardInterrupt: a signal came meanwhile.
     """
-    folder = Path(configs[0].root) / ".hydra"
-    job = Job("try out", folder, partial(_in_process, configs, devices))
+    folder = Path(settings[0].root) / ".hydra"
+    job = Job("try out", folder, partial(_in_process, settings, devices))
     # the runs themselves need more, but where their devices are not to be seen they are elsewhere
     preload = PRELOAD if devices else (TRYOUT,)
     with SignalHandler() as stop:
@@ -115,11 +115,10 @@ def check_runs(configs: Sequence[DictConfig], *, devices: bool) -> None:
         raise UsageError(how.value)
 
 
-def _in_process(configs: Sequence[DictConfig], devices: bool) -> str | None:
+def _in_process(settings: Sequence[RunSettings], devices: bool) -> str | None:
     from accelerando.launch.preflight import preflight  # imports torch
 
-    register()
-    return preflight(configs, devices=devices)
+    return preflight(settings, devices=devices)
 
 
 class _Silent:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from omegaconf import DictConfig
 from torch import nn
 
+from accelerando.build import build_plan
 from accelerando.checks import UsageError
-from accelerando.config import build_plan
+from accelerando.config import RunSettings
 from accelerando.training.batch_norm import check_batches
 from accelerando.training.device import prepare_device
 from accelerando.training.measurement import Measurement
@@ -17,52 +17,55 @@ from accelerando.training.precision import check_compiler, check_precision
 from accelerando.training.task import make_data, seeded_model
 
 
-def preflight(configs: Sequence[DictConfig], *, devices: bool) -> str | None:
+def preflight(sweep: Sequence[RunSettings], *, devices: bool) -> str | None:
     """Build every model, load every data set once, and see what is measured and trained on.
 
     Args:
-        configs: of the runs.
+        sweep: settings of the runs.
         devices: also touch every device once, where the runs are to use this machine's.
 
     Returns:
         What is wrong, in one line; None where nothing is.
     """
     seen: set[str] = set()
-    for config in configs:
-        model, data = f"{config.model}", f"{config.dataset}"
-        shape = f"{config.dataset.shape} {config.dataset.classes}"
+    for settings in sweep:
+        model, data = f"{settings.model}", f"{settings.dataset}"
+        shape = f"{settings.dataset.shape} {settings.dataset.classes}"
         for part, attempt in (
             (f"{model} {shape}", _build),
-            (f"{model} {data} {config.measure}", _measure),
-            (f"{model} {data} {config.scheduler} {config.epochs} {config.hardware}", _batches),
-            (f"{config.hardware} {config.precision}", _device),
+            (f"{model} {data} {settings.measure}", _measure),
+            (
+                f"{model} {data} {settings.scheduler} {settings.epochs} {settings.hardware}",
+                _batches,
+            ),
+            (f"{settings.hardware} {settings.precision}", _device),
         ):
             if part not in seen and (devices or attempt is not _device):
                 seen.add(part)
                 try:
-                    attempt(config)
+                    attempt(settings)
                 except UsageError as error:
                     return str(error)
     return None
 
 
-def _build(config: DictConfig) -> nn.Module:
+def _build(settings: RunSettings) -> nn.Module:
     with torch.device("meta"):
-        return seeded_model(config)
+        return seeded_model(settings)
 
 
-def _measure(config: DictConfig) -> None:
-    data = make_data(config, torch.device("cpu"))
-    measurement = Measurement(config.measure, build_plan(config), data, config.seed)
-    measurement.suits(_build(config), config.dataset.shape)
+def _measure(settings: RunSettings) -> None:
+    data = make_data(settings, torch.device("cpu"))
+    measurement = Measurement(settings.measure, build_plan(settings), data, settings.seed)
+    measurement.suits(_build(settings), settings.dataset.shape)
 
 
-def _batches(config: DictConfig) -> None:
-    check_batches(build_plan(config), config.hardware, _build(config), config.dataset.shape)
+def _batches(settings: RunSettings) -> None:
+    check_batches(build_plan(settings), settings.hardware, _build(settings), settings.dataset.shape)
 
 
-def _device(config: DictConfig) -> None:
-    device = prepare_device(config.hardware.device, threads=1)
-    check_precision(config.precision.value, device)
-    if config.hardware.compile:
+def _device(settings: RunSettings) -> None:
+    device = prepare_device(settings.hardware.device, threads=1)
+    check_precision(settings.precision.value, device)
+    if settings.hardware.compile:
         check_compiler(device)

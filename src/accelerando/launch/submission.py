@@ -55,7 +55,7 @@ def submit_sweep(runs: Sequence[PlannedRun], settings: dict[str, Any]) -> list[f
         SystemExit: the sweep was waited for, and a run did not end; it was said.
     """
     console = make_console()
-    configs = [run.config for run in runs]
+    configs = [run.settings for run in runs]
     notes = plan_notes(runs)
     check_cluster(configs, settings)
     jobs = group_into_jobs(runs)
@@ -103,7 +103,7 @@ def _not_in_queue(jobs: Sequence[Job], console: Console) -> list[Job]:
 
 def _submit(todo: Sequence[Job], planned: dict[Path, PlannedRun], settings: dict[str, Any]) -> None:
     """Submit arrays, each of runs on as many processes, and leave word in the runs' folders."""
-    hardware = {job.folder: planned[job.folder].config.hardware for job in todo}
+    hardware = {job.folder: planned[job.folder].settings.hardware for job in todo}
     largest, before = max_array_size(), list[str]()
     for processes in sorted({part.processes for part in hardware.values()}):
         jobs = [job for job in todo if hardware[job.folder].processes == processes]

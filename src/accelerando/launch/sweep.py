@@ -51,10 +51,10 @@ def run_sweep(runs: Sequence[PlannedRun], workers: int | None) -> list[float | N
     todo = unfinished_runs(unique, console)
     if todo:
         with console.status("checking models and data"):
-            check_runs([run.config for run in runs], devices=True)
+            check_runs([run.settings for run in runs], devices=True)
     for note in notes:
         console.print(f"note: {note}")
-    cores = max(r.config.hardware.threads * r.config.hardware.processes for r in runs)
+    cores = max(r.settings.hardware.threads * r.settings.hardware.processes for r in runs)
     with SweepProgress(console, len(todo)) as view, SignalHandler() as stop:
         ended = run_jobs(
             todo,
@@ -65,7 +65,7 @@ def run_sweep(runs: Sequence[PlannedRun], workers: int | None) -> list[float | N
         )
     how = {job.folder: end for job, end in zip(todo, ended, strict=True)}
     outcomes = [(job, *outcome(job, how.get(job.folder))) for job in unique]
-    conclude(outcomes, console, root=runs[0].config.root)
+    conclude(outcomes, console, root=runs[0].settings.root)
     return lowest_norms(jobs)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
-
+from accelerando.build import build_plan, build_scheduler
 from accelerando.compare.load import flatten
 from accelerando.compare.names import scheduler_part
 from accelerando.composition import compose_runs
-from accelerando.config import build_plan, build_scheduler
+from accelerando.config import RunSettings
 from accelerando.schedule import Plan, Scheduler
 from accelerando.schedule.stages import stage_length
 
@@ -49,9 +48,8 @@ def schedule_entries(words: Sequence[str], examples: int | None) -> list[Schedul
     return list(found.values())
 
 
-def _entry(config: DictConfig, added: Sequence[str]) -> ScheduleEntry:
-    settings = OmegaConf.to_container(config.scheduler, resolve=True, enum_to_str=True)
-    part = scheduler_part(flatten({"scheduler": settings}), config.epochs)
+def _entry(config: RunSettings, added: Sequence[str]) -> ScheduleEntry:
+    part = scheduler_part(flatten({"scheduler": config.tree["scheduler"]}), config.epochs)
     lengths = {"epochs": config.epochs, "examples": config.dataset.examples}
     name = " ".join([part.name, *(f"{key}={lengths[key]}" for key in added)])
     label = ", ".join([part.label, *(f"{lengths[key]:,} {key}" for key in added)])
@@ -60,6 +58,6 @@ def _entry(config: DictConfig, added: Sequence[str]) -> ScheduleEntry:
     )
 
 
-def _interval(config: DictConfig) -> int:
-    interval = config.scheduler.batch_size.get("interval")
+def _interval(config: RunSettings) -> int:
+    interval = config.scheduler.target["batch_size"].get("interval")
     return int(interval) if interval else stage_length(config.epochs)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from accelerando.checks import UsageError
+from accelerando.config import HardwareSettings
 from accelerando.distributed import SINGLE_PROCESS, Team
 from accelerando.measure.preserve_state import rejects_single_example
 from accelerando.schedule import Plan
@@ -41,7 +41,9 @@ def smallest_micro_batch(examples: int, processes: int, micro_batch: int | None)
     return min(share // (-(-share // (micro_batch or share))) for share in shares)
 
 
-def check_batches(plan: Plan, hardware: DictConfig, model: nn.Module, shape: Sequence[int]) -> None:
+def check_batches(
+    plan: Plan, hardware: HardwareSettings, model: nn.Module, shape: Sequence[int]
+) -> None:
     """Check that BatchNorm meets more than one value in each part of every batch.
 
     Args:

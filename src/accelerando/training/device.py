@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
 from accelerando import __version__
 from accelerando.checks import UsageError
+from accelerando.config import HardwareSettings
 from accelerando.provenance import commit
 
 ROUNDING = ("processes", "micro_batch", "channels_last", "compile")
@@ -67,7 +67,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's malloc.h."""
 
 
-def environment(device: torch.device, hardware: DictConfig) -> dict[str, Any]:
+def environment(device: torch.device, hardware: HardwareSettings) -> dict[str, Any]:
     """What bitwise claims depend on: they hold for the same values of these."""
     names = {"cuda": lambda: torch.cuda.get_device_name(device)}
     return {
@@ -76,7 +76,7 @@ def environment(device: torch.device, hardware: DictConfig) -> dict[str, Any]:
         "torch": torch.__version__,
         "device": names.get(device.type, lambda: device.type)(),
         "threads": torch.get_num_threads(),
-        **{name: hardware[name] for name in ROUNDING},
+        **{name: getattr(hardware, name) for name in ROUNDING},
         "machine": platform.machine(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "host": platform.node(),

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from omegaconf import DictConfig
 from torch import nn
 
 from accelerando.checks import UsageError
-from accelerando.config import MeasureDtype
+from accelerando.config import MeasureDtype, MeasureSettings
 from accelerando.distributed import SINGLE_PROCESS, Team
 from accelerando.measure.chunks import CHUNK, Chunks, Examples, go_on, in_chunks
 from accelerando.measure.curvature import sharpness_over
@@ -68,7 +67,7 @@ class Measurement:
 
     def __init__(
         self,
-        settings: DictConfig,
+        settings: MeasureSettings,
         plan: Plan,
         data: tuple[TrainingSet, Examples],
         seed: int,
@@ -180,7 +179,7 @@ class Measurement:
 
     def _full(self, model: nn.Module, way: Execution) -> dict[str, Any]:
         settings = self._settings
-        wanted = {"per_layer": settings.per_layer, "variance": settings.variance}
+        wanted: dict[str, Any] = {"per_layer": settings.per_layer, "variance": settings.variance}
 
         def measure() -> FullGradient:
             return full_gradient_over(model, self._chunks(way), **self._exactly(), **wanted)

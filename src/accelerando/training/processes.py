@@ -13,18 +13,19 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.resource_tracker import ensure_running
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from omegaconf import DictConfig
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import _get_default_store
 
+from accelerando.build import build_plan
 from accelerando.checks import UsageError
-from accelerando.config import build_plan, register
+from accelerando.config import RunSettings
 from accelerando.distributed import SINGLE_PROCESS, ProcessLost, Team
 from accelerando.identity import run_folder
 from accelerando.interruption import (
@@ -109,23 +110,25 @@ def local_rank() -> int:
 
 
 @contextmanager
-def with_followers(config: DictConfig, team: Team) -> Iterator[Team]:
+def with_followers(settings: RunSettings, team: Team) -> Iterator[Team]:
     """Start the other processes of a run on this machine, if it has any and nothing did before.
 
     Raises:
         UsageError: one of them could not start; it has said why. Or there are not as many GPUs.
     """
-    processes = config.hardware.processes
+    processes = settings.hardware.processes
     if processes == team.world_size:
         yield team
         return
-    if config.hardware.device == "cuda" and (gpus := torch.cuda.device_count()) < processes:
+    if settings.hardware.device == "cuda" and (gpus := torch.cuda.device_count()) < processes:
         raise UsageError(
             f"hardware.processes={processes} is a GPU for each, this machine shows {gpus}: "
             "set it to that, or start the processes by torchrun or srun on several machines"
         )
     store = TCPStore("127.0.0.1", 0, processes, is_master=True, wait_for_workers=False)
-    followers = [_start(config, Team(rank, processes), store.port) for rank in range(1, processes)]
+    followers = [
+        _start(settings, Team(rank, processes), store.port) for rank in range(1, processes)
+    ]
     try:
         for _, connection in followers:
             with suppress(EOFError):
@@ -142,10 +145,10 @@ def with_followers(config: DictConfig, team: Team) -> Iterator[Team]:
             process.kill()
 
 
-def _start(config: DictConfig, team: Team, port: int) -> tuple[Any, Connection]:
+def _start(settings: RunSettings, team: Team, port: int) -> tuple[Any, Connection]:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_started, args=(config, team, port, sender))
+    process = context.Process(target=_started, args=(settings, team, port, sender))
     # only the main process acts on signals; it tells the others to stop
     with signals_blocked():
         ensure_running()
@@ -155,17 +158,16 @@ def _start(config: DictConfig, team: Team, port: int) -> tuple[Any, Connection]:
     return process, receiver
 
 
-def _started(config: DictConfig, team: Team, port: int, sender: Connection) -> None:
+def _started(settings: RunSettings, team: Team, port: int, sender: Connection) -> None:
     """In a process that the leader has started."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     unblock_signals()
     threading.Thread(target=_leave_with_the_leader, daemon=True).start()
-    register()
     store = TCPStore("127.0.0.1", port, team.world_size, is_master=False)
     sender.send_bytes(READY)
     dist.init_process_group(_backend(), store=store, rank=team.rank, world_size=team.world_size)
-    follow(config, team, SignalHandler(), team.rank)
+    follow(settings, team, SignalHandler(), team.rank)
     dist.destroy_process_group()
 
 
@@ -177,30 +179,31 @@ def _leave_with_the_leader() -> None:
     os._exit(1)
 
 
-def follow(config: DictConfig, team: Team, stop: SignalHandler, local_rank: int) -> None:
+def follow(settings: RunSettings, team: Team, stop: SignalHandler, local_rank: int) -> None:
     """Do the part of a process that does not lead: train and measure, write nothing."""
     try:
-        _follow(config, team, stop, local_rank)
+        _follow(settings, team, stop, local_rank)
     except ProcessLost as error:
         print(f"process {team.rank} leaves: {error}", file=sys.stderr)
         sys.exit(1)
 
 
-def _follow(config: DictConfig, team: Team, stop: SignalHandler, local_rank: int) -> None:
+def _follow(settings: RunSettings, team: Team, stop: SignalHandler, local_rank: int) -> None:
     if team.broadcast_bytes(LEAVE) != TRAIN:
         return
     try:
-        task = prepare_task(config, build_plan(config), local_rank)
+        task = prepare_task(settings, build_plan(settings), local_rank)
     except UsageError as error:
         print(f"error in process {team.rank}: {error}", file=sys.stderr)
         team.any(True)
         sys.exit(1)
     team.any(False)
-    config.tracking.every = int(team.broadcast_bytes(b""))
+    row_interval = int(team.broadcast_bytes(b""))
+    task = replace(task, settings=settings.with_row_interval(row_interval))
     content = team.broadcast_bytes(b"")
     start = Checkpoint.read(io.BytesIO(content), task.device) if content else None
     try:
-        task.loop(team, RunFolder(run_folder(config)), None, start, stop).run()
+        task.loop(team, RunFolder(run_folder(settings)), None, start, stop).run()
     except (Interrupted, Diverged):
         return  # so it is in the leader, which says it
     except OutOfMemory as error:

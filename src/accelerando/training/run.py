@@ -5,15 +5,15 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from omegaconf import DictConfig
 from rich.console import Console
 
 from accelerando.atomic_write import write_atomic
+from accelerando.build import validate
 from accelerando.checks import UsageError
-from accelerando.config import check_settings
+from accelerando.config import RunSettings
 from accelerando.distributed import Team
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted, SignalHandler
@@ -36,11 +36,9 @@ from accelerando.training.processes import (
 )
 from accelerando.training.progress_view import ProgressView
 from accelerando.training.run_state import (
-    check_cadence,
     initial_state,
+    keep_row_interval,
     record_failure,
-    resolved,
-    to_plain,
 )
 from accelerando.training.task import Task, prepare_task
 from accelerando.wandb_mirror import sweep_agent
@@ -50,11 +48,11 @@ from accelerando.wandb_mirror.run_metadata import project_and_entity, run_metada
 from accelerando.wandb_mirror.sync import report_to_sweep
 
 
-def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State | None:
+def run(settings: RunSettings, overrides: Sequence[str], console: Console) -> State | None:
     """Train one run, go on with it where it was interrupted, or find it finished.
 
     Args:
-        config: the composed settings.
+        settings: the composed settings.
         overrides: the command line that made them, recorded so that it can be given again.
         console: where progress is shown.
 
@@ -68,29 +66,29 @@ def run(config: DictConfig, overrides: Sequence[str], console: Console) -> State
     """
     with SignalHandler() as stop:
         try:
-            return _run(config, overrides, console, stop)
+            return _run(settings, overrides, console, stop)
         except Interrupted:
             stop.check_interrupt()  # the last signal counts: what was told to save may be cancelled meanwhile
             raise
 
 
 def _run(
-    config: DictConfig, overrides: Sequence[str], console: Console, stop: SignalHandler
+    settings: RunSettings, overrides: Sequence[str], console: Console, stop: SignalHandler
 ) -> State | None:
-    with external_team(config.hardware.processes) as team:
+    with external_team(settings.hardware.processes) as team:
         if not team.is_main:
-            follow(config, team, stop, local_rank())
+            follow(settings, team, stop, local_rank())
             return None
-        plan, folder = check_settings(config), RunFolder(run_folder(config))
+        plan, folder = validate(settings), RunFolder(run_folder(settings))
         if (ended := _ended(folder, console)) is not None:
             team.broadcast_bytes(LEAVE)
-            if sweep_agent.sweep_id() and resolve_mode(config.tracking.mode.value) == "online":
+            if sweep_agent.sweep_id() and resolve_mode(settings.tracking.mode.value) == "online":
                 report_to_sweep(folder, ended, console.print)
             return ended
         held = partial(folder.locked, console.print, stop.check_interrupt)
-        noted = partial(record_failure, config, plan, folder, overrides)
+        noted = partial(record_failure, settings, plan, folder, overrides)
         with noted(held):
-            task = prepare_task(config, plan, local_rank())
+            task = prepare_task(settings, plan, local_rank())
         stop.check_interrupt()
         with held() as lock:
             # the process that held it a moment ago may have finished it
@@ -102,7 +100,7 @@ def _run(
                 lambda: nullcontext(lock)
             ):  # not before: the device may be that of a run under way
                 task.check_memory()
-            with with_followers(config, team) as team:
+            with with_followers(settings, team) as team:
                 return _train(Setting(task, folder, lock, overrides, console, team, stop))
 
 
@@ -134,13 +132,14 @@ class Setting:
 
 def _train(around: Setting) -> State:
     """Keep ``state.json`` and W&B true to what happens to the run."""
-    task, folder = around.task, around.folder
+    folder = around.folder
+    task = keep_row_interval(around.task, folder, around.console)
+    around = replace(around, task=task)
     start = Checkpoint.load(folder, task.device, around.console.print)
     state = initial_state(start, task, folder, around.overrides, around.console)
-    check_cadence(task.config, folder, around.console)
     for note in (*task.plan.notes, *task.notes()):
         around.console.print(f"note: {note}")
-    write_atomic(folder.config, resolved(task.config).encode())
+    write_atomic(folder.config, task.settings.to_yaml().encode())
     folder.write_state(state, around.lock, sync=True)
     mirror, given_up = None, False
     try:
@@ -186,9 +185,9 @@ def _write_last(around: Setting, state: State) -> None:
 
 def _words(around: Setting, state: State, error: OutOfMemory) -> str:
     """What to do where the memory of the device was not enough."""
-    hardware, size = around.task.config.hardware, around.task.plan.largest_batch
+    hardware, size = around.task.settings.hardware, around.task.plan.largest_batch
     if error.measuring:
-        words = measurement_remedy(around.task.config.measure.chunk, around.task.published())
+        words = measurement_remedy(around.task.settings.measure.chunk, around.task.published())
     else:
         at_once = min(around.team.share(size).stop, hardware.micro_batch or size)
         words = remedy(around.task.model, at_once)
@@ -211,7 +210,7 @@ def _loop(
 
 def _begin(around: Setting, state: State, start: Checkpoint | None) -> WandbMirror | None:
     try:
-        lead(around.team, start, around.task.config.tracking.every)
+        lead(around.team, start, around.task.settings.tracking.every)
         return _mirror(around, state)
     except Exception:
         # a signal may have ended another process of the run, or W&B's: then that is the reason
@@ -220,22 +219,22 @@ def _begin(around: Setting, state: State, start: Checkpoint | None) -> WandbMirr
 
 
 def _mirror(around: Setting, state: State) -> WandbMirror | None:
-    config, folder, console = around.task.config, around.folder, around.console
-    mode = resolve_mode(config.tracking.mode.value)
+    settings, folder, console = around.task.settings, around.folder, around.console
+    mode = resolve_mode(settings.tracking.mode.value)
     if mode == "disabled":
         return None
-    if mode == "offline" and config.tracking.mode.value == "auto" and not mode_from_environment():
+    if mode == "offline" and settings.tracking.mode.value == "auto" and not mode_from_environment():
         console.print("note: no login to W&B, so tracked offline: `wandb login` for live curves")
     mirror = WandbMirror(
         folder,
         identity=state.wandb["id"],
-        look=run_metadata(state, to_plain(config)),
+        look=run_metadata(state, settings.tree),
         known=state.wandb.get("url") is not None,
-        **project_and_entity(state, config.tracking),
+        **project_and_entity(state, settings.tree["tracking"]),
         mode=mode,
         rows=state.wandb.pop("rows", None),
-        thresholds=config.tracking.thresholds,
-        artifacts=config.tracking.artifacts,
+        thresholds=settings.tracking.thresholds,
+        artifacts=settings.tracking.artifacts,
         notify=console.print,
         check_interrupt=around.stop.check_interrupt,
     )

@@ -6,14 +6,15 @@ import secrets
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
+from dataclasses import replace
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from rich.console import Console
 from yaml import YAMLError
 
 from accelerando.atomic_write import write_atomic
 from accelerando.checks import UsageError
+from accelerando.config import RunSettings
 from accelerando.identity import run_id
 from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.run_lock import RunLock
@@ -32,8 +33,11 @@ def initial_state(
     console: Console,
 ) -> State:
     """The state to begin with: where the checkpoint stands, and what earlier starts made known."""
-    state = unbegun(task.config, task.plan, overrides)
-    state.status, state.environment = Status.RUNNING, environment(task.device, task.config.hardware)
+    state = unbegun(task.settings, task.plan, overrides)
+    state.status, state.environment = (
+        Status.RUNNING,
+        environment(task.device, task.settings.hardware),
+    )
     if start is not None:
         state.epoch, state.step = start.position.epoch, start.position.step
         state.progress = state.epoch + start.position.offset / task.plan.examples
@@ -56,20 +60,21 @@ def initial_state(
     return state
 
 
-def check_cadence(config: DictConfig, folder: RunFolder, console: Console) -> None:
-    """Make training rows where an earlier start made them: W&B's rows are told by their number."""
+def keep_row_interval(task: Task, folder: RunFolder, console: Console) -> Task:
+    """Keep the ``tracking.every`` that the run started with: W&B identifies rows by their number."""
     try:
         before = OmegaConf.load(folder.config).tracking.every
-    except (OSError, ValueError, YAMLError, AttributeError):  # the first start, or damaged
-        return
-    if before != config.tracking.every:
-        console.print(f"note: tracking.every stays at {before}, with which the run began")
-        config.tracking.every = before
+    except (OSError, ValueError, YAMLError, AttributeError):  # the first start, or corrupt
+        return task
+    if before == task.settings.tracking.every:
+        return task
+    console.print(f"note: tracking.every stays at {before}, the value that the run started with")
+    return replace(task, settings=task.settings.with_row_interval(before))
 
 
 @contextmanager
 def record_failure(
-    config: DictConfig,
+    settings: RunSettings,
     plan: Plan,
     folder: RunFolder,
     overrides: Sequence[str],
@@ -80,7 +85,7 @@ def record_failure(
     A new run that cannot begin leaves no folder; whoever started it is told.
 
     Args:
-        config: the run's settings.
+        settings: the run's settings.
         plan: its schedule.
         folder: where it is, or would be.
         overrides: the command line that made the settings.
@@ -94,40 +99,28 @@ def record_failure(
                 suppress(UsageError, OSError),
                 held() as lock,
             ):  # the first error is the one to tell
-                state = folder.readable_state() or unbegun(config, plan, overrides)
+                state = folder.readable_state() or unbegun(settings, plan, overrides)
                 if not state.status.is_final:  # by the process that held it a moment ago
                     state.status, state.message = Status.FAILED, f"{type(error).__name__}: {error}"
                     state.traceback = traceback.format_exc()
-                    write_atomic(folder.config, resolved(config).encode())
+                    write_atomic(folder.config, settings.to_yaml().encode())
                     folder.write_state(state, lock, sync=True)
         raise
 
 
-def unbegun(config: DictConfig, plan: Plan, overrides: Sequence[str]) -> State:
+def unbegun(settings: RunSettings, plan: Plan, overrides: Sequence[str]) -> State:
     """The state of a run that has not done a step, said to have failed until it begins."""
-    identity = run_id(config)
+    identity = run_id(settings)
     return State(
         status=Status.FAILED,
         run=identity,
-        dataset=config.dataset.name,
-        model=config.model.name,
-        scheduler=config.scheduler.name,
-        seed=config.seed,
+        dataset=settings.dataset.name,
+        model=settings.model.name,
+        scheduler=settings.scheduler.name,
+        seed=settings.seed,
         epochs=plan.epochs,
         steps=plan.total_steps,
         overrides=list(overrides),
         # the token keeps colleagues with the same run apart, and a run deleted there sendable
         wandb={"id": f"{identity}-{secrets.token_hex(3)}"},
     )
-
-
-def to_plain(config: DictConfig) -> dict[str, Any]:
-    """The settings, resolved, as plain values."""
-    found = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
-
-
-def resolved(config: DictConfig) -> str:
-    """The same as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(to_plain(config)))

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from omegaconf import DictConfig
 from torch import nn
 
-from accelerando.config import build, build_augmentation, load_data
+from accelerando.build import build, build_augmentation, load_data
+from accelerando.config import RunSettings
 from accelerando.data.images import Images, on_device
 from accelerando.data.stream import Stream, Streams, streamed
 from accelerando.distributed import Team
@@ -36,7 +36,7 @@ Data = Images | Stream
 class Task:
     """All that one process needs for its part of a run, made before the run's folder is touched."""
 
-    config: DictConfig
+    settings: RunSettings
     plan: Plan
     device: torch.device
     model: nn.Module
@@ -45,7 +45,7 @@ class Task:
 
     def notes(self) -> list[str]:
         """What the user should know of how batches are computed."""
-        hardware, notes = self.config.hardware, []
+        hardware, notes = self.settings.hardware, []
         if not has_batch_norm(self.model):
             return []
         if hardware.processes > 1 and not hardware.sync_batch_norm:
@@ -64,33 +64,33 @@ class Task:
 
     def check_memory(self) -> None:
         """Raise UsageError where the largest scheduled batch, or a measurement, does not fit."""
-        hardware, train = self.config.hardware, self.data[0]
+        hardware, train = self.settings.hardware, self.data[0]
         share = Team(0, hardware.processes).share(self.plan.largest_batch)
         (example,) = train.read([slice(0, 1)])
-        step = SgdStep(self.model, precision=self.config.precision.value)
+        step = SgdStep(self.model, precision=self.settings.precision.value)
         check_memory(
             self.model,
             step,
             example,
             share.stop,
             hardware.micro_batch,
-            min(self.config.measure.chunk, len(train.labels)),
+            min(self.settings.measure.chunk, len(train.labels)),
             self.published(),
             beside=hardware.processes if self.device.type == "cpu" else 1,
         )
 
     def published(self) -> int:
         """Examples in the largest batch that is measured in the published way; 0: none is."""
-        return self.plan.largest_batch if self.config.measure.published else 0
+        return self.plan.largest_batch if self.settings.measure.published else 0
 
     def step(self, team: Team, *, compiled: bool) -> SgdStep:
         """What updates the model."""
         return SgdStep(
             self.model,
-            **self.config.optimizer,
+            **vars(self.settings.optimizer),
             team=team,
-            micro_batch=self.config.hardware.micro_batch,
-            precision=self.config.precision.value,
+            micro_batch=self.settings.hardware.micro_batch,
+            precision=self.settings.precision.value,
             compiled=compiled,
         )
 
@@ -103,16 +103,16 @@ class Task:
         stop: SignalHandler,
     ) -> Loop:
         """The loop of this process."""
-        config, begin = self.config, START if start is None else start.position
+        settings, begin = self.settings, START if start is None else start.position
         return Loop(
             plan=self.plan,
             model=self.model,
-            step=self.step(team, compiled=config.hardware.compile),
-            batches=self.data[0].batches(self.plan, seed=config.seed, start=begin, team=team),
+            step=self.step(team, compiled=settings.hardware.compile),
+            batches=self.data[0].batches(self.plan, seed=settings.seed, start=begin, team=team),
             measurement=self.measurement,
-            every=config.tracking.every,
-            save_seconds=config.checkpoint.seconds,
-            save_epochs=config.checkpoint.epochs,
+            every=settings.tracking.every,
+            save_seconds=settings.checkpoint.seconds,
+            save_epochs=settings.checkpoint.epochs,
             folder=folder,
             recorder=recorder,
             start=start,
@@ -121,55 +121,55 @@ class Task:
         )
 
 
-def prepare_task(config: DictConfig, plan: Plan, local_rank: int = 0) -> Task:
+def prepare_task(settings: RunSettings, plan: Plan, local_rank: int = 0) -> Task:
     """Make the model and read the data.
 
     Args:
-        config: the run's settings.
+        settings: the run's settings.
         plan: its schedule.
         local_rank: which of this machine's devices of the kind asked for.
 
     Raises:
         UsageError: something is not to be had, or does not suit the rest.
     """
-    hardware = config.hardware
+    hardware = settings.hardware
     device = prepare_device(hardware.device, hardware.threads, local_rank)
-    check_precision(config.precision.value, device)
+    check_precision(settings.precision.value, device)
     if hardware.compile:
         check_compiler(device)
-    model = seeded_model(config)
+    model = seeded_model(settings)
     if hardware.sync_batch_norm:
         convert_sync_batch_norm(model)
     order = torch.channels_last if hardware.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=order).train()  # type: ignore[call-overload]
-    data = make_data(config, device)
-    measurement = Measurement(config.measure, plan, data, config.seed)
-    measurement.suits(model, config.dataset.shape)
-    check_batches(plan, config.hardware, model, config.dataset.shape)
-    return Task(config, plan, device, model, data, measurement)
+    data = make_data(settings, device)
+    measurement = Measurement(settings.measure, plan, data, settings.seed)
+    measurement.suits(model, settings.dataset.shape)
+    check_batches(plan, settings.hardware, model, settings.dataset.shape)
+    return Task(settings, plan, device, model, data, measurement)
 
 
-def make_data(config: DictConfig, device: torch.device) -> tuple[Data, Data]:
+def make_data(settings: RunSettings, device: torch.device) -> tuple[Data, Data]:
     """The training and the test set of a run."""
-    loaded, augmentation = load_data(config), build_augmentation(config)
-    order = {"channels_last": config.hardware.channels_last}
+    loaded, augmentation = load_data(settings), build_augmentation(settings)
+    order = {"channels_last": settings.hardware.channels_last}
     if isinstance(loaded, Streams):
-        workers = config.hardware.workers
+        workers = settings.hardware.workers
         return streamed(loaded, device, augmentation=augmentation, workers=workers, **order)
     return on_device(loaded, device, augmentation=augmentation, **order)
 
 
-def seeded_model(config: DictConfig) -> nn.Module:
+def seeded_model(settings: RunSettings) -> nn.Module:
     """The model with the weights of the run's seed; what it draws later has a seed of its own."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(config.seed, Purpose.WEIGHTS))
+        torch.manual_seed(torch_seed(settings.seed, Purpose.WEIGHTS))
         model = build(
-            config.model,
-            leave_out=("name",),
-            shape=list(config.dataset.shape),
-            classes=config.dataset.classes,
+            "model",
+            settings.model.target,
+            shape=list(settings.dataset.shape),
+            classes=settings.dataset.classes,
         )
-    torch.manual_seed(torch_seed(config.seed, Purpose.MODEL))
+    torch.manual_seed(torch_seed(settings.seed, Purpose.MODEL))
     return model  # type: ignore[no-any-return]
 
 

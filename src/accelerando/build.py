@@ -1,0 +1,129 @@
+"""Build what settings describe: the plan of a run, its data source and other ``_target_`` objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+
+from accelerando.checks import UsageError
+from accelerando.config import RunSettings, check_settings
+from accelerando.schedule import Plan, Scheduler
+
+if TYPE_CHECKING:  # importing these would import torch
+    from accelerando.data.source import Arrays, Source
+    from accelerando.data.stream import Streams
+
+
+def build(name: str, target: Mapping[str, Any], **arguments: Any) -> Any:
+    """Instantiate ``target``.
+
+    Args:
+        name: of the setting, for messages: ``scheduler``.
+        target: ``_target_`` and arguments.
+        arguments: more arguments of the constructor.
+
+    Raises:
+        UsageError: there is no ``_target_``, or the constructor rejects a value.
+    """
+    if "_target_" not in target:
+        raise UsageError(
+            f"{name} has no _target_, which names the class to build: add one, as the files in "
+            "conf/ do"
+        )
+    try:
+        return instantiate(dict(target), **arguments, _convert_="all")
+    except HydraException as error:
+        cause = error.__cause__ or error
+        where = ".".join(filter(None, [name, _full_key(error)]))
+        if isinstance(cause, (ValueError, TypeError)):
+            raise UsageError(f"{where}: {cause}") from error
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _full_key(error: Exception) -> str:
+    """The nested setting that Hydra names in the last line of its message."""
+    lines = [line for line in str(error).splitlines() if line.startswith("full_key: ")]
+    return lines[-1].removeprefix("full_key: ") if lines else ""
+
+
+def build_source(settings: RunSettings) -> Source:
+    """The data set of a run, not loaded yet."""
+    return build("dataset", settings.dataset.target)  # type: ignore[no-any-return]
+
+
+def build_augmentation(settings: RunSettings) -> Any:
+    """The augmentation of training images, or None."""
+    target = settings.dataset.augmentation
+    return None if target is None else build("dataset.augmentation", target)
+
+
+def load_data(settings: RunSettings) -> Arrays | Streams:
+    """Load the data of a run: into memory, or as a list of files to stream.
+
+    Raises:
+        UsageError: the data are not available, corrupt, or do not match the settings.
+    """
+    try:
+        return build_source(settings).load()  # type: ignore[no-any-return]
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(f"dataset: {error}") from error
+
+
+def build_scheduler(settings: RunSettings) -> Scheduler:
+    """The scheduler of a run, not bound to its length and data yet."""
+    return _scheduler(settings.scheduler.target)
+
+
+def build_plan(settings: RunSettings) -> Plan:
+    """The schedule of a run, bound to its length and data.
+
+    Raises:
+        UsageError: the scheduler cannot be built, or does not fit the run.
+    """
+    return bind(
+        settings.scheduler.target, examples=settings.dataset.examples, epochs=settings.epochs
+    )
+
+
+def bind(target: Mapping[str, Any], *, examples: int, epochs: int) -> Plan:
+    """Build a scheduler and bind it to a run of ``epochs`` over ``examples``.
+
+    Raises:
+        UsageError: the scheduler cannot be built, or does not fit the run.
+    """
+    scheduler = _scheduler(target)
+    try:
+        return scheduler.bind(examples=examples, epochs=epochs)
+    except ValueError as error:
+        raise UsageError(f"scheduler.{error}") from error
+
+
+def _scheduler(target: Mapping[str, Any]) -> Scheduler:
+    for shape in ("batch_size", "learning_rate"):
+        value = target.get(shape)
+        if not isinstance(value, dict):
+            raise UsageError(
+                f"scheduler.{shape} is a shape, got {value!r}: choose one with "
+                f"scheduler/{shape}=NAME, set its values with scheduler.{shape}.initial=VALUE"
+            )
+    return build("scheduler", target)  # type: ignore[no-any-return]
+
+
+def validate(settings: RunSettings) -> Plan:
+    """Check everything that can be checked without torch; return the plan.
+
+    Files of the data set are located, and downloaded if they are missing.
+
+    Raises:
+        UsageError: a setting is out of range, or the data are not available.
+    """
+    check_settings(settings)
+    plan = build_plan(settings)
+    try:
+        build_source(settings).prepare()
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from error
+    return plan
