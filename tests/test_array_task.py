@@ -1,4 +1,4 @@
-"""A task of a job array puts its job back into the queue, by several attempts if need be."""
+"""A task of a job array hands the requeueing over to submitit after the right signal only."""
 
 from __future__ import annotations
 
@@ -6,71 +6,69 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 import pytest
 
-from accelerando.interruption import Interrupted
-from accelerando.launch import array_task
+from accelerando.interruption import EXIT_INTERRUPTED, Interrupted
+from accelerando.launch import requeue
 from accelerando.launch.array_task import ArrayTask
 from accelerando.launch.pool import Job
 
-
-def leave() -> None:
-    """As a run does that has saved itself at the signal."""
-    raise Interrupted(signal.SIGUSR2)
+REQUEUED = 17
+"""Exit code of the stand-in for submitit's signal handler."""
 
 
-class Controller:
-    """Answers after so many attempts, in the place of submitit's handler of the signal."""
+class SubmititHandler:
+    """Stand-in for submitit's signal handler: requeues the job and exits."""
 
     def __init__(self) -> None:
-        self.silent, self.attempts, self.cancels = 0, 0, False
+        self.failures, self.calls = 0, 0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.attempts += 1
-        if self.cancels:
-            signal.raise_signal(signal.SIGTERM)
-        if self.attempts <= self.silent:
+        self.calls += 1
+        if self.calls <= self.failures:
             raise subprocess.CalledProcessError(1, ["scontrol", "requeue", "7"])
-        sys.exit(-1)
+        sys.exit(REQUEUED)
 
 
 @pytest.fixture
-def controller(monkeypatch: pytest.MonkeyPatch) -> Iterator[Controller]:
-    monkeypatch.setattr(array_task, "PAUSES", (0, 0, 0, 0))
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    before = signal.signal(signal.SIGUSR2, found := Controller())
-    yield found
-    signal.signal(signal.SIGUSR2, before)
+def handler(monkeypatch: pytest.MonkeyPatch) -> Iterator[SubmititHandler]:
+    monkeypatch.setattr(requeue, "PAUSES", (0, 0, 0, 0))
+    previous = signal.signal(signal.SIGUSR2, handler := SubmititHandler())
+    yield handler
+    signal.signal(signal.SIGUSR2, previous)
 
 
-def exit_code(tmp_path: Path) -> object:
+def interrupted(received: signal.Signals | None) -> None:
+    """Stand-in for a run that saved itself after a signal."""
+    raise Interrupted(received)
+
+
+def exit_code(folder: Path, received: signal.Signals | None) -> object:
     with pytest.raises(SystemExit) as caught:
-        ArrayTask([Job("run", tmp_path, leave)])()
+        ArrayTask([Job("run", folder, partial(interrupted, received))])()
     return caught.value.code
 
 
-def test_a_controller_that_is_silent_is_asked_again(controller: Controller, tmp_path: Path) -> None:
-    controller.silent = 2
-    assert exit_code(tmp_path) == -1
-    assert controller.attempts == 3
+def test_job_is_requeued_at_its_time_limit(handler: SubmititHandler, tmp_path: Path) -> None:
+    handler.failures = 2
+    assert exit_code(tmp_path, signal.SIGUSR2) == REQUEUED
+    assert handler.calls == 3
 
 
-def test_where_it_stays_silent_it_is_said_what_to_do(
-    controller: Controller, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_run_stays_saved_if_the_job_cannot_be_requeued(
+    handler: SubmititHandler, tmp_path: Path
 ) -> None:
-    controller.silent = 100
-    assert exit_code(tmp_path) == 75
-    assert controller.attempts == 4
-    assert capfd.readouterr().err.endswith("the command that submitted them goes on with them\n")
+    handler.failures = 100
+    assert exit_code(tmp_path, signal.SIGUSR2) == EXIT_INTERRUPTED
 
 
-def test_a_job_that_is_cancelled_meanwhile_is_not_put_back(
-    controller: Controller, tmp_path: Path
+@pytest.mark.parametrize("received", [signal.SIGTERM, None])
+def test_job_is_not_requeued_after_other_signals(
+    received: signal.Signals | None, handler: SubmititHandler, tmp_path: Path
 ) -> None:
-    controller.silent, controller.cancels = 1, True
-    assert exit_code(tmp_path) == 75
-    assert controller.attempts == 1
+    assert exit_code(tmp_path, received) == EXIT_INTERRUPTED
+    assert handler.calls == 0

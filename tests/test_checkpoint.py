@@ -19,7 +19,7 @@ from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
-from accelerando.launch.planning import unfinished_runs
+from accelerando.launch.planning import unfinished_jobs
 from accelerando.launch.pool import Job
 from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
@@ -112,7 +112,7 @@ def test_a_damaged_state_is_set_aside(
     folder = RunFolder(run_folder(interrupted))
     folder.state.write_bytes(b"")  # as some file systems leave it after a power cut
     jobs = [Job("job", folder.path, print)]
-    assert unfinished_runs(jobs, Console(quiet=True)) == jobs  # nor is a sweep refused
+    assert unfinished_jobs(jobs, Console(quiet=True)) == jobs  # nor is a sweep refused
     console = Console(record=True, file=io.StringIO(), width=500)
     state = run(interrupted, [], console)
     assert state is not None

@@ -49,7 +49,7 @@ def test_the_headline_usage(command: Command, tmp_path: Path, settings: Any) -> 
 
     again = command(*line)
     assert again.returncode == 0, again.stderr
-    assert "3 of 3 runs have ended already" in again.stderr
+    assert "3 of 3 runs have already ended" in again.stderr
 
 
 def test_all_schedulers_and_one_that_diverges(command: Command) -> None:
@@ -81,7 +81,7 @@ def test_a_sweep_is_interrupted_and_goes_on(tmp_path: Path, number: signal.Signa
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
     assert "2 interrupted, 1 not started" in errors
-    assert "the same command runs just the 3 that did not end" in errors
+    assert "unfinished: 3 of 3 runs; rerun the same command to resume" in errors
     assert "Traceback" not in errors
     assert set(states(tmp_path / "runs").values()) == {"interrupted"}
 
@@ -111,7 +111,7 @@ def test_a_killed_run_fails_alone_and_goes_on_exactly(tmp_path: Path, settings: 
     assert process.returncode == 1
     assert "1 finished, 1 failed" in errors
     assert "killed by SIGKILL" in errors
-    (words,) = re.findall(r"^  again    python (.*)$", errors, re.MULTILINE)
+    (words,) = re.findall(r"^  rerun    python (.*)$", errors, re.MULTILINE)
     assert "'dataset=glob(digits)'" in words  # as a shell wants it
     _, *again = shlex.split(words)
     process = start(tmp_path, *again[:-1])  # the last is the root, which start gives

@@ -16,8 +16,8 @@ from accelerando.composition import expand_overrides
 from accelerando.runs.folder import RunFolder
 from accelerando.runs.slurm_record import read_slurm_record
 from cluster import Cluster
-from conftest import ROOT, compose_settings
-from slurm_runs import LONG, ON_SLURM, epochs_of, finish, folder_of, python
+from conftest import ROOT
+from slurm_runs import LONG, epochs_of, finish, folder_of
 from test_run import same
 from test_sweeps import folders, recorded, sweep
 from test_wandb import rows
@@ -90,70 +90,3 @@ def test_agents_in_an_array_hand_a_run_back_at_their_signal(
     assert {identity: run.rows for identity, run in runs.items()} == {
         identity: rows(folder) for identity, folder in here.items()
     }
-
-
-REFUSED = {
-    "hydra.launcher.partition=gpu": "there is no partition gpu; the cluster has main, urgent",
-    "hydra.launcher.timeout_min=1": "ends a job before its first checkpoint",
-    "hydra.launcher.signal_delay_s=99999": "announces the end of a job",
-    "hydra.launcher.runs_per_job=0": "hydra.launcher.runs_per_job must be at least 1",
-    "hydra.launcher.mem_gb=90000": "SLURM refuses the job",
-    "hardware.processes=3 hydra.launcher.nodes=2": "hardware.processes=3 is not 2 nodes",
-    "hardware.processes=2 hydra.launcher.runs_per_job=2": "fill their job",
-    "hydra.launcher.additional_parameters={clusters:b}": "export SLURM_CLUSTERS instead",
-    "+hydra.launcher.memory=8": "hydra.launcher has no setting memory; it has",
-    "scheduler.batch_size.growth=0.5": "growth must be at least 1",
-    "model.widths=[0]": "widths must be at least 1",
-}
-
-
-@pytest.mark.parametrize("words", REFUSED)
-def test_what_cannot_run_is_refused_in_one_line(
-    words: str, cluster: Cluster, tmp_path: Path
-) -> None:
-    arguments = ["model=mlp", "-m", "seed=0,1", *words.split(), f"root={tmp_path}"]
-    result = python(ROOT / "train.py", *ON_SLURM, *arguments)
-    assert result.returncode == 1
-    (line,) = [line for line in result.stderr.splitlines() if not line.startswith("note: ")]
-    assert line.startswith("error: ")
-    assert REFUSED[words] in line
-    assert cluster.call("squeue", "-h") == ""
-
-
-def test_without_slurm_the_line_says_so(tmp_path: Path) -> None:
-    result = python(ROOT / "train.py", *ON_SLURM, f"root={tmp_path}", PATH="")
-    assert result.returncode == 1
-    assert "there is no SLURM on this machine" in result.stderr
-
-
-def test_where_srun_is_missing_the_line_says_so(tmp_path: Path) -> None:
-    (tmp_path / "sbatch").touch(0o755)
-    result = python(ROOT / "train.py", *ON_SLURM, f"root={tmp_path}", PATH=str(tmp_path))
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: there is no SLURM on this machine (no srun): submit")
-
-
-def test_a_folder_that_nodes_cannot_see_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from accelerando.checks import UsageError
-    from accelerando.launch import cluster
-
-    monkeypatch.setattr(cluster, "other_clusters", lambda: True)
-    with pytest.raises(UsageError, match="a folder of this machine alone"):
-        cluster._check_folder("root", Path("/tmp/runs"))
-    cluster._check_folder("root", Path("/home/me/runs"))
-    # the folder of the command, where its jobs begin, is looked at too
-    monkeypatch.setattr(cluster, "LOCAL", [tmp_path])
-    monkeypatch.setattr(cluster.shutil, "which", lambda _: "sbatch")
-    monkeypatch.setattr(cluster, "partitions", lambda: ["main"])
-    monkeypatch.chdir(tmp_path)
-    config = compose_settings("hardware=slurm_cpu", "root=/home/me/runs")
-    launcher = {
-        **dict.fromkeys(("nodes", "tasks_per_node", "gpus_per_node", "partition")),
-        "additional_parameters": None,
-        **{"runs_per_job": 1, "timeout_min": 240, "max_num_timeout": 1, "signal_delay_s": 120},
-        "submitit_folder": "/home/me/submitit",
-    }
-    with pytest.raises(UsageError, match="the working folder"):
-        cluster.check_cluster([config], launcher)

@@ -264,17 +264,20 @@ def test_first_and_last_are_always_measured(settings: Settings) -> None:
 def test_a_sweep_is_refused_before_its_first_run(settings: Settings) -> None:
     from accelerando.launch.preflight import preflight
 
+    def check(*runs: RunSettings, devices: bool) -> str | None:
+        return preflight([(config, build_plan(config)) for config in runs], devices=devices)
+
     fine, coupled = settings(), settings("measure.variance=true", "model=cnn_bn")
-    assert preflight([fine], devices=True) is None
-    assert "BatchNorm couples the examples" in str(preflight([fine, coupled], devices=True))
+    assert check(fine, devices=True) is None
+    assert "BatchNorm couples the examples" in str(check(fine, coupled, devices=True))
     single = settings("measure.chunk=1", "model=resnet18")
-    assert "which chunks of 1 come to" in str(preflight([fine, single], devices=False))
+    assert "which chunks of 1 come to" in str(check(fine, single, devices=False))
     # 4 x 359 + 1 examples
     left = settings(
         "model=resnet18", "scheduler=decay_constant", "scheduler.batch_size.initial=359"
     )
     words = "which batches of 359 of 1437 examples come to"
-    assert words in str(preflight([fine, left], devices=False))
+    assert words in str(check(fine, left, devices=False))
     assert "tf32 is arithmetic of NVIDIA GPUs" in str(
-        preflight([settings("precision=tf32")], devices=True)
+        check(settings("precision=tf32"), devices=True)
     )

@@ -14,7 +14,7 @@ from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.launch.pool import Job, JobResult
-from accelerando.launch.sweep_progress import outcome
+from accelerando.launch.sweep_progress import job_outcome
 from accelerando.runs.folder import RunFolder
 from accelerando.runs.listing import list_runs
 from accelerando.runs.run_lock import Owner
@@ -73,7 +73,7 @@ def test_a_run_of_a_sweep_that_cannot_begin_is_listed(
     (run,) = list_runs(Path(config.root))
     assert run.status == "failed"
     assert "does not fit into the memory" in run.details
-    assert outcome(Job("job", folder.path, print), JobResult(1)) == ("failed", run.details)
+    assert job_outcome(Job("job", folder.path, print), JobResult(1)) == ("failed", run.details)
     main(["sync", config.root])
     assert "1 not begun" in capsys.readouterr().out
     assert train(config).status == "finished"

@@ -13,7 +13,7 @@ from accelerando.checks import UsageError
 from accelerando.commands import main
 from accelerando.commands.logs import outputs
 from accelerando.launch import slurm_status
-from accelerando.launch.slurm_queue import SlurmJob
+from accelerando.launch.slurm_status import SlurmJob
 from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.listing import list_runs
 from accelerando.runs.slurm_record import SlurmRecord, read_slurm_record, record_current_job
@@ -84,7 +84,7 @@ def test_every_stage_has_its_word(
 
     monkeypatch.setattr(slurm_status, "queued_jobs", queue)
     monkeypatch.setattr(
-        slurm_status, "accounted_jobs", lambda jobs: {"7_1": ended} if ended and jobs else {}
+        slurm_status, "ended_jobs", lambda jobs: {"7_1": ended} if ended and jobs else {}
     )
     (run,) = slurm_status.add_slurm_status(list_runs(tmp_path))
     assert run.status == status
@@ -124,7 +124,7 @@ def test_jobs_of_hidden_partitions_and_other_clusters_are_seen(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_CLUSTERS", "b")
     assert slurm_status.queued_jobs({"7_1"}) == {"7_1": SlurmJob("RUNNING", "", "n2")}
-    assert slurm_status.accounted_jobs({"7_1"}) == {"7_1": SlurmJob("TIMEOUT", "", "n2")}
+    assert slurm_status.ended_jobs({"7_1"}) == {"7_1": SlurmJob("TIMEOUT", "", "n2")}
 
 
 def test_without_slurm_the_folders_tell_what_they_know(
@@ -135,7 +135,7 @@ def test_without_slurm_the_folders_tell_what_they_know(
     monkeypatch.setenv("PATH", "")
     main(["status", str(tmp_path)])
     printed = capsys.readouterr().out
-    assert "SLURM does not answer" in printed
+    assert "SLURM does not respond" in printed
     assert Status.INTERRUPTED in printed
     assert slurm_status.add_slurm_status(list_runs(tmp_path))[1].status == Status.SUBMITTED
 

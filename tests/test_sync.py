@@ -20,7 +20,8 @@ from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.launch.pool import Job
-from accelerando.launch.sweep import conclude
+from accelerando.launch.sweep import print_summary
+from accelerando.launch.sweep_progress import JobOutcome
 from accelerando.runs.folder import RunFolder
 from accelerando.runs.slurm_record import SlurmRecord
 from accelerando.wandb_mirror import mirror as mirror_module
@@ -101,7 +102,7 @@ def test_the_command_is_named_until_it_was_given(
         assert state is not None
         entry._conclude(config, state, console)
         job = Job("a run", folder.path, lambda: None)
-        conclude([(job, state.status, "")], console, root=config.root)
+        print_summary([(job, JobOutcome(state.status, ""))], console, root=config.root)
         return re.findall(r"^W&B +(.*)$", console.file.getvalue(), re.MULTILINE)
 
     assert said() == [f"accelerando sync {folder.path}", f"accelerando sync {config.root}"]

@@ -1,13 +1,12 @@
-"""What one task of a job array does: its run, or its runs side by side, a process each."""
+"""One task of a SLURM job array: it trains one run, or several in parallel processes."""
 
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from submitit import JobEnvironment
@@ -17,90 +16,82 @@ from accelerando.entry import EXIT_FAILURE
 from accelerando.interruption import Interrupted, SignalHandler
 from accelerando.launch.planning import PRELOAD
 from accelerando.launch.pool import Job, JobResult, run_jobs
-from accelerando.launch.sweep_progress import outcome
+from accelerando.launch.requeue import requeue
+from accelerando.launch.sweep_progress import job_outcome
 from accelerando.runs.folder import RunFolder
-
-PAUSES = (5, 10, 20, 0)
-"""Seconds after each attempt to put a job back; there are two minutes before its time is up."""
 
 
 @dataclass(frozen=True)
 class ArrayTask:
-    """Called by submitit on the node, and again after every requeue.
+    """Callable that submitit runs on the node, and again after each requeue.
 
-    A run that fails makes it fail, so that SLURM says FAILED. At the signal that announces a time
-    limit (or a preemption, where the cluster announces it) the runs have saved themselves; then
-    submitit's own handler is called, which puts the job back into the queue, or fails it where it
-    has had its number of restarts. At SIGTERM nothing of the kind is done: whoever sent it has put
-    the job back (a preemption), or does not want it back (``scancel``).
+    If a run fails, the task fails, so that SLURM reports FAILED. After the signal that announces
+    the time limit (or a preemption, if the cluster announces it) the runs save themselves, and
+    submitit's handler requeues the job, or fails it once it has been requeued ``max_num_timeout``
+    times. After SIGTERM the job is not requeued: either SLURM has done so (preemption), or it
+    must not return (``scancel``).
 
     Args:
-        jobs: one of them is called in this process, as every task of a run on several GPUs is.
+        jobs: a single job is called in this process, since each task of a run on several GPUs is
+            one of the run's processes.
     """
 
     jobs: Sequence[Job]
 
     def __call__(self) -> None:
         if len(self.jobs) == 1:
-            self._alone(self.jobs[0])
+            self._run_here(self.jobs[0])
         else:
-            self._together()
+            self._run_in_pool()
 
     def checkpoint(self) -> DelayedSubmission:
-        """What is called after the job was put back; its name is submitit's."""
+        """Return what submitit runs after a requeue; submitit looks this method up by name."""
         return DelayedSubmission(self)
 
-    def _alone(self, job: Job) -> None:
+    def _run_here(self, job: Job) -> None:
         try:
             job.call()
         except Interrupted as interrupt:
-            if interrupt.received is not None:
-                _back_into_the_queue(interrupt.received)
+            _requeue_after(interrupt.received)
             raise
 
-    def _together(self) -> None:
-        watch = _Log(len(self.jobs))
-        with SignalHandler() as stop:
-            run_jobs(self.jobs, workers=len(self.jobs), watch=watch, stop=stop, preload=PRELOAD)
-        if stop.received is not None and watch.unended:
-            _back_into_the_queue(stop.received)
-        if watch.unended:
+    def _run_in_pool(self) -> None:
+        log = _JobLog(len(self.jobs))
+        with SignalHandler() as signals:
+            run_jobs(
+                self.jobs,
+                workers=len(self.jobs),
+                signals=signals,
+                observer=log,
+                preload=PRELOAD,
+            )
+        if log.unfinished:
+            _requeue_after(signals.received)
             sys.exit(EXIT_FAILURE)
 
 
-def _back_into_the_queue(received: signal.Signals) -> None:
-    """Leave it to submitit where the signal is the one that it asked SLURM for.
+def _requeue_after(received: signal.Signals | None) -> None:
+    """Let submitit requeue the job if it received the signal that submitit requested from SLURM.
 
-    Its handler ends this process, or leaves that to the first process of the run. It fails where
-    SLURM's controller does not answer, as while that is started anew.
+    submitit's handler ends this process, unless it is not the first process of the run: then the
+    first one requeues the job.
     """
-    if received.name != f"SIG{JobEnvironment.USR_SIG}":
-        return
-    handler: Any = signal.getsignal(received)
-    with SignalHandler() as stop:
-        for check_interrupt in PAUSES:
-            try:
-                handler(received, None)
-                return
-            except (OSError, subprocess.SubprocessError) as error:
-                print(f"not put back into SLURM's queue: {error}", file=sys.stderr, flush=True)
-            time.sleep(check_interrupt)
-            if signal.SIGTERM in stop.signals:  # cancelled meanwhile
-                return
-    print("the runs are saved: the command that submitted them goes on with them", file=sys.stderr)
+    if received is not None and received.name == f"SIG{JobEnvironment.USR_SIG}":
+        handler: Any = signal.getsignal(received)
+        requeue(partial(handler, received, None))
 
 
-class _Log:
-    """Says in the job's output what became of its runs."""
+class _JobLog:
+    """Prints the outcome of each run to the output of the SLURM job."""
 
     def __init__(self, runs: int) -> None:
-        self._runs, self._over, self.unended = runs, 0, 0
+        self._runs, self._finished, self.unfinished = runs, 0, 0
 
-    def poll(self, running: Sequence[Job]) -> None: ...
+    def update(self, running: Sequence[Job]) -> None: ...
 
-    def ended(self, job: Job, how: JobResult) -> None:
-        status, message = outcome(job, how)
-        self._over += 1
-        self.unended += not status.is_final
-        print(f"{self._over}/{self._runs}  {status}  {job.name}  {message}", flush=True)
+    def finished(self, job: Job, result: JobResult) -> None:
+        outcome = job_outcome(job, result)
+        self._finished += 1
+        self.unfinished += not outcome.status.is_final
+        print(f"{self._finished}/{self._runs}  {outcome.status}  {job.name}  {outcome.message}")
         print(f"  see {RunFolder(job.folder).output}", flush=True)

@@ -1,82 +1,97 @@
-"""What a sweep has to do: every run checked, named, and those that have ended left out."""
+"""What a sweep has to do: its runs with their plans, checked, and which of them have ended."""
 
 from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from accelerando.build import validate
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
+from accelerando.hydra_adapter import HydraJob
 from accelerando.identity import run_folder
 from accelerando.interruption import SignalHandler
-from accelerando.launch.pool import Job, JobResult, run_jobs
+from accelerando.launch.pool import Job, run_jobs
 from accelerando.provenance import commit
 from accelerando.runs.folder import RunFolder
+from accelerando.schedule import Plan
 
-TRYOUT = "accelerando.launch.preflight"
+PREFLIGHT = "accelerando.launch.preflight"
 PRELOAD = (
-    TRYOUT,
+    PREFLIGHT,
     "wandb",
     "sklearn.datasets",
     "sklearn.model_selection",
-    "torch.fx.experimental.symbolic_shapes",  # which torch imports at the first backward pass
+    "torch.fx.experimental.symbolic_shapes",  # torch imports it at the first backward pass
 )
-"""Imported once for all runs: seconds for each of them otherwise."""
+"""Modules that are imported once for all runs, which saves each of them seconds."""
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a sweep: its settings, and the call that trains it in another process."""
+    """One run of a sweep.
+
+    Args:
+        settings: of the run.
+        plan: its schedule.
+        job: trains the run in another process.
+    """
 
     settings: RunSettings
-    overrides: Sequence[str]
-    call: Callable[[], Any]
+    plan: Plan
+    job: Job
 
 
-def plan_notes(runs: Sequence[PlannedRun]) -> list[str]:
-    """Check every run's settings; what there is to note of their schedules.
+def plan_runs(jobs: Sequence[HydraJob]) -> list[PlannedRun]:
+    """Validate the settings of every run of a sweep and build its plan.
 
     Raises:
-        UsageError: a setting of any run is out of range, or there is no run.
+        UsageError: a setting of a run is out of range, or the sweep has no runs.
     """
-    if not runs:
+    if not jobs:
         raise UsageError("the sweep has no runs: every list of values needs at least one value")
-    counts = Counter(note for run in runs for note in validate(run.settings).notes)
-    return [f"in {count} of {len(runs)} runs {note}" for note, count in counts.items()]
+    shared = set.intersection(*(set(job.overrides) for job in jobs))
+    return [_plan_run(job, shared) for job in jobs]
 
 
-def group_into_jobs(runs: Sequence[PlannedRun]) -> list[Job]:
-    """A job for each run, in order; named by scheduler, seed and whatever else differs."""
-    everywhere = set.intersection(*(set(run.overrides) for run in runs))
-    told = ("seed=", "scheduler=")
-    jobs = []
-    for run in runs:
-        words = [w for w in run.overrides if w not in everywhere and not w.startswith(told)]
-        name = " ".join([f"{run.settings.scheduler.name} seed {run.settings.seed}", *words])
-        jobs.append(Job(name, run_folder(run.settings), run.call))
-    return jobs
+def _plan_run(job: HydraJob, shared_overrides: set[str]) -> PlannedRun:
+    settings = RunSettings.from_hydra(job.config)
+    plan = validate(settings)
+    # scheduler and seed are part of the name anyway
+    differing = [
+        override
+        for override in job.overrides
+        if override not in shared_overrides and not override.startswith(("seed=", "scheduler="))
+    ]
+    name = " ".join([f"{settings.scheduler.name} seed {settings.seed}", *differing])
+    return PlannedRun(settings, plan, Job(name, run_folder(settings), job))
 
 
-def unfinished_runs(jobs: Sequence[Job], console: Console) -> list[Job]:
-    """Those whose runs have not ended yet; it is said how many have."""
+def print_notes(runs: Sequence[PlannedRun], console: Console) -> None:
+    """Print what is noteworthy about the plans, each note once."""
+    counts = Counter(note for run in runs for note in run.plan.notes)
+    for note, count in counts.items():
+        console.print(f"note: in {count} of {len(runs)} runs {note}")
+
+
+def unfinished_jobs(jobs: Sequence[Job], console: Console) -> list[Job]:
+    """Return the jobs whose runs have not ended yet, and print how many have."""
     states = [RunFolder(job.folder).readable_state() for job in jobs]
     ended = [state for state in states if state is not None and state.status.is_final]
     if ended:
-        console.print(f"{len(ended)} of {len(jobs)} runs have ended already")
-        now = commit()
-        other = sum(state.environment.get("commit") != now for state in ended)
-        if other:
+        console.print(f"{len(ended)} of {len(jobs)} runs have already ended")
+        current = commit()
+        outdated = sum(state.environment.get("commit") != current for state in ended)
+        if outdated:
             console.print(
-                f"note: {other} of them were made by other code than this ({now}); "
-                "remove their folders to run them anew"
+                f"note: {outdated} of them were created by a different commit (now {current}); "
+                "remove their folders to rerun them"
             )
     return [
         job
@@ -85,45 +100,38 @@ def unfinished_runs(jobs: Sequence[Job], console: Console) -> list[Job]:
     ]
 
 
-def check_runs(settings: Sequence[RunSettings], *, devices: bool) -> None:
-    """Build every model and load every data set once, in a process of its own.
+def check_runs(runs: Sequence[PlannedRun], *, devices: bool) -> None:
+    """Run the preflight checks, which build each model and load each data set, in a new process.
 
     Args:
-        settings: of the runs.
-        devices: also see that their devices are here.
+        runs: the runs to check.
+        devices: whether the runs use the devices of this machine, which are then checked too.
 
     Raises:
-        UsageError: one of them cannot be had.
-        KeyboardInterrupt: a signal came meanwhile.
+        UsageError: a check failed; the message names the setting.
+        KeyboardInterrupt: a signal was received.
     """
-    folder = Path(settings[0].root) / ".hydra"
-    job = Job("try out", folder, partial(_in_process, settings, devices))
-    # the runs themselves need more, but where their devices are not to be seen they are elsewhere
-    preload = PRELOAD if devices else (TRYOUT,)
-    with SignalHandler() as stop:
-        (how,) = run_jobs([job], workers=1, watch=_Silent(), stop=stop, preload=preload)
-    if how is None or stop.received:  # it may have ended before it could be asked to
+    folder = Path(runs[0].settings.root) / ".hydra"
+    inputs = [(run.settings, run.plan) for run in runs]
+    job = Job("preflight", folder, partial(_preflight, inputs, devices))
+    # without devices to check the runs train elsewhere, and need nothing preloaded here
+    preload = PRELOAD if devices else (PREFLIGHT,)
+    with SignalHandler() as signals:
+        (result,) = run_jobs([job], workers=1, signals=signals, preload=preload)
+    if result is None or signals.received:  # the process may have ended before it was stopped
         raise KeyboardInterrupt
-    if how.code < 0:
+    if result.exit_code < 0:
         raise UsageError(
-            f"trying out the runs was ended by {signal.Signals(-how.code).name}, perhaps for want "
-            "of memory on this machine: give the command inside a job"
+            f"checking the runs was killed by {signal.Signals(-result.exit_code).name}, perhaps "
+            "for lack of memory on this machine: run the command inside a SLURM job"
         )
-    if how.code:
-        raise UsageError(f"trying out the runs failed: see {RunFolder(folder).output}")
-    if how.value:
-        raise UsageError(how.value)
+    if result.exit_code:
+        raise UsageError(f"checking the runs failed: see {RunFolder(folder).output}")
+    if result.value:
+        raise UsageError(result.value)
 
 
-def _in_process(settings: Sequence[RunSettings], devices: bool) -> str | None:
+def _preflight(inputs: Sequence[tuple[RunSettings, Plan]], devices: bool) -> str | None:
     from accelerando.launch.preflight import preflight  # imports torch
 
-    return preflight(settings, devices=devices)
-
-
-class _Silent:
-    """Watches nothing."""
-
-    def poll(self, running: Sequence[Job]) -> None: ...
-
-    def ended(self, job: Job, how: JobResult) -> None: ...
+    return preflight(inputs, devices=devices)

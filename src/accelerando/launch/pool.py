@@ -1,4 +1,4 @@
-"""Many runs on one machine: a fresh process for each, so many at a time."""
+"""A process pool on this machine: each job runs in a new process, a few at the same time."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ import cloudpickle
 
 from accelerando.interruption import SignalHandler, signals_blocked, unblock_signals
 
-POLL = 0.25
-"""Seconds between two looks at the running jobs."""
+POLL_INTERVAL = 0.25
+"""Seconds between two updates of the observer."""
 
 
 @dataclass
 class Job:
-    """One run of a sweep: what to call, and the folder that its output goes to."""
+    """One run of a sweep: the function to call, and the folder for its output."""
 
     name: str
     folder: Path
@@ -36,58 +36,71 @@ class Job:
 
 @dataclass
 class JobResult:
-    """How a job ended."""
+    """How the process of a job ended."""
 
-    code: int
-    """Exit code; negative: the signal that ended it."""
+    exit_code: int
+    """Negative if a signal killed the process."""
     value: Any = None
-    """What it returned, small enough for a pipe (64 KiB)."""
+    """Return value of the job; its pickle must fit into a pipe (64 KiB)."""
     started: float = field(default=0.0, compare=False)
-    """When its process was started, as ``time.time`` tells it."""
-    asked: bool = field(default=False, compare=False)
-    """Whether it had been asked to stop."""
+    """Start time in seconds since 1970."""
+    stop_requested: bool = field(default=False, compare=False)
+    """Whether the pool had asked the job to stop."""
 
 
-class Watch(Protocol):
-    """Told what happens to the jobs."""
+class JobObserver(Protocol):
+    """Receives the progress of a pool."""
 
-    def poll(self, running: Sequence[Job]) -> None: ...
+    def update(self, running: Sequence[Job]) -> None:
+        """Called every ``POLL_INTERVAL`` seconds, and whenever a job has finished."""
 
-    def ended(self, job: Job, how: JobResult) -> None: ...
+    def finished(self, job: Job, result: JobResult) -> None:
+        """Called once for each job that was started."""
 
 
 def run_jobs(
     jobs: Sequence[Job],
     *,
     workers: int,
-    watch: Watch,
-    stop: SignalHandler,
+    signals: SignalHandler,
+    observer: JobObserver | None = None,
     preload: Sequence[str] = (),
 ) -> list[JobResult | None]:
-    """Run every job in a process of its own and return how each ended, in order.
+    """Run each job in a process of its own and return the results in order.
 
-    Processes are forked from a server that has imported ``preload`` once. A job that fails or is
-    killed does not touch the others. A signal that ``stop`` receives, now or before, asks the
-    running jobs to stop; no other is started, those not started give None.
+    A job that fails or is killed does not affect the others. Once ``signals`` has received a
+    signal, running jobs are asked to stop and no more are started.
+
+    Args:
+        jobs: the jobs, started in order.
+        workers: maximum number of concurrent jobs.
+        signals: an active handler.
+        observer: receives the progress.
+        preload: modules that the server which forks the processes imports once.
+
+    Returns:
+        A result for each job; None for a job that was not started.
     """
-    context = _server(preload)
+    context = _forkserver(preload)
     waiting = list(enumerate(jobs))[::-1]
-    running: dict[int, Running] = {}
+    running: dict[int, _RunningJob] = {}
     results: list[JobResult | None] = [None] * len(jobs)
     try:
-        while running or (waiting and not stop.received):
-            while waiting and len(running) < workers and not stop.received:
+        while running or (waiting and not signals.received):
+            while waiting and len(running) < workers and not signals.received:
                 started = _start(context, *waiting.pop())
                 running[started.process.sentinel] = started
-            if stop.received:
+            if signals.received:
                 for job in running.values():
-                    job.ask_to_stop()
-            for sentinel in wait(list(running), timeout=POLL):
+                    job.request_stop()
+            for sentinel in wait(list(running), timeout=POLL_INTERVAL):
                 assert isinstance(sentinel, int)
                 job = running.pop(sentinel)
-                results[job.number] = ended = job.collect()
-                watch.ended(jobs[job.number], ended)
-            watch.poll([jobs[job.number] for job in running.values()])
+                results[job.index] = result = job.collect()
+                if observer is not None:
+                    observer.finished(jobs[job.index], result)
+            if observer is not None:
+                observer.update([jobs[job.index] for job in running.values()])
     finally:
         for job in running.values():
             job.process.kill()
@@ -95,38 +108,36 @@ def run_jobs(
 
 
 @dataclass
-class Running:
-    """A job in its process."""
-
-    number: int
+class _RunningJob:
+    index: int
     process: Any
     results: Connection
     started: float
-    asked: bool = False
+    stop_requested: bool = False
 
-    def ask_to_stop(self) -> None:
-        if not self.asked:
-            self.asked = True
+    def request_stop(self) -> None:
+        if not self.stop_requested:
+            self.stop_requested = True
             self.process.terminate()
 
     def collect(self) -> JobResult:
-        """What became of the job, once its process has ended."""
+        """Return the result of the job after its process has ended."""
         value = None
         if self.results.poll():
-            with suppress(EOFError):  # it ended without a word: its exit code says how
+            with suppress(EOFError):  # the process ended without returning a value
                 value = self.results.recv()
         self.process.join()
-        ended = JobResult(self.process.exitcode, value, self.started, self.asked)
+        result = JobResult(self.process.exitcode, value, self.started, self.stop_requested)
         self.process.close()
         self.results.close()
-        return ended
+        return result
 
 
-def _server(preload: Sequence[str]) -> Any:
-    """A server to fork jobs from; signals are the parent's to act on, not the server's.
+def _forkserver(preload: Sequence[str]) -> Any:
+    """Return a multiprocessing context whose server does not react to ``SIGNALS``.
 
-    SLURM and terminals signal every process there is. A server that ends takes all word of the
-    jobs with it: they would seem to have ended too.
+    SLURM and terminals signal every process. If the server ended, the pool would lose track of its
+    jobs and count all of them as ended.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
@@ -138,20 +149,20 @@ def _server(preload: Sequence[str]) -> Any:
     return context
 
 
-def _start(context: Any, number: int, job: Job) -> Running:
+def _start(context: Any, index: int, job: Job) -> _RunningJob:
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(cloudpickle.dumps(job), sender))
+    process = context.Process(target=_run_job, args=(cloudpickle.dumps(job), sender))
     started = time.time()
     process.start()
     sender.close()
-    return Running(number, process, receiver, started)
+    return _RunningJob(index, process, receiver, started)
 
 
-def _work(content: bytes, sender: Connection) -> None:
-    """In the job's process: everything it prints goes to the run's folder."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's: until the run listens to it
+def _run_job(pickled: bytes, sender: Connection) -> None:
+    """In the new process: call the job with its output redirected to the run's folder."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal; the run installs its handler
     unblock_signals()  # the server blocks them
-    job: Job = cloudpickle.loads(content)
+    job: Job = cloudpickle.loads(pickled)
     job.folder.mkdir(parents=True, exist_ok=True)
     with (job.folder / "output.log").open("ab") as log:
         os.dup2(log.fileno(), 1)

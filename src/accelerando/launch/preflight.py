@@ -1,15 +1,16 @@
-"""Try out what only torch can tell of a sweep's settings, before any of its runs starts."""
+"""Checks that need torch, made before the first run of a sweep starts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
 
-from accelerando.build import build_plan
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
+from accelerando.schedule import Plan
 from accelerando.training.batch_norm import check_batches
 from accelerando.training.device import prepare_device
 from accelerando.training.measurement import Measurement
@@ -17,54 +18,54 @@ from accelerando.training.precision import check_compiler, check_precision
 from accelerando.training.task import make_data, seeded_model
 
 
-def preflight(sweep: Sequence[RunSettings], *, devices: bool) -> str | None:
-    """Build every model, load every data set once, and see what is measured and trained on.
+def preflight(runs: Sequence[tuple[RunSettings, Plan]], *, devices: bool) -> str | None:
+    """Build each model and load each data set once, and check that they fit the other settings.
 
     Args:
-        sweep: settings of the runs.
-        devices: also touch every device once, where the runs are to use this machine's.
+        runs: settings and plan of each run.
+        devices: whether to initialise each device too.
 
     Returns:
-        What is wrong, in one line; None where nothing is.
+        The first error as one line, or None.
     """
-    seen: set[str] = set()
-    for settings in sweep:
+    passed: set[str] = set()
+    for settings, plan in runs:
         model, data = f"{settings.model}", f"{settings.dataset}"
-        shape = f"{settings.dataset.shape} {settings.dataset.classes}"
-        for part, attempt in (
-            (f"{model} {shape}", _build),
-            (f"{model} {data} {settings.measure}", _measure),
-            (
-                f"{model} {data} {settings.scheduler} {settings.epochs} {settings.hardware}",
-                _batches,
-            ),
-            (f"{settings.hardware} {settings.precision}", _device),
-        ):
-            if part not in seen and (devices or attempt is not _device):
-                seen.add(part)
+        schedule = f"{settings.scheduler} {settings.epochs} {settings.hardware}"
+        # each check runs once for each combination of the settings that it depends on
+        checks: dict[str, Callable[[RunSettings], object]] = {
+            f"{model} {settings.dataset.shape} {settings.dataset.classes}": _build_model,
+            f"{model} {data} {settings.measure}": partial(_check_measurement, plan=plan),
+            f"{model} {data} {schedule}": partial(_check_batches, plan=plan),
+        }
+        if devices:
+            checks[f"{settings.hardware} {settings.precision}"] = _check_device
+        for key, check in checks.items():
+            if key not in passed:
                 try:
-                    attempt(settings)
+                    check(settings)
                 except UsageError as error:
                     return str(error)
+                passed.add(key)
     return None
 
 
-def _build(settings: RunSettings) -> nn.Module:
+def _build_model(settings: RunSettings) -> nn.Module:
     with torch.device("meta"):
         return seeded_model(settings)
 
 
-def _measure(settings: RunSettings) -> None:
+def _check_measurement(settings: RunSettings, plan: Plan) -> None:
     data = make_data(settings, torch.device("cpu"))
-    measurement = Measurement(settings.measure, build_plan(settings), data, settings.seed)
-    measurement.suits(_build(settings), settings.dataset.shape)
+    measurement = Measurement(settings.measure, plan, data, settings.seed)
+    measurement.suits(_build_model(settings), settings.dataset.shape)
 
 
-def _batches(settings: RunSettings) -> None:
-    check_batches(build_plan(settings), settings.hardware, _build(settings), settings.dataset.shape)
+def _check_batches(settings: RunSettings, plan: Plan) -> None:
+    check_batches(plan, settings.hardware, _build_model(settings), settings.dataset.shape)
 
 
-def _device(settings: RunSettings) -> None:
+def _check_device(settings: RunSettings) -> None:
     device = prepare_device(settings.hardware.device, threads=1)
     check_precision(settings.precision.value, device)
     if settings.hardware.compile:

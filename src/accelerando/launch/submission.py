@@ -1,4 +1,4 @@
-"""A sweep on a cluster: check every run, submit those that are to be done, and go."""
+"""A sweep on a SLURM cluster: check all runs, submit those that need it, and return."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shlex
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -16,160 +15,159 @@ from accelerando.checks import UsageError
 from accelerando.interruption import SignalHandler, signals_blocked
 from accelerando.launch.array_task import ArrayTask
 from accelerando.launch.cluster import check_cluster
-from accelerando.launch.environment import sbatch_environment
-from accelerando.launch.parameters import parameters
-from accelerando.launch.planning import (
-    PlannedRun,
-    check_runs,
-    group_into_jobs,
-    plan_notes,
-    unfinished_runs,
-)
+from accelerando.launch.planning import PlannedRun, check_runs, print_notes, unfinished_jobs
 from accelerando.launch.pool import Job
-from accelerando.launch.slurm_queue import max_array_size, queued_jobs
-from accelerando.launch.slurm_status import SILENT, add_slurm_status
-from accelerando.launch.sweep import conclude, lowest_norms
+from accelerando.launch.sbatch import sbatch_environment, sbatch_parameters
+from accelerando.launch.slurm_status import (
+    NOT_RESPONDING,
+    add_slurm_status,
+    max_array_size,
+    queued_jobs,
+)
+from accelerando.launch.sweep import minimum_norms, print_summary
+from accelerando.launch.sweep_progress import JobOutcome
 from accelerando.runs.folder import Status
 from accelerando.runs.listing import RunStatus, run_status
 from accelerando.runs.slurm_record import SlurmRecord, read_slurm_record
 from accelerando.terminal import echo, make_console
 
-POLL = 10.0
-"""Seconds between two looks at the queue while waiting for jobs."""
-Some = TypeVar("Some")
+POLL_INTERVAL = 10.0
+"""Seconds between two queries of the queue while waiting for jobs."""
+T = TypeVar("T")
 
 
-def submit_sweep(runs: Sequence[PlannedRun], settings: dict[str, Any]) -> list[float | None]:
-    """Submit what has not ended and is not in the queue, as job arrays.
+def submit_sweep(runs: Sequence[PlannedRun], launcher: dict[str, Any]) -> list[float | None]:
+    """Submit the runs that have not ended and are not in the queue, as job arrays.
 
     Args:
-        runs: the runs of the sweep; of two that are the same run one is submitted.
-        settings: those of ``hydra.launcher``.
+        runs: the runs of the sweep; duplicates are submitted once.
+        launcher: settings of ``hydra.launcher``.
 
     Returns:
-        Where the sweep was waited for, the minimum full gradient norm of each run, in order; else
-        nothing.
+        With ``wait``, the minimum full gradient norm of each run, in order; otherwise nothing.
 
     Raises:
-        UsageError: a setting is out of range, or the cluster refuses; nothing was submitted.
-        SystemExit: the sweep was waited for, and a run did not end; it was said.
+        UsageError: a setting is out of range, or SLURM rejects the job; nothing was submitted.
+        SystemExit: the sweep was waited for, and a run did not end; the summary was printed.
     """
     console = make_console()
-    configs = [run.settings for run in runs]
-    notes = plan_notes(runs)
-    check_cluster(configs, settings)
-    jobs = group_into_jobs(runs)
-    planned = {job.folder: run for job, run in zip(jobs, runs, strict=True)}
-    unique = list({job.folder: job for job in jobs}.values())
-    todo = _not_in_queue(unfinished_runs(unique, console), console)
-    for note in notes:
-        console.print(f"note: {note}")
+    check_cluster(runs, launcher)
+    root = runs[0].settings.root
+    unique = {run.job.folder: run for run in runs}
+    jobs = [run.job for run in unique.values()]
+    todo = _not_queued(unfinished_jobs(jobs, console), console)
+    print_notes(runs, console)
     if todo:
         with console.status("checking models and data"):
-            check_runs(configs, devices=False)
-        _submit(todo, planned, settings)
-        console.print(f"status   accelerando status {shlex.quote(configs[0].root)}")
-    if not settings["wait"]:
+            check_runs(runs, devices=False)
+        _submit([unique[job.folder] for job in todo], launcher)
+        console.print(f"status   accelerando status {shlex.quote(root)}")
+    if not launcher["wait"]:
         return []
-    _wait(unique)
-    ended = add_slurm_status([run_status(job.folder) for job in unique])
-    outcomes = [(job, run.status, run.details) for job, run in zip(unique, ended, strict=True)]
-    conclude(outcomes, console, root=configs[0].root)
-    return lowest_norms(jobs)
+    _wait(jobs)
+    ended = add_slurm_status([run_status(job.folder) for job in jobs])
+    outcomes = [
+        (job, JobOutcome(run.status, run.details)) for job, run in zip(jobs, ended, strict=True)
+    ]
+    print_summary(outcomes, console, root=root)
+    return minimum_norms(runs)
 
 
-def _not_in_queue(jobs: Sequence[Job], console: Console) -> list[Job]:
-    """Those that no earlier call has submitted, or that wait and run no more."""
-    known = {job.folder: read_slurm_record(job.folder) for job in jobs}
-    queued = queued_jobs({word.job for word in known.values() if word is not None})
-    if queued is None and any(known.values()):
+def _not_queued(jobs: Sequence[Job], console: Console) -> list[Job]:
+    """Return the jobs that were not submitted earlier, or have left the queue since."""
+    records = {job.folder: read_slurm_record(job.folder) for job in jobs}
+    queued = queued_jobs({record.job for record in records.values() if record is not None})
+    if queued is None and any(records.values()):
         raise UsageError(
-            "some of these runs were submitted before, and squeue does not answer whether they "
-            "still wait: nothing was submitted, try again later"
+            "some of these runs were submitted before, and squeue does not respond, so they may "
+            "still be in the queue: nothing was submitted, try again later"
         )
 
-    def waits(job: Job) -> bool:
-        word = known[job.folder]
-        if word is None or word.job not in (queued or {}):
+    def is_queued(job: Job) -> bool:
+        record = records[job.folder]
+        if record is None or record.job not in (queued or {}):
             return False
-        # one that ran in a job of somebody's, such as an interactive one, is over with the run
-        return word.starts_it or run_status(job.folder).status == Status.RUNNING
+        # a run that was started by hand inside a job, such as an interactive one, does not return
+        # with that job
+        return record.starts_it or run_status(job.folder).status == Status.RUNNING
 
-    left = [job for job in jobs if not waits(job)]
-    if len(left) < len(jobs):
-        console.print(f"{len(jobs) - len(left)} of {len(jobs)} are in SLURM's queue already")
-    return left
+    remaining = [job for job in jobs if not is_queued(job)]
+    if len(remaining) < len(jobs):
+        console.print(f"{len(jobs) - len(remaining)} of {len(jobs)} are already in SLURM's queue")
+    return remaining
 
 
-def _submit(todo: Sequence[Job], planned: dict[Path, PlannedRun], settings: dict[str, Any]) -> None:
-    """Submit arrays, each of runs on as many processes, and leave word in the runs' folders."""
-    hardware = {job.folder: planned[job.folder].settings.hardware for job in todo}
-    largest, before = max_array_size(), list[str]()
-    for processes in sorted({part.processes for part in hardware.values()}):
-        jobs = [job for job in todo if hardware[job.folder].processes == processes]
-        tasks = [ArrayTask(part) for part in _parts(jobs, settings["runs_per_job"])]
-        threads = max(hardware[job.folder].threads for job in jobs)
-        for array in _parts(tasks, largest):
+def _submit(runs: Sequence[PlannedRun], launcher: dict[str, Any]) -> None:
+    """Submit job arrays, one or more for each number of processes, and record them."""
+    largest, submitted = max_array_size(), list[str]()
+    for processes in sorted({run.settings.hardware.processes for run in runs}):
+        similar = [run for run in runs if run.settings.hardware.processes == processes]
+        threads = max(run.settings.hardware.threads for run in similar)
+        parameters = sbatch_parameters(launcher, processes, threads)
+        jobs = [run.job for run in similar]
+        tasks = [ArrayTask(group) for group in _split(jobs, launcher["runs_per_job"])]
+        for array in _split(tasks, largest):
             try:
-                # a job that was submitted without leaving word would be submitted again; Ctrl-C is
-                # also sent to sbatch
-                with SignalHandler() as stop, signals_blocked():
-                    job = _submit_array(array, parameters(settings, processes, threads), settings)
+                # uninterrupted: a job that was submitted but not recorded would be submitted again.
+                # Ctrl-C is blocked for sbatch too, which the terminal signals as well
+                with SignalHandler() as signals, signals_blocked():
+                    job_id = _submit_array(array, parameters, launcher)
             except UsageError as error:
-                if not before:
+                if not submitted:
                     raise
-                raise UsageError(f"{error}; submitted before that: {' '.join(before)}") from error
-            before.append(job)
+                raise UsageError(f"{error}; already submitted: {' '.join(submitted)}") from error
+            submitted.append(job_id)
             count = sum(len(task.jobs) for task in array)
             in_tasks = (
                 f" in {len(array)} task{'s' * (len(array) > 1)}" if len(array) < count else ""
             )
-            echo(f"submitted job {job}: {count} run{'s' * (count > 1)}{in_tasks}")
-            if stop.received:
+            echo(f"submitted job {job_id}: {count} run{'s' * (count > 1)}{in_tasks}")
+            if signals.received:
                 raise KeyboardInterrupt
 
 
 def _submit_array(
-    tasks: Sequence[ArrayTask], told: dict[str, Any], settings: dict[str, Any]
+    tasks: Sequence[ArrayTask], parameters: dict[str, Any], launcher: dict[str, Any]
 ) -> str:
+    """Submit one job array, record it in the folders of its runs, and return its id."""
     from submitit import AutoExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     try:
         executor = AutoExecutor(
-            settings["submitit_folder"],
+            launcher["submitit_folder"],
             cluster="slurm",
-            slurm_max_num_timeout=settings["max_num_timeout"],
+            slurm_max_num_timeout=launcher["max_num_timeout"],
         )
-        executor.update_parameters(**told)
-        # sbatch's words are in the error, and need not be said twice
-        with sbatch_environment(told), redirect_stderr(io.StringIO()), executor.batch():
-            made = [executor.submit(task) for task in tasks]
+        executor.update_parameters(**parameters)
+        # the exception contains what sbatch printed to stderr
+        with sbatch_environment(parameters), redirect_stderr(io.StringIO()), executor.batch():
+            submitted = [executor.submit(task) for task in tasks]
     except (FailedJobError, FailedSubmissionError, ValueError, AssertionError) as error:
-        raise UsageError(f"SLURM refuses the job: {' '.join(str(error).split())}") from error
-    array = str(made[0].job_id.partition("_")[0])
-    for job, task in zip(made, tasks, strict=True):
+        raise UsageError(f"SLURM rejected the job: {' '.join(str(error).split())}") from error
+    array_id = str(submitted[0].job_id.partition("_")[0])
+    for job, task in zip(submitted, tasks, strict=True):
         for run in task.jobs:
             try:
                 SlurmRecord(job.job_id, str(job.paths.stdout), starts_it=True).write(run.folder)
             except OSError as error:
                 raise UsageError(
-                    f"job {array} was submitted, but word of it cannot be left in {run.folder} "
-                    f"({error.strerror}): scancel {array}, make room, and give the command again"
+                    f"job {array_id} was submitted, but could not be recorded in {run.folder} "
+                    f"({error.strerror}): run scancel {array_id}, free disk space, and rerun"
                 ) from error
-    return array
+    return array_id
 
 
-def _parts(values: Sequence[Some], size: int) -> list[Sequence[Some]]:
+def _split(values: Sequence[T], size: int) -> list[Sequence[T]]:
     return [values[first : first + size] for first in range(0, len(values), size)]
 
 
 def _wait(jobs: Sequence[Job]) -> None:
-    """Return when no run waits or runs any more, whatever became of it."""
-    while any(map(_going, add_slurm_status([run_status(job.folder) for job in jobs]))):
-        time.sleep(POLL)
+    """Return when no run waits or runs any more."""
+    while any(map(_may_continue, add_slurm_status([run_status(job.folder) for job in jobs]))):
+        time.sleep(POLL_INTERVAL)
 
 
-def _going(run: RunStatus) -> bool:
-    # of a run that is saved the job may have still to put itself back into the queue
-    return run.status == Status.RUNNING or run.job_active or run.reason == SILENT
+def _may_continue(run: RunStatus) -> bool:
+    # a run that is saved may still be requeued by its job
+    return run.status == Status.RUNNING or run.job_active or run.reason == NOT_RESPONDING

@@ -1,4 +1,4 @@
-"""One display for all runs of a sweep: a line for each that ended, a bar for the whole."""
+"""Progress of a sweep on the terminal: a line for each finished run, one bar for all runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -17,12 +18,12 @@ from accelerando.runs.folder import RunFolder, State, Status
 
 
 class SweepProgress:
-    """Follows the runs through their ``state.json``; see ``launch.pool.Watch``."""
+    """Progress display of a sweep; a ``launch.pool.JobObserver`` that reads ``state.json``."""
 
     def __init__(self, console: Console, runs: int) -> None:
-        self._console, self._runs, self._ended = console, runs, 0
+        self._console, self._runs, self._finished = console, runs, 0
         self._bar = Progress(
-            TextColumn("{task.description}", markup=False),  # overrides hold brackets
+            TextColumn("{task.description}", markup=False),  # overrides contain brackets
             BarColumn(bar_width=None),
             TimeElapsedColumn(),
             console=console,
@@ -43,59 +44,71 @@ class SweepProgress:
     ) -> None:
         self._bar.stop()
 
-    def poll(self, running: Sequence[Job]) -> None:
+    def update(self, running: Sequence[Job]) -> None:
         if not self._console.is_terminal:
             return
-        done, texts = float(self._ended), []
+        completed, texts = float(self._finished), []
         for job in running:
             state = RunFolder(job.folder).readable_state()
             if state is not None and state.status == Status.RUNNING:
-                done += state.epoch / state.epochs
+                completed += state.epoch / state.epochs
                 texts.append(f"{job.name} {state.epoch}/{state.epochs}")
-        description = f"{self._ended}/{self._runs} runs  " + "  ".join(texts)
-        self._bar.update(self._task, completed=done, description=description)
+        description = f"{self._finished}/{self._runs} runs  " + "  ".join(texts)
+        self._bar.update(self._task, completed=completed, description=description)
 
-    def ended(self, job: Job, how: JobResult) -> None:
-        self._ended += 1
-        status, message = outcome(job, how)
+    def finished(self, job: Job, result: JobResult) -> None:
+        self._finished += 1
+        status, message = job_outcome(job, result)
         self._bar.console.print(
-            f"{self._ended}/{self._runs}  {status}  {job.name}  {message}",
+            f"{self._finished}/{self._runs}  {status}  {job.name}  {message}",
             highlight=False,
             markup=False,
         )
 
 
-def outcome(job: Job, how: JobResult | None) -> tuple[Status, str]:
-    """What became of a job's run, and a few words on it.
+class JobOutcome(NamedTuple):
+    """What became of a job's run: its status, and a short message for the user."""
+
+    status: Status
+    message: str
+
+
+def job_outcome(job: Job, result: JobResult | None) -> JobOutcome:
+    """Return what became of a job's run.
 
     Args:
         job: the job.
-        how: how its process ended; None where none was started now.
+        result: how the job's process ended; None if no process was started.
     """
     folder = RunFolder(job.folder)
     state = folder.readable_state()
-    # a state from before this process was started tells of an earlier one
-    fresh = how is not None and state is not None and state.updated >= how.started
-    if state is not None and (state.status.is_final or (fresh and state.status != Status.RUNNING)):
-        return state.status, state.message or _words(state)
-    if how is None:
-        return Status.NOT_STARTED, ""
-    # a signal to all processes may reach the job before the pool has asked it to stop, or the run
-    # listens to signals
-    if how.asked or how.code == EXIT_INTERRUPTED or -how.code in SIGNALS:
-        return Status.INTERRUPTED, "before it began"
-    if how.code < 0:
-        return Status.FAILED, f"killed by {signal.Signals(-how.code).name}"
-    return Status.FAILED, _last_line(folder.output) or f"exit code {how.code}"
+    # a state that is older than the process was written by an earlier start
+    current = result is not None and state is not None and state.updated >= result.started
+    if state is not None and (
+        state.status.is_final or (current and state.status != Status.RUNNING)
+    ):
+        return JobOutcome(state.status, state.message or _summary(state))
+    if result is None:
+        return JobOutcome(Status.NOT_STARTED, "")
+    # the job may have received the signal itself, before the pool asked it to stop
+    if (
+        result.stop_requested
+        or result.exit_code == EXIT_INTERRUPTED
+        or -result.exit_code in SIGNALS
+    ):
+        return JobOutcome(Status.INTERRUPTED, "before training started")
+    if result.exit_code < 0:
+        return JobOutcome(Status.FAILED, f"killed by {signal.Signals(-result.exit_code).name}")
+    return JobOutcome(Status.FAILED, _last_line(folder.output) or f"exit code {result.exit_code}")
 
 
 def _last_line(path: Path) -> str:
-    """What a process said last; "" where it said nothing, or its folder was removed."""
+    """Return the last line of a file, or "" if there is none."""
     with suppress(OSError):
         return next(reversed(path.read_text(errors="replace").splitlines()), "")
     return ""
 
 
-def _words(state: State) -> str:
+def _summary(state: State) -> str:
     norm = state.full_gradient_norm
     return f"gradient {'none' if norm is None else f'{norm:.3g}'}  {state.seconds:.0f} s"

@@ -32,7 +32,7 @@ class Status(StrEnum):
     UNREADABLE = "unreadable"
     # reported by SLURM
     SUBMITTED = "submitted"
-    """SLURM does not answer what became of the job."""
+    """Submitted, but SLURM does not respond."""
     PENDING = "pending"
     """The job waits for its first start."""
     REQUEUED = "requeued"

@@ -27,12 +27,10 @@ class PoolLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         # imported here: Hydra imports every plugin at every start
-        from accelerando.config import RunSettings
         from accelerando.hydra_adapter import compose_jobs
-        from accelerando.launch.planning import PlannedRun
+        from accelerando.launch.planning import plan_runs
         from accelerando.launch.sweep import run_sweep
 
         jobs = compose_jobs(self._context, self._task, self._config, job_overrides, initial_job_idx)
-        runs = [PlannedRun(RunSettings.from_hydra(job.config), job.overrides, job) for job in jobs]
-        norms = run_sweep(runs, self._workers)
+        norms = run_sweep(plan_runs(jobs), self._workers)
         return [job.completed(norm) for job, norm in zip(jobs, norms, strict=True)]

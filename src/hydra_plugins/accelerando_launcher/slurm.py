@@ -39,9 +39,8 @@ class DetachedLauncher(SlurmLauncher):  # type: ignore[misc]
     ) -> Sequence[JobReturn]:
         # imported here: Hydra imports every plugin at every start
         from accelerando.checks import UsageError
-        from accelerando.config import RunSettings
         from accelerando.hydra_adapter import compose_jobs, is_basic_sweeper
-        from accelerando.launch.planning import PlannedRun
+        from accelerando.launch.planning import plan_runs
         from accelerando.launch.submission import submit_sweep
 
         assert self.config is not None
@@ -58,7 +57,6 @@ class DetachedLauncher(SlurmLauncher):  # type: ignore[misc]
         jobs = compose_jobs(
             self.hydra_context, self.task_function, self.config, job_overrides, initial_job_idx
         )
-        runs = [PlannedRun(RunSettings.from_hydra(job.config), job.overrides, job) for job in jobs]
-        norms = submit_sweep(runs, self.params)
+        norms = submit_sweep(plan_runs(jobs), self.params)
         # norms is empty if the sweep was submitted without waiting
         return [job.completed(norm) for job, norm in zip(jobs, norms, strict=False)]
