@@ -79,9 +79,9 @@ def once(how: str, seed: int, words: list[str], server: WandbServer) -> tuple[fl
             if how == "gone" and rows == 10:
                 server.stop()
 
-        begin, end = Clock(WandbMirror, "__init__"), Clock(WandbMirror, "finish")
+        begin, end = Clock(WandbMirror, "start"), Clock(WandbMirror, "finish")
         logging, loop = Clock(Recorder, "_append", leave), Clock(Loop, "run")
-        beside = Clock(WandbMirror, "_give")
+        beside = Clock(WandbMirror, "_send")
         try:
             run(config, [], Console(quiet=True))
         finally:

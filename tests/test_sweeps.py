@@ -88,7 +88,7 @@ def test_what_an_agent_hands_back_becomes_the_first_words() -> None:
     again = agent_overrides(["--cfg=job", "hydra.verbose=true", *handed, f"overrides={first}"])
     assert again == ["--cfg=job", "hydra.verbose=true", *first]
     assert agent_overrides(["model={a:1}"]) == ["model={a:1}"]  # Hydra's own way of writing it
-    with pytest.raises(UsageError, match="a list of words was expected"):
+    with pytest.raises(UsageError, match="expected a list of overrides"):
         agent_overrides(["overrides=3"])
 
 
@@ -220,7 +220,7 @@ def test_only_sigterm_alone_gives_a_run_up(
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep0")
-    monkeypatch.setattr("accelerando.wandb_mirror.sweep_agent.ANNOUNCED", 1.0)
+    monkeypatch.setattr("accelerando.wandb_mirror.sweep_agent.ANNOUNCEMENT_DELAY", 1.0)
     with SignalHandler() as stop:
         for name in signals:
             os.kill(os.getpid(), signal.Signals[name])

@@ -58,7 +58,7 @@ def test_interrupted_and_continued_runs_are_sent_whole_and_once(
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         at_epoch(1, interrupt, patched)
         train(config)
-    assert synced(root, capsys) == "1 runs: 1 sent"
+    assert synced(root, capsys) == "1 run: 1 synced"
     (shown,) = wandb_server.runs.values()
     assert shown.rows == rows(folder)
     assert (shown.summary["status"], shown.preempting) == ("interrupted", False)
@@ -67,7 +67,7 @@ def test_interrupted_and_continued_runs_are_sent_whole_and_once(
     train(config)
     assert wandb_server.runs[next(iter(wandb_server.runs))] is shown
     assert len(shown.rows) < len(rows(folder))
-    assert synced(root, capsys) == "1 runs: 1 sent"
+    assert synced(root, capsys) == "1 run: 1 synced"
     assert list(wandb_server.runs.values()) == [shown]
     assert shown.rows == rows(folder)
     assert shown.about["notes"] == "written by hand"
@@ -78,9 +78,9 @@ def test_interrupted_and_continued_runs_are_sent_whole_and_once(
     assert shown.summary["minimum_full_gradient_norm"] == state.full_gradient_norm
 
     asked = len(wandb_server.asked)
-    assert synced(root, capsys) == "1 runs: 1 already complete"
+    assert synced(root, capsys) == "1 run: 1 up to date"
     assert len(wandb_server.asked) == asked
-    assert synced(folder.path, capsys, "--again") == "1 runs: 1 sent"
+    assert synced(folder.path, capsys, "--again") == "1 run: 1 synced"
     assert shown.rows == rows(folder)
     files = list(folder.path.glob("wandb/*offline-run-*/*.wandb"))
     assert len(files) == 2
@@ -120,12 +120,12 @@ def test_a_killed_run_is_sent_as_far_as_it_came(
     process.join()
     assert process.exitcode == -signal.SIGKILL
     folder = RunFolder(run_folder(config))
-    assert synced(folder.path, capsys) == "1 runs: 1 sent"
+    assert synced(folder.path, capsys) == "1 run: 1 synced"
     (shown,) = wandb_server.runs.values()
     assert shown.rows == rows(folder)
     assert (shown.summary["status"], shown.exitcode) == ("lost", 1)
     train(config)
-    assert synced(folder.path, capsys) == "1 runs: 1 sent"
+    assert synced(folder.path, capsys) == "1 run: 1 synced"
     assert list(wandb_server.runs.values()) == [shown]
     assert timeless(shown.rows) == timeless(rows(folder))  # some were made a second time
 
@@ -150,12 +150,12 @@ def test_it_goes_on_where_the_server_went_away(
         patched.setattr(WandbMirror, "log", breaks)
         main(["sync", config.root])
     out, errors = capsys.readouterr()
-    assert "not all rows were sent: the same command goes on from there" in out
-    assert out.splitlines()[-1] == "1 runs: 1 not sent"
+    assert "some rows were not sent; rerun the same command to send the rest" in out
+    assert out.splitlines()[-1] == "1 run: 1 failed"
     assert "Traceback" not in out + errors
     wandb_server.start()
     monkeypatch.delenv("WANDB_FINISH_TIMEOUT")
-    assert synced(Path(config.root), capsys) == "1 runs: 1 sent"
+    assert synced(Path(config.root), capsys) == "1 run: 1 synced"
     (shown,) = wandb_server.runs.values()
     assert shown.rows == rows(folder)
 
@@ -166,9 +166,9 @@ def test_a_sweep_that_did_not_get_all_rows_is_told(
     train(settings(*SHORT))
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep0")
     monkeypatch.setenv("WANDB_RUN_ID", "run0")
-    monkeypatch.setattr(mirror_module, "ARRIVAL", 0)
+    monkeypatch.setattr(mirror_module, "ARRIVAL_TIMEOUT", 0)
     wandb_server.refusing = True
-    with pytest.raises(UsageError, match="not all rows were sent"):
+    with pytest.raises(UsageError, match="some rows were not sent"):
         train(settings(*SHORT, "tracking=online"))
 
 
@@ -191,10 +191,10 @@ def test_a_damaged_run_does_not_hold_up_the_others(
         main(["sync", config.root])
     assert left.value.code == 1
     out = capsys.readouterr().out
-    assert out.splitlines()[-1] == "5 runs: 3 without readable files, 1 sent, 1 not begun"
+    assert out.splitlines()[-1] == "5 runs: 3 corrupt, 1 synced, 1 not started"
     assert f"{first.record} is corrupt" in out
-    assert f"{second.config} is damaged" in out
-    assert f"{third.path} has a damaged state.json" in out
+    assert f"{second.config} is missing or corrupt" in out
+    assert f"{third.state} cannot be read" in out
     (shown,) = wandb_server.runs.values()
     assert shown.rows == rows(last)
 
@@ -224,12 +224,12 @@ def test_a_run_that_cannot_be_sent_does_not_hold_up_the_others(
     assert left.value.code == 1
     *out, counts = capsys.readouterr().out.splitlines()
     assert sorted(counts.removeprefix("4 runs: ").split(", ")) == [
-        "1 sent", "1 still running", "2 not sent"
+        "1 still running", "1 synced", "2 failed"
     ]  # fmt: skip
     for folder, words in (
-        (lost, "not all rows were sent"),
+        (lost, "some rows were not sent"),
         (held, "is locked by process"),
-        (refused, "W&B refuses the run: "),
+        (refused, "W&B rejected the run: "),
     ):
         assert any(folder.path.name in line and words in line for line in out)
     made = {run.about["displayName"]: run.rows for run in wandb_server.runs.values()}
@@ -244,7 +244,7 @@ def test_divergence_is_told_once(
     config = settings(*OFFLINE, "scheduler.learning_rate.initial=1e20")
     train(config)
     for _ in range(2):
-        assert synced(Path(config.root), capsys, "--again") == "1 runs: 1 sent"
+        assert synced(Path(config.root), capsys, "--again") == "1 run: 1 synced"
     (shown,) = wandb_server.runs.values()
     assert len(shown.alerts) == 1
 
@@ -255,9 +255,9 @@ def test_what_was_not_tracked_is_left_out_unless_asked_for(
     config = settings(*SHORT)
     train(config)
     root = Path(config.root)
-    assert synced(root, capsys) == "1 runs: 1 made with tracking=disabled"
+    assert synced(root, capsys) == "1 run: 1 skipped (tracking=disabled)"
     assert wandb_server.runs == {}
-    assert synced(root, capsys, "--untracked") == "1 runs: 1 sent"
+    assert synced(root, capsys, "--untracked") == "1 run: 1 synced"
     (shown,) = wandb_server.runs.values()
     assert shown.rows == rows(RunFolder(run_folder(config)))
     assert shown.about["displayName"] == "warmup_increase-seed0"
@@ -279,5 +279,5 @@ def test_without_a_login_it_says_so(
         main(["sync", config.root])
     wandb.teardown()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: W&B refuses the run: ")
+    assert line.startswith("error: W&B rejected the run: ")
     assert "wandb login" in line

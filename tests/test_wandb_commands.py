@@ -13,11 +13,11 @@ from rich.console import Console
 
 import offline
 from accelerando.commands import main
+from accelerando.commands.workspace import PANELS
 from accelerando.identity import run_folder
 from accelerando.runs.folder import RunFolder
 from accelerando.training.run import run
 from accelerando.wandb_mirror import client
-from accelerando.wandb_mirror.workspace import PANELS
 from conftest import compose_settings
 from test_run import SHORT
 
@@ -46,11 +46,11 @@ def test_a_workspace_needs_a_place_and_a_login(
     for place in ("theirs", "me/", "/theirs", "a/b/c"):
         with pytest.raises(SystemExit):
             main(["workspace", place])
-        assert capsys.readouterr().err.startswith("error: give ENTITY/PROJECT, such as ")
+        assert capsys.readouterr().err.startswith("error: expected ENTITY/PROJECT, such as ")
     monkeypatch.setattr("wandb.login", lambda **_: False)
     with pytest.raises(SystemExit):
         main(["workspace", "me/theirs"])
-    assert "log in with `wandb login`" in capsys.readouterr().err
+    assert "run `wandb login` first" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("wandb_server")
@@ -60,7 +60,7 @@ def test_a_workspace_that_is_refused_is_told_in_one_line() -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]  # which the test double does not answer
-    assert last.startswith("error: W&B refuses me/theirs: "), result.stderr
+    assert last.startswith("error: W&B rejected me/theirs: "), result.stderr
 
 
 ASKED = {

@@ -1,4 +1,4 @@
-"""Send runs to W&B from their records: those made offline, interrupted, or cut off from it."""
+"""Send runs to W&B that were made offline, interrupted, or cut off from the server."""
 
 from __future__ import annotations
 
@@ -11,36 +11,42 @@ from pathlib import Path
 from rich.console import Console
 
 from accelerando.runs.listing import list_runs
+from accelerando.wandb_mirror.sync import SyncOutcome, sync_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
-    parser.add_argument("folder", type=Path, help="a run's folder, or one that holds runs")
+    """Add the command's arguments to its parser."""
+    parser.add_argument("folder", type=Path, help="a run folder, or a folder that contains runs")
     parser.add_argument(
-        "--untracked", action="store_true", help="also runs made with tracking=disabled"
+        "--untracked", action="store_true", help="include runs made with tracking=disabled"
     )
     parser.add_argument(
-        "--again", action="store_true", help="ask W&B also about runs that were sent before"
+        "--again",
+        action="store_true",
+        help="check with the server even for runs that were sent completely before",
     )
 
 
 def act(options: argparse.Namespace) -> None:
-    """Send them one after the other, and say what there was to do.
+    """Send the runs one after the other, and print a summary.
 
     Raises:
-        SystemExit: a run has damaged files, or could not be sent; the others were.
-        UsageError: W&B cannot be reached, or knows no login.
+        SystemExit: some runs are corrupt or could not be sent; all others were.
+        UsageError: W&B cannot be reached, or there is no login.
     """
-    # wandb is imported where it is needed
-    from accelerando.wandb_mirror.sync import DAMAGED, NOT_SENT, SyncOptions, sync_run
-
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    counts: Counter[str] = Counter()
-    wanted = SyncOptions(untracked=options.untracked, again=options.again)
+    counts: Counter[SyncOutcome] = Counter()
     for run in list_runs(options.folder):
         name = run.path.relative_to(options.folder) if run.path != options.folder else run.path.name
-        counts[sync_run(run, wanted, partial(console.print, name))] += 1
-    words = [f"{number} {outcome}" for outcome, number in counts.items()]
-    console.print(f"{counts.total()} runs: {', '.join(words) or 'none'}")
-    if counts[DAMAGED] or counts[NOT_SENT]:
+        outcome = sync_run(
+            run,
+            partial(console.print, name),
+            include_untracked=options.untracked,
+            recheck=options.again,
+        )
+        counts[outcome] += 1
+    total = counts.total()
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "none found"
+    console.print(f"{total} {'run' if total == 1 else 'runs'}: {summary}")
+    if counts[SyncOutcome.CORRUPT] or counts[SyncOutcome.FAILED]:
         sys.exit(1)

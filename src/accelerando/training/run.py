@@ -43,8 +43,7 @@ from accelerando.training.run_state import (
 from accelerando.training.task import Task, prepare_task
 from accelerando.wandb_mirror import sweep_agent
 from accelerando.wandb_mirror.client import mode_from_environment, resolve_mode
-from accelerando.wandb_mirror.mirror import WandbMirror
-from accelerando.wandb_mirror.run_metadata import project_and_entity, run_metadata
+from accelerando.wandb_mirror.mirror import WandbMirror, create_mirror
 from accelerando.wandb_mirror.sync import report_to_sweep
 
 
@@ -165,7 +164,7 @@ def _train(around: Setting) -> State:
         raise
     finally:
         # W&B before the state: a run that is killed in between is not done, and does it again
-        if mirror is not None and mirror.finish(state, given_up=given_up):
+        if mirror is not None and mirror.finish(state, stopped_by_sweep=given_up):
             state.wandb["rows"] = mirror.rows
             if mirror.mode == "online":
                 state.wandb["synced"] = {"rows": mirror.rows, "status": state.status}
@@ -225,20 +224,10 @@ def _mirror(around: Setting, state: State) -> WandbMirror | None:
         return None
     if mode == "offline" and settings.tracking.mode.value == "auto" and not mode_from_environment():
         console.print("note: no login to W&B, so tracked offline: `wandb login` for live curves")
-    mirror = WandbMirror(
-        folder,
-        identity=state.wandb["id"],
-        look=run_metadata(state, settings.tree),
-        known=state.wandb.get("url") is not None,
-        **project_and_entity(state, settings.tree["tracking"]),
-        mode=mode,
-        rows=state.wandb.pop("rows", None),
-        thresholds=settings.tracking.thresholds,
-        artifacts=settings.tracking.artifacts,
-        notify=console.print,
-        check_interrupt=around.stop.check_interrupt,
-    )
-    state.wandb |= mirror.place()
+    mirror = create_mirror(folder, state, settings.tree, mode=mode, notify=console.print)
+    state.wandb.pop("rows", None)
+    mirror.start(around.stop.check_interrupt)
+    state.wandb |= mirror.location()
     # from now on, until it is closed, nobody knows what W&B has: no power cut may bring back that
     # it has the rows of the earlier start
     folder.write_state(state, around.lock, sync=True)

@@ -1,4 +1,4 @@
-"""Rows are given to a slow taker by a thread of its own, beside the training."""
+"""Pass items to a slow consumer from a background thread, so that the producer never waits."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-TOGETHER = 1.0
-"""Seconds for which rows are kept: one call takes milliseconds, many in a row a fifth of one."""
+BATCHING_INTERVAL = 1.0
+"""Seconds between two batches: a single row costs milliseconds, in a batch a fifth of one."""
 
 
 class BackgroundWriter(Generic[Item]):
-    """Hands rows on, in their order, about once a second.
+    """Passes on items in order, in batches, about once a second.
 
     Args:
-        take: called with the rows since the last call, always in the same thread.
+        write: called with each batch, always from the same thread.
     """
 
-    def __init__(self, take: Callable[[list[Item]], None]) -> None:
-        self._take = take
-        self._rows: list[Item] = []
+    def __init__(self, write: Callable[[list[Item]], None]) -> None:
+        self._write = write
+        self._queue: list[Item] = []
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="rows to W&B", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="W&B writer", daemon=True)
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Keep an item for the thread; never waits."""
-        self._rows.append(item)
+        """Queue an item; never waits."""
+        self._queue.append(item)
 
-    def close(self, patience: float) -> bool:
-        """Hand on what is left.
+    def close(self, timeout: float) -> bool:
+        """Pass on the remaining items.
 
         Returns:
-            Whether all was taken within ``patience`` seconds.
+            Whether that was done within ``timeout`` seconds.
         """
         self._closing.set()
-        self._thread.join(patience)
+        self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def _work(self) -> None:
         closing = False
         while not closing:
-            closing = self._closing.wait(TOGETHER)
-            count = len(self._rows)
+            closing = self._closing.wait(BATCHING_INTERVAL)
+            count = len(self._queue)
             if count:
-                self._take(self._rows[:count])
-                del self._rows[:count]
+                self._write(self._queue[:count])
+                del self._queue[:count]

@@ -1,4 +1,4 @@
-"""W&B's client: where it sends rows, how a run is begun with it, what it refuses and why."""
+"""Start a run with the W&B client: choose its mode, connect, and translate its errors."""
 
 from __future__ import annotations
 
@@ -8,173 +8,160 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from accelerando.checks import UsageError
 from accelerando.interruption import signals_blocked
-from accelerando.wandb_mirror import sweep_agent
+from accelerando.wandb_mirror import sweep_agent, wandb_adapter
 from accelerando.wandb_mirror.run_metadata import USER_EDITED
+from accelerando.wandb_mirror.wandb_adapter import Rejection
 
-ATTEMPTS = 5
-"""Times to try, a second apart, to begin a run that W&B says is in use."""
-OLDEST = (0, 31)
-"""Version of the client that this was written for."""
-LAST_UPLOAD = 120.0
-"""Seconds that the end of a run waits for W&B, unless WANDB_FINISH_TIMEOUT says otherwise; five
-times as many where nothing else waits."""
-POLL = 0.2
-"""Seconds between two looks at signals while W&B is waited for."""
-MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline"}
-MODES["disabled"] = "disabled"
-"""What WANDB_MODE may say, and what it means."""
+INIT_ATTEMPTS = 5
+"""How often to try, a second apart, to start a run that another process still uploads."""
+FINISH_TIMEOUT = 120.0
+"""Seconds that the end of a run waits for the upload, unless WANDB_FINISH_TIMEOUT is set; five
+times as many when nothing but the upload is left to do."""
+POLL_INTERVAL = 0.2
+"""Seconds between two checks for signals while waiting for the server."""
+MODES = {
+    "online": "online",
+    "run": "online",
+    "offline": "offline",
+    "dryrun": "offline",
+    "disabled": "disabled",
+}
+"""Values of WANDB_MODE, and the tracking mode that each selects."""
+
+
+class Unavailable(UsageError):
+    """W&B accepts no run at all at present, so trying further runs is pointless."""
 
 
 def mode_from_environment() -> str:
-    """What WANDB_MODE says; "" where it is not set."""
+    """Return the value of WANDB_MODE, or "" if it is not set."""
     return os.environ.get("WANDB_MODE", "")
 
 
 def finish_timeout() -> float:
-    """Seconds that the end of a run waits for W&B; half in a SLURM job, whose own end may be near.
+    """Return how many seconds the end of a run waits for the upload: half in a SLURM job.
 
-    A job is told two minutes before, and must be left to put itself back into the queue.
+    SLURM warns a job two minutes before it ends, and the job must requeue itself in that time.
     """
-    return LAST_UPLOAD / (2 if "SLURM_JOB_ID" in os.environ else 1)
+    return FINISH_TIMEOUT / (2 if "SLURM_JOB_ID" in os.environ else 1)
 
 
 def resolve_mode(mode: str) -> str:
-    """``auto`` becomes WANDB_MODE where that is set, online where logged in, else offline.
+    """Replace ``auto`` by WANDB_MODE if set, else ``online`` if logged in, else ``offline``.
 
     Raises:
-        UsageError: WANDB_MODE says what no client knows.
+        UsageError: WANDB_MODE has a value that W&B does not know.
     """
     if mode != "auto":
         return mode
-    if asked := mode_from_environment():
-        if asked not in MODES:
+    if requested := mode_from_environment():
+        if requested not in MODES:
             raise UsageError(
-                f"WANDB_MODE={asked} is no mode: set it to online, offline or disabled, or unset it"
+                f"WANDB_MODE={requested} is not a valid mode: set it to online, offline or "
+                "disabled, or unset it"
             )
-        return MODES[asked]
+        return MODES[requested]
     import wandb
 
     return "online" if wandb.login(prompt=False, verify=False) else "offline"
 
 
-class Unavailable(UsageError):
-    """W&B takes no run from here now: whoever has more of them need not try."""
-
-
 def init_run(
     notify: Callable[[str], None],
     *,
-    identity: str,
+    run_id: str,
     mode: str,
-    must: bool,
-    known: bool,
+    require_server: bool,
+    on_server: bool,
     check_interrupt: Callable[[], None],
     settings: Mapping[str, Any],
     **arguments: Any,
 ) -> Any:
-    """Begin a run, or go on with it.
+    """Create or resume a W&B run.
 
     Args:
-        notify: told where something else happens than was asked for.
-        identity: the run's id; a new one is drawn where a run of that id was deleted.
+        notify: called with a message when the run's id or mode differs from the requested one.
+        run_id: id of the run; replaced by a new one if that run was deleted on the server.
         mode: online or offline.
-        must: whether to refuse, rather than go offline, where W&B cannot be reached.
-        known: whether the server has the run, with what people may have changed there.
-        check_interrupt: called while W&B is waited for; what it raises ends the waiting.
-        settings: of the client, besides those that are always the same.
-        arguments: of ``wandb.init``.
+        require_server: whether to raise, instead of going offline, if W&B cannot be reached.
+        on_server: whether the server already has the run, possibly renamed or annotated by hand.
+        check_interrupt: called repeatedly while waiting; may raise to stop waiting.
+        settings: client settings in addition to the common ones.
+        arguments: further arguments of ``wandb.init``.
 
     Raises:
-        Unavailable: W&B cannot be reached, knows no login, or needs a newer client.
-        UsageError: W&B refuses the run.
+        Unavailable: W&B cannot be reached, there is no login, or the client is too old.
+        UsageError: W&B rejects this run.
     """
     import wandb
 
-    _new_enough(wandb.__version__)
-    # whoever started this process may have a W&B process, which ends with it and knows it alone
-    os.environ.pop("WANDB_SERVICE", None)
-    always = _settings(must=must)
-    for _ in range(ATTEMPTS):
-        given = {k: v for k, v in arguments.items() if not (known and k in USER_EDITED)}
-        chosen = {**always, **settings, "mode": mode}
+    if wandb_adapter.too_old(wandb.__version__):
+        wanted = ".".join(map(str, wandb_adapter.MINIMUM_VERSION))
+        raise Unavailable(
+            f"wandb {wandb.__version__} is too old: pip install --upgrade 'wandb>={wanted}'"
+        )
+    wandb_adapter.detach_from_parent_service()
+    settings = {**_common_settings(nothing_else_to_do=require_server), **settings}
+    for _ in range(INIT_ATTEMPTS):
+        sent = {k: v for k, v in arguments.items() if not (on_server and k in USER_EDITED)}
+        init = partial(wandb.init, id=run_id, **sent, settings={**settings, "mode": mode})
         try:
-            return _apart(
-                partial(wandb.init, id=identity, **given, settings=chosen), check_interrupt
-            )
+            return _call_interruptibly(init, check_interrupt)
         except wandb.errors.Error as error:
-            meaning, reason = _meaning(error)
-            if meaning == DELETED and sweep_agent.sweep_id() is None:
-                known, identity = False, f"{identity.partition('-')[0]}-{secrets.token_hex(3)}"
-                notify(f"note: the W&B run was deleted there: sent again as {identity}")
-            elif meaning == AWAY and mode == "online" and not must:
-                notify(f"note: W&B cannot be reached ({reason}): this start is mirrored offline")
+            rejection, reason = wandb_adapter.classify_error(error)
+            if rejection == Rejection.DELETED and sweep_agent.sweep_id() is None:
+                on_server, run_id = False, f"{run_id.partition('-')[0]}-{secrets.token_hex(3)}"
+                notify(f"note: the W&B run was deleted on the server; uploading it as {run_id}")
+            elif rejection == Rejection.UNREACHABLE and mode == "online" and not require_server:
+                notify(f"note: cannot reach W&B ({reason}); logging offline for now")
                 mode = "offline"
             else:
-                raise _refusal(meaning, reason) from error
-        except Exception as error:  # of a private kind
-            # W&B's own process takes a moment to see that the one it worked for was killed
-            if "is in use" not in str(error):
+                raise _rejection_error(rejection, reason) from error
+        except Exception as error:  # wandb raises this one as a private type
+            # the service of a process that was killed takes a moment to notice and exit
+            if not wandb_adapter.is_run_in_use(error):
                 raise
             time.sleep(1)
-    raise UsageError(f"W&B still works on the run {identity}, for another process: wait")
-
-
-def _settings(*, must: bool) -> dict[str, Any]:
-    """Those of the client that are always the same."""
-    # a run that could not be closed would else be handed out in place of the next one
-    found = {
-        "silent": True,
-        "console": "off",
-        "reinit": "create_new",
-        "finish_timeout_raises": True,
-    }
-    if "WANDB_FINISH_TIMEOUT" in os.environ:
-        return found
-    return {**found, "finish_timeout": finish_timeout() * (5 if must else 1)}
-
-
-DELETED, AWAY, NO_LOGIN, REFUSED = "deleted", "away", "no login", "refused"
-"""What a refusal of W&B's may mean: of the run, which was deleted there; of all runs; of this one
-for another reason."""
-
-
-def _meaning(error: Exception) -> tuple[str, str]:
-    """What a refusal means, and its reason in one line."""
-    from wandb.errors import AuthenticationError, CommError
-
-    reason = " ".join(str(error).split("Consider increasing")[0].split()).rstrip(".")
-    if "previously created and deleted" in reason:
-        return DELETED, reason
-    # a server that answers is not asked again; one that does not is asked until it is late
-    if isinstance(error, CommError) and "timed out" in reason.lower():
-        return AWAY, reason
-    if isinstance(error, AuthenticationError) or "API key" in reason:
-        return NO_LOGIN, reason
-    return REFUSED, reason
-
-
-def _refusal(meaning: str, reason: str) -> UsageError:
-    if meaning == AWAY:
-        return Unavailable(f"W&B cannot be reached: {reason}. Try again later")
-    kind = Unavailable if meaning == NO_LOGIN else UsageError
-    return kind(
-        f"W&B refuses the run: {reason}. Log in with `wandb login`, name a project and an entity "
-        "that you may write to (tracking.project, tracking.entity), or use tracking=offline"
+    raise UsageError(
+        f"another process still uploads W&B run {run_id}: wait until it has ended, then rerun the "
+        "same command"
     )
 
 
-def _apart(call: Callable[[], Any], check_interrupt: Callable[[], None]) -> Any:
-    """The result of a call, made in a thread that signals do not reach.
+def _common_settings(*, nothing_else_to_do: bool) -> dict[str, Any]:
+    common = {
+        "silent": True,
+        "console": "off",
+        # by default the client would return a run that could not be closed in place of the next
+        "reinit": "create_new",
+        "finish_timeout_raises": True,
+    }
+    if "WANDB_FINISH_TIMEOUT" not in os.environ:
+        common["finish_timeout"] = finish_timeout() * (5 if nothing_else_to_do else 1)
+    return common
 
-    W&B's own process, which is started there, inherits that they wait: SLURM signals every process
-    of a job before its time limit, and the last rows are still to be sent. (SIGTERM it listens to
-    by itself.) This thread hears them, so that a server that does not answer holds nobody up.
+
+def _rejection_error(rejection: Rejection, reason: str) -> UsageError:
+    if rejection == Rejection.UNREACHABLE:
+        return Unavailable(f"cannot reach W&B: {reason}. Try again later")
+    error_type = Unavailable if rejection == Rejection.NOT_LOGGED_IN else UsageError
+    return error_type(
+        f"W&B rejected the run: {reason}. Log in with `wandb login`, set tracking.project and "
+        "tracking.entity to a project that you may write to, or use tracking=offline"
+    )
+
+
+def _call_interruptibly(call: Callable[[], Any], check_interrupt: Callable[[], None]) -> Any:
+    """Return ``call()``, made in another thread so that this one can react to signals.
+
+    That thread blocks signals, and the service process that W&B starts there inherits this: SLURM
+    signals every process of a job before the time limit, but the last rows are still to be sent.
+    (The service handles SIGTERM itself.)
     """
     result: Future[Any] = Future()
 
@@ -185,30 +172,11 @@ def _apart(call: Callable[[], Any], check_interrupt: Callable[[], None]) -> Any:
             except BaseException as error:
                 result.set_exception(error)
 
-    threading.Thread(target=work, name="to W&B", daemon=True).start()
+    threading.Thread(target=work, name="wandb.init", daemon=True).start()
     try:
-        while not wait([result], timeout=POLL).done:
+        while not wait([result], timeout=POLL_INTERVAL).done:
             check_interrupt()
     except BaseException:
-        _end_client()
+        wandb_adapter.kill_service()  # no row has been sent yet, so none is lost
         raise
     return result.result()
-
-
-def _end_client() -> None:
-    """End W&B's own process, which has no row yet.
-
-    Python would not exit before it has ended, nor it before its server has answered.
-    """
-    import wandb
-
-    with suppress(Exception, SystemExit):  # as the client takes the end of its process
-        wandb.setup()._connection._proc._process.kill()  # type: ignore[union-attr]
-        wandb.teardown()
-
-
-def _new_enough(version: str) -> None:
-    parts = version.split(".")[:2]
-    if all(part.isdigit() for part in parts) and tuple(map(int, parts)) < OLDEST:
-        wanted = ".".join(map(str, OLDEST))
-        raise Unavailable(f"wandb {version} is too old: pip install --upgrade 'wandb>={wanted}'")

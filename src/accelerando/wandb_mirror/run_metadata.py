@@ -1,4 +1,4 @@
-"""How a run looks in W&B: by what people find it, filter it and group it."""
+"""What describes a run in W&B: its name, group, tags, notes and config."""
 
 from __future__ import annotations
 
@@ -9,43 +9,42 @@ from accelerando.runs.folder import State
 from accelerando.schedule.cases import CASES
 
 OVERRIDES_KEY = "overrides"
-"""Key of W&B's config for the words of the command line that made the run."""
+"""Key in W&B's config of the command-line overrides that created the run."""
 
 USER_EDITED = ("name", "tags", "notes")
-"""What people change by hand on the run's page: sent once, so that it stays as they leave it."""
+"""What people edit on the run's page: sent once only, so that their edits last."""
 
-LENGTH = 110
-"""Letters of a group's name: W&B refuses a run whose name, which also tells the seed, has more than
-128."""
+MAX_GROUP_LENGTH = 110
+"""W&B rejects names of more than 128 characters; a run's name is its group and its seed."""
 
 
 def project_and_entity(state: State, tracking: Mapping[str, Any]) -> dict[str, Any]:
-    """Project and entity: the sweep's for a run that a sweep began, else those of the settings."""
+    """Return a run's W&B project and entity: those of its sweep, else of the tracking settings."""
     source = state.wandb if state.wandb.get("sweep") else tracking
     return {"project": source.get("project"), "entity": source.get("entity")}
 
 
 def run_metadata(state: State, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``wandb.init`` that say what the run is.
+    """Return the arguments of ``wandb.init`` that describe a run.
 
     Args:
         state: what is known of the run.
-        config: all its settings, resolved; logged under a key of its own, ``hydra``, which neither
-            the values beside it nor those of a sweep can overwrite.
+        config: all its settings, resolved; logged under the key ``hydra``, where neither the other
+            keys nor those of a sweep can overwrite them.
     """
     tracking = config["tracking"]
-    top = {key: getattr(state, key) for key in ("dataset", "model", "scheduler", "seed", "epochs")}
-    top |= {"run_id": state.run, "commit": state.environment.get("commit")}
+    keys = {key: getattr(state, key) for key in ("dataset", "model", "scheduler", "seed", "epochs")}
+    keys |= {"run_id": state.run, "commit": state.environment.get("commit")}
     case = _case(state.scheduler, config["scheduler"])
     tags = [state.dataset, state.model, state.scheduler, *case, *tracking.get("tags", [])]
-    group = " ".join([state.scheduler, *_told(state)])[:LENGTH]
+    group = " ".join([state.scheduler, *_told(state)])[:MAX_GROUP_LENGTH]
     return {
         "name": f"{group}-seed{state.seed}",
         "group": group,
         "job_type": "train",
         "tags": list(dict.fromkeys(tags)),
         "notes": tracking.get("notes") or " ".join(["python train.py", *state.overrides]),
-        "config": {**top, OVERRIDES_KEY: list(state.overrides), "hydra": dict(config)},
+        "config": {**keys, OVERRIDES_KEY: list(state.overrides), "hydra": dict(config)},
     }
 
 

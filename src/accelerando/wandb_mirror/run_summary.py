@@ -1,4 +1,4 @@
-"""Values that a whole run is judged by, kept while its rows come."""
+"""Summary values of a run: minima, best values and the time to reach each threshold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from accelerando.runs.record import Row
 
 
 class RunSummary:
-    """Minimum norm, last and best accuracy, and when the norm first passed each threshold.
+    """Minimum norm, last and best accuracy, and when the norm first reached each threshold.
 
     Args:
         thresholds: of the full gradient norm, each above 0.
@@ -23,31 +23,31 @@ class RunSummary:
     """
 
     def __init__(self, thresholds: Sequence[float] = ()) -> None:
-        # no full stop in a key: W&B's filters take what follows it for a part
+        # W&B's filters read a dot in a key as a path separator
         self._thresholds = {f"norm_{value:g}".replace(".", "_"): value for value in thresholds}
         self.values: dict[str, Any] = {}
 
     def add(self, row: Row) -> dict[str, Any]:
-        """Take the next row of the run; return what it changed."""
-        found: dict[str, Any] = {}
-        if (norm := _number(row.get("full_gradient_norm"))) is not None:
-            found["minimum_full_gradient_norm"] = min(
+        """Update the summary with the next row of the run; return the values that changed."""
+        new: dict[str, Any] = {}
+        if (norm := _finite(row.get("full_gradient_norm"))) is not None:
+            new["minimum_full_gradient_norm"] = min(
                 norm, self.values.get("minimum_full_gradient_norm", norm)
             )
             for name, threshold in self._thresholds.items():
                 if norm <= threshold and f"steps_to_{name}" not in self.values:
-                    found[f"steps_to_{name}"] = row["step"]
-                    found[f"examples_to_{name}"] = row["examples"]
-        if (accuracy := _number(row.get("test_accuracy"))) is not None:
-            found["last_test_accuracy"] = accuracy
-            found["best_test_accuracy"] = max(
+                    new[f"steps_to_{name}"] = row["step"]
+                    new[f"examples_to_{name}"] = row["examples"]
+        if (accuracy := _finite(row.get("test_accuracy"))) is not None:
+            new["last_test_accuracy"] = accuracy
+            new["best_test_accuracy"] = max(
                 accuracy, self.values.get("best_test_accuracy", accuracy)
             )
-        changed = {key: value for key, value in found.items() if self.values.get(key) != value}
+        changed = {key: value for key, value in new.items() if self.values.get(key) != value}
         self.values |= changed
         return changed
 
 
-def _number(value: Any) -> float | None:
-    """A measured value; None where there is none, or none that is finite."""
+def _finite(value: Any) -> float | None:
+    """Return a finite number as it is, and anything else as None."""
     return value if isinstance(value, (int, float)) and math.isfinite(value) else None

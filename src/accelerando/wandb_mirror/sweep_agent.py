@@ -1,4 +1,4 @@
-"""What a W&B agent tells the run that it starts: its id, its sweep, and its words once more."""
+"""What a W&B agent passes to the run that it starts: its id, its sweep and its overrides."""
 
 from __future__ import annotations
 
@@ -12,52 +12,54 @@ from typing import Any
 from accelerando.checks import UsageError
 from accelerando.interruption import SignalHandler
 from accelerando.wandb_mirror.run_metadata import OVERRIDES_KEY
+from accelerando.wandb_mirror.wandb_adapter import RESERVED_KEY
 
-SHAPES = ("scheduler.batch_size", "scheduler.learning_rate")
-"""Groups inside a group: Hydra writes them with a slash, which W&B allows in no name."""
+NESTED_GROUPS = ("scheduler.batch_size", "scheduler.learning_rate")
+"""Config groups that Hydra writes with a slash, which W&B forbids in parameter names."""
 
-ANNOUNCED = 5.0
-"""Seconds after SIGTERM within which the end of a SLURM job is known to its runs."""
+ANNOUNCEMENT_DELAY = 5.0
+"""Seconds after SIGTERM within which SIGUSR1 arrives if the whole SLURM job is ending."""
 
 
 def sweep_id() -> str | None:
-    """The sweep that this process works for."""
+    """Return the id of the sweep that this process works for, if any."""
     return os.environ.get("WANDB_SWEEP_ID") or None
 
 
 def assigned_run_id() -> str | None:
-    """Id that the sweep has given the run; the agent takes no other."""
+    """Return the run id that the sweep assigned, if any; its agent accepts no other."""
     return os.environ.get("WANDB_RUN_ID") or None if sweep_id() else None
 
 
-def may_come_back() -> bool:
-    """Whether somebody starts an interrupted run again: SLURM, or the sweep."""
+def will_be_restarted() -> bool:
+    """Return whether SLURM or a sweep starts this run again after an interruption."""
     return sweep_id() is not None or "SLURM_JOB_ID" in os.environ
 
 
 def stopped_by_sweep(stop: SignalHandler) -> bool:
-    """Whether the sweep wants no more of a run that was stopped.
+    """Return whether the sweep stopped this run for good.
 
-    Its agent ends one run, by early termination or because somebody asked for it on the run's page,
-    with SIGTERM alone. A job that ends announces it to its runs, as ``slurm/agents.sbatch`` does:
-    before SIGTERM, or just after it where SLURM signals all processes of the job at once.
+    An agent stops a single run, after early termination or a click on the run's page, with SIGTERM
+    alone. A job that ends sends SIGUSR1 too, as ``slurm/agents.sbatch`` does: before SIGTERM, or
+    just after it if SLURM was faster and signalled every process of the job.
     """
     if sweep_id() is None:
         return False
-    late = time.monotonic() + (ANNOUNCED if "SLURM_JOB_ID" in os.environ else 0)
-    while set(stop.signals) == {signal.SIGTERM} and time.monotonic() < late:
+    deadline = time.monotonic() + (ANNOUNCEMENT_DELAY if "SLURM_JOB_ID" in os.environ else 0)
+    while set(stop.signals) == {signal.SIGTERM} and time.monotonic() < deadline:
         time.sleep(0.05)
     return set(stop.signals) == {signal.SIGTERM}
 
 
 def agent_overrides(arguments: Sequence[str]) -> list[str]:
-    """The words of a run's command line, from the arguments that an agent gives it.
+    """Convert the arguments that an agent passes to a run into Hydra overrides.
 
-    At its first start a run gets the sweep's keys. One that was preempted is handed back with
-    every key of its W&B config instead, the whole of our settings and W&B's own notes among them,
-    as Python prints them, which Hydra cannot read (github.com/wandb/wandb/issues/9143). The config
-    also holds the words of the first start: those count. A sweep's nested parameters become dotted
-    names, Python's None becomes ``null``, and a shape is chosen by a name without a slash.
+    A run's first start receives the parameters of the sweep. A preempted run that W&B hands out
+    again receives every key of its W&B config instead, including our complete settings and W&B's
+    own keys, printed as Python values that Hydra cannot parse
+    (github.com/wandb/wandb/issues/9143). That config also contains the overrides of the first
+    start, which are used then. Nested parameters become dotted names, None becomes ``null``, and
+    the nested config groups get their slash back.
 
     >>> agent_overrides(["seed=0", "_wandb={'t': 1}", "scheduler={'learning_rate': {'peak': 0.5}}"])
     ['seed=0', 'scheduler.learning_rate.peak=0.5']
@@ -65,50 +67,50 @@ def agent_overrides(arguments: Sequence[str]) -> list[str]:
     ['scheduler/learning_rate=cosine', 'scheduler.learning_rate.initial=0.1']
     >>> agent_overrides(["seed=0", "hydra={'seed': 0}", "overrides=['epochs=9', 'seed=0']"])
     ['epochs=9', 'seed=0']
-    >>> agent_overrides(["measure.every_steps=None", "scheduler.learning_rate={'peak': None}", "-m"])
-    ['measure.every_steps=null', 'scheduler.learning_rate.peak=null', '-m']
+    >>> agent_overrides(["measure.chunk=None", "scheduler.learning_rate={'peak': None}", "-m"])
+    ['measure.chunk=null', 'scheduler.learning_rate.peak=null', '-m']
 
     Raises:
-        UsageError: the words cannot be read.
+        UsageError: the overrides of the first start are not a list.
     """
-    before = next((word for word in arguments if word.startswith(f"{OVERRIDES_KEY}=")), None)
-    if before is None:
-        return [part for word in arguments for part in _flat(*_split(word))]
-    # what concerns Hydra alone is in no config, and was given again by the sweep's command
-    kept = [word for word in arguments if word.startswith(("-", "hydra.", "hydra/"))]
-    first = _literal(before.partition("=")[2])
-    if not isinstance(first, list):
-        raise UsageError(f"the agent gave {before}: a list of words was expected")
-    return kept + [str(word) for word in first]
+    prefix = f"{OVERRIDES_KEY}="
+    first_start = next((text for text in arguments if text.startswith(prefix)), None)
+    if first_start is None:
+        return [override for text in arguments for override in _flatten(*_parse(text))]
+    overrides = _python_literal(first_start.removeprefix(prefix))
+    if not isinstance(overrides, list):
+        raise UsageError(f"the agent passed {first_start}: expected a list of overrides")
+    # W&B's config has no Hydra options, but the sweep's command passes them at every start
+    options = [text for text in arguments if text.startswith(("-", "hydra.", "hydra/"))]
+    return options + [str(override) for override in overrides]
 
 
-_ALONE = object()
-"""In place of the value of a word that has none."""
+_NO_VALUE = object()
 
 
-def _split(word: str) -> tuple[str, Any]:
-    """Name and value; of the values only None and nested parameters are read."""
-    name, equals, text = word.partition("=")
+def _parse(argument: str) -> tuple[str, Any]:
+    """Split ``name=value``; only None and nested parameters are converted from text."""
+    name, equals, text = argument.partition("=")
     if not equals:
-        return word, _ALONE
-    return name, _literal(text) if text == "None" or text.startswith("{") else text
+        return argument, _NO_VALUE
+    return name, _python_literal(text) if text == "None" or text.startswith("{") else text
 
 
-def _flat(name: str, value: Any) -> Iterator[str]:
-    if name.startswith("_wandb") or name == "hydra":
+def _flatten(name: str, value: Any) -> Iterator[str]:
+    if name.startswith(RESERVED_KEY) or name == "hydra":
         return
     if isinstance(value, dict) and value:
         for key, item in value.items():
-            yield from _flat(f"{name}.{key}", item)
-    elif value is _ALONE:
+            yield from _flatten(f"{name}.{key}", item)
+    elif value is _NO_VALUE:
         yield name
     else:
-        name = name.replace(".", "/") if name in SHAPES else name
+        name = name.replace(".", "/") if name in NESTED_GROUPS else name
         yield f"{name}={'null' if value is None else value}"
 
 
-def _literal(text: str) -> Any:
-    """What Python printed; the text itself where it is something else, such as Hydra's own."""
+def _python_literal(text: str) -> Any:
+    """Evaluate a printed Python value; return other text, such as Hydra's syntax, as it is."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -1,9 +1,13 @@
-"""Send runs to W&B from their records: each row once, in order, whatever became of the run."""
+"""Send finished or interrupted runs to W&B from their records.
+
+Every row is sent once and in order, whether the run was offline, killed or cut off from the server.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from enum import StrEnum
 from typing import Any
 
 import yaml
@@ -13,143 +17,141 @@ from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.listing import RunStatus
 from accelerando.runs.record import Row, merge_rows, read_rows
 from accelerando.runs.run_lock import RunLock, RunLocked
-from accelerando.wandb_mirror import sweep_agent
+from accelerando.wandb_mirror import sweep_agent, wandb_adapter
 from accelerando.wandb_mirror.client import Unavailable
-from accelerando.wandb_mirror.mirror import WandbMirror, send_rows
-from accelerando.wandb_mirror.run_metadata import project_and_entity, run_metadata
-
-SENT, COMPLETE, NOT_BEGUN, UNDER_WAY, UNTRACKED, DAMAGED, NOT_SENT = (
-    "sent",
-    "already complete",
-    "not begun",
-    "still running",
-    "made with tracking=disabled",
-    "without readable files",
-    "not sent",
-)
-"""What there was to do with a run, and whether it was done."""
+from accelerando.wandb_mirror.mirror import create_mirror
 
 
-@dataclass(frozen=True)
-class SyncOptions:
-    """Which runs to send.
+class SyncOutcome(StrEnum):
+    """What ``sync_run`` did with a run."""
+
+    SYNCED = "synced"
+    UP_TO_DATE = "up to date"
+    NOT_STARTED = "not started"
+    RUNNING = "still running"
+    NOT_TRACKED = "skipped (tracking=disabled)"
+    CORRUPT = "corrupt"
+    FAILED = "failed"
+
+
+def sync_run(
+    run: RunStatus,
+    notify: Callable[[str], None],
+    *,
+    include_untracked: bool = False,
+    recheck: bool = False,
+) -> SyncOutcome:
+    """Send the rows of a run that W&B does not have yet, and note in its folder what was sent.
 
     Args:
-        untracked: also those made with tracking=disabled.
-        again: ask W&B how many rows it has also for those that were sent before.
-    """
-
-    untracked: bool = False
-    again: bool = False
-
-
-def sync_run(run: RunStatus, options: SyncOptions, notify: Callable[[str], None]) -> str:
-    """Send what W&B does not have of a run yet; its folder remembers what was sent.
-
-    Returns:
-        What became of it, one of the words above; why it was not sent is said.
+        run: the run, as ``list_runs`` gives it.
+        notify: called with the run's page, or with the reason why it was not sent.
+        include_untracked: also send a run made with tracking=disabled.
+        recheck: compare with the server even if the folder says that W&B has every row.
 
     Raises:
-        Unavailable: W&B takes no run at all.
+        Unavailable: W&B accepts no run at all.
     """
     if run.status == Status.UNREADABLE:
-        notify(f"{run.path} has a damaged state.json: look at it, or remove it")
-        return DAMAGED
+        notify(f"{run.path / 'state.json'} cannot be read: inspect or remove it")
+        return SyncOutcome.CORRUPT
     folder = RunFolder(run.path)
     if run.state is None or not folder.record.exists():
-        return NOT_BEGUN  # it waits in SLURM, or failed before
+        return SyncOutcome.NOT_STARTED  # it is queued, or failed before its first row
     if run.status == Status.RUNNING:
-        return UNDER_WAY
-    if "mode" not in run.state.wandb and not options.untracked:
-        return UNTRACKED
+        return SyncOutcome.RUNNING
+    if "mode" not in run.state.wandb and not include_untracked:
+        return SyncOutcome.NOT_TRACKED
     try:
         with folder.locked(notify) as lock:
-            return _send(folder, lock, run.status, options, notify)
+            return _sync_locked(folder, lock, run.status, notify, recheck=recheck)
     except Unavailable:
         raise
-    except (UsageError, OSError) as error:  # of this run: those after it are sent all the same
+    except RunLocked as error:
         notify(str(error))
-        return UNDER_WAY if isinstance(error, RunLocked) else NOT_SENT
+        return SyncOutcome.RUNNING
+    except (UsageError, OSError) as error:  # concerns this run only: the caller continues
+        notify(str(error))
+        return SyncOutcome.FAILED
 
 
-def _send(
+def _sync_locked(
     folder: RunFolder,
     lock: RunLock,
     status: Status,
-    options: SyncOptions,
     notify: Callable[[str], None],
-) -> str:
+    *,
+    recheck: bool,
+) -> SyncOutcome:
     state = folder.read_state()
     assert state is not None
     try:
-        rows, config = rows_of(folder), _settings(folder)
+        rows, config = rows_of(folder), _read_config(folder)
     except UsageError as error:
         notify(str(error))
-        return DAMAGED
-    now = {"rows": len(rows), "status": status}
-    if state.wandb.get("synced") == now and not options.again:
-        return COMPLETE
-    mirror = _mirror(folder, state, config, identity=state.wandb["id"], notify=notify)
-    # a run whose process died says that it is running
-    send_rows(mirror, rows, replace(state, status=status))
-    state.wandb |= {**mirror.place(), "synced": now}
+        return SyncOutcome.CORRUPT
+    synced = {"rows": len(rows), "status": status}
+    if state.wandb.get("synced") == synced and not recheck:
+        return SyncOutcome.UP_TO_DATE
+    # the state of a run whose process was killed still says "running"
+    location = _send(folder, replace(state, status=status), config, rows, notify)
+    state.wandb |= {**location, "synced": synced}
     folder.write_state(state, lock, sync=True)
-    for path in folder.path.glob("wandb/*offline-run-*/run-*.wandb"):
-        path.with_suffix(".wandb.synced").touch()  # as `wandb sync` does, which so leaves them
+    wandb_adapter.mark_offline_files_synced(folder.path)
     notify(f"{len(rows)} rows  {state.wandb['url']}")
-    return SENT
+    return SyncOutcome.SYNCED
 
 
 def report_to_sweep(folder: RunFolder, state: State, notify: Callable[[str], None]) -> None:
-    """Give a sweep the rows of a run that ended earlier, under the id that it has for it.
+    """Send a run that ended earlier to a sweep, under the id that the sweep assigned to it.
 
     Raises:
-        UsageError: W&B cannot be reached, refuses, or does not get all rows.
+        UsageError: W&B cannot be reached, rejects the run, or misses some of its rows.
     """
-    identity = sweep_agent.assigned_run_id()
-    if identity is not None and identity != state.wandb.get("id"):
-        mirror = _mirror(folder, state, _settings(folder), identity=identity, notify=notify)
-        send_rows(mirror, rows_of(folder), state)
+    run_id = sweep_agent.assigned_run_id()
+    if run_id is not None and run_id != state.wandb.get("id"):
+        _send(folder, state, _read_config(folder), rows_of(folder), notify, run_id=run_id)
 
 
 def rows_of(folder: RunFolder) -> list[Row]:
-    """All rows of a run, in the order in which they were made."""
+    """Return all rows of a run, in the order in which they were recorded."""
     steps, record = (
         read_rows(path) if path.exists() else [] for path in (folder.steps, folder.record)
     )
     return merge_rows(steps, record)
 
 
-def _mirror(
+def _send(
     folder: RunFolder,
     state: State,
     config: dict[str, Any],
-    *,
-    identity: str,
+    rows: list[Row],
     notify: Callable[[str], None],
-) -> WandbMirror:
-    tracking = config["tracking"]
-    return WandbMirror(
-        folder,
-        identity=identity,
-        look=run_metadata(state, config),
-        known=identity == state.wandb["id"] and state.wandb.get("url") is not None,
-        **project_and_entity(state, tracking),
-        mode="online",
-        rows=None,
-        thresholds=tracking.get("thresholds", ()),
-        artifacts=tracking.get("artifacts", False),
-        notify=notify,
-        afterwards=True,
+    run_id: str | None = None,
+) -> dict[str, str | None]:
+    """Mirror a run that was made earlier; return where it is in W&B.
+
+    Raises:
+        UsageError: W&B does not have all its rows.
+    """
+    mirror = create_mirror(
+        folder, state, config, mode="online", notify=notify, run_id=run_id, after_training=True
     )
+    mirror.start()
+    for row in rows:
+        mirror.log(row)
+    if not mirror.finish(state):
+        raise UsageError("some rows were not sent; rerun the same command to send the rest")
+    return mirror.location()
 
 
-def _settings(folder: RunFolder) -> dict[str, Any]:
+def _read_config(folder: RunFolder) -> dict[str, Any]:
     try:
         config = yaml.safe_load(folder.config.read_text())
         config["tracking"]["project"]
     except (FileNotFoundError, yaml.YAMLError, TypeError, KeyError) as error:
         raise UsageError(
-            f"{folder.config} is damaged ({error}): the same train.py command as before mends it"
+            f"{folder.config} is missing or corrupt ({error}): rerun the same train.py command to "
+            "restore it"
         ) from error
     return dict(config)
