@@ -13,7 +13,7 @@ from torch import nn
 
 from accelerando.build import bind, build_plan
 from accelerando.composition import compose_runs
-from accelerando.data.images import Images
+from accelerando.data.in_memory import InMemoryDataset
 from accelerando.distributed import SINGLE_PROCESS
 from accelerando.interruption import SignalHandler
 from accelerando.runs.folder import RunFolder, State, Status
@@ -85,7 +85,7 @@ def task_of(case: Case, *words: str, measured: type[Measurement] = AfterEpochs) 
     return replace(task, plan=plan, data=data, measurement=measured(config.measure, plan, data, 0))
 
 
-def model_and_data(case: Case) -> tuple[nn.Module, tuple[Images, Images]]:
+def model_and_data(case: Case) -> tuple[nn.Module, tuple[InMemoryDataset, InMemoryDataset]]:
     """The same for another loop, in a process that is left as torch makes it."""
     (config,) = compose_runs([*case.words])
     data = make_data(config, torch.device("cpu"))
@@ -93,7 +93,7 @@ def model_and_data(case: Case) -> tuple[nn.Module, tuple[Images, Images]]:
     return seeded_model(config), (train, test)
 
 
-def _first(data: Images, count: int) -> Images:
+def _first(data: InMemoryDataset, count: int) -> InMemoryDataset:
     return replace(data, images=data.images[:count], labels=data.labels[:count])
 
 

@@ -38,9 +38,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from accelerando.data.cache import cached
-from accelerando.data.images import on_device
-from accelerando.data.source import Decoded, normalised
+from accelerando.data.cache import load_cached
+from accelerando.data.in_memory import in_memory_datasets
+from accelerando.data.source import Arrays, LabelledImages
 from accelerando.interruption import SignalHandler
 
 CASES = {
@@ -178,19 +178,20 @@ def hold(mebibytes: int, pipe: Connection) -> None:
     """Map cached data as a run does, read every pixel, and stay until told to go."""
     examples = mebibytes * 2**20 // (3 * 32 * 32)
 
-    def made() -> Decoded:
+    def decode() -> LabelledImages:
         random = np.random.default_rng(0)
         images = random.integers(0, 256, (examples, 3, 32, 32), np.uint8)
         labels = np.zeros(examples, np.int64)
-        return Decoded(
+        return LabelledImages(
             train_images=images,
             train_labels=labels,
             test_images=images[:1].copy(),
             test_labels=labels[:1].copy(),
         )
 
-    decoded = cached("benchmark", [str(mebibytes)], made)
-    train_set, _ = on_device(normalised(decoded, mean=[128] * 3, std=[74] * 3), torch.device("cpu"))
+    cached = load_cached("benchmark", [str(mebibytes)], decode)
+    arrays = Arrays(**vars(cached), mean=(128,) * 3, std=(74,) * 3)
+    train_set, _ = in_memory_datasets(arrays, torch.device("cpu"))
     pipe.send(int(train_set.images.sum()))
     pipe.recv()
 

@@ -44,7 +44,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import transforms
 
-from accelerando.data.images import Images
+from accelerando.data.in_memory import InMemoryDataset
 from accelerando.measure.chunks import CHUNK
 
 RESNET = ("model=resnet18", *CIFAR)
@@ -61,7 +61,7 @@ QUICK = ["mlp", "cnn", "resnet18-8"]
 class Pictures(Dataset[tuple[Any, int]]):
     """Images in memory, each made a PIL image and transformed when asked for: as torchvision's."""
 
-    def __init__(self, data: Images, transform: Callable[[Any], Any]) -> None:
+    def __init__(self, data: InMemoryDataset, transform: Callable[[Any], Any]) -> None:
         self.images = np.ascontiguousarray(data.images.permute(0, 2, 3, 1).numpy())
         self.labels, self.transform = data.labels.tolist(), transform
 
@@ -72,7 +72,7 @@ class Pictures(Dataset[tuple[Any, int]]):
         return self.transform(Image.fromarray(self.images[index])), self.labels[index]
 
 
-def datasets(data: tuple[Images, Images]) -> tuple[Dataset[Any], Dataset[Any]]:
+def datasets(data: tuple[InMemoryDataset, InMemoryDataset]) -> tuple[Dataset[Any], Dataset[Any]]:
     """The training and the test set as research code has them."""
     training, test = data
     if training.augmentation is None:
@@ -95,7 +95,11 @@ class Usual:
     """The loop of most research code."""
 
     def __init__(
-        self, model: nn.Module, data: tuple[Images, Images], workers: int, device: str
+        self,
+        model: nn.Module,
+        data: tuple[InMemoryDataset, InMemoryDataset],
+        workers: int,
+        device: str,
     ) -> None:
         self.model, self.device = model.to(device), device
         self.train_set, self.test_set = datasets(data)

@@ -63,6 +63,14 @@ def data_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["ACCELERANDO_DATA"] = str(shared / "accelerando-data")
 
 
+@pytest.fixture
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder of this test, which does not exist yet; data packages are ignored."""
+    monkeypatch.setenv("ACCELERANDO_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("accelerando.data.fashion_mnist.FashionMnist.INSTALLED", None)
+    return tmp_path / "data"
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """As a run on CPU has: results are bitwise the same for the same number of threads."""

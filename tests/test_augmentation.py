@@ -1,4 +1,4 @@
-"""Augmentation of whole batches against torchvision's transforms, one image at a time."""
+"""Augmentation of batches, compared with torchvision's transforms of single images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torchvision.transforms.functional as reference
 from torch import Tensor
 
 from accelerando.data.augmentation import Augmentation
-from accelerando.data.images import Batches, Images
+from accelerando.data.in_memory import Batches, InMemoryDataset
 from accelerando.distributed import Team
 
 CPU = torch.device("cpu")
@@ -34,13 +34,13 @@ def random_images(n: int, channels: int, height: int, width: int) -> Tensor:
         Augmentation(crop=8, flip=True, rotation=180),
     ],
 )
-def test_each_image_is_as_torchvision_makes_it(
+def test_augmented_images_equal_torchvision(
     augmentation: Augmentation, size: tuple[int, int, int]
 ) -> None:
     images = random_images(30, *size)
     table = augmentation.table(seed=0, epoch=3, examples=30, device=CPU)
-    found = augmentation(images, table)
-    assert found.dtype == torch.uint8
+    augmented = augmentation(images, table)
+    assert augmented.dtype == torch.uint8
     differing = 0.0
     for number, image in enumerate(images):
         expected = reference.pad(image, [augmentation.crop])
@@ -51,12 +51,12 @@ def test_each_image_is_as_torchvision_makes_it(
         angle = math.degrees(math.atan2(float(table.sine[number]), float(table.cosine[number])))
         if augmentation.rotation:
             expected = reference.rotate(expected, angle)
-        differing += float((found[number] != expected).float().mean()) / 30
-    # pixels half-way between two others may be rounded to either
+        differing += float((augmented[number] != expected).float().mean()) / 30
+    # coordinates halfway between two pixels may be rounded either way
     assert differing == 0 if not augmentation.rotation else differing < 1e-3
 
 
-def test_the_draws_have_the_distribution_of_torchvision() -> None:
+def test_random_draws_have_the_distribution_of_torchvision() -> None:
     table = Augmentation(crop=4, flip=True, rotation=15).table(
         seed=1, epoch=0, examples=90_000, device=CPU
     )
@@ -72,7 +72,7 @@ def test_the_draws_have_the_distribution_of_torchvision() -> None:
     assert abs(np.corrcoef(columns) - np.eye(3)).max() < 0.02
 
 
-def test_epochs_and_seeds_differ_and_repeat() -> None:
+def test_draws_depend_on_seed_and_epoch() -> None:
     augmentation = Augmentation(crop=4, flip=True, rotation=15)
 
     def table(seed: int, epoch: int) -> list[float]:
@@ -84,32 +84,34 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 200])
-def test_an_example_does_not_depend_on_the_batch_it_is_in(size: int) -> None:
-    data = Images(
+def test_augmentation_is_independent_of_the_batch(size: int) -> None:
+    data = InMemoryDataset(
         random_images(200, 3, 8, 8),
         torch.arange(200),
         torch.full((3, 1, 1), 100.0),
         torch.full((3, 1, 1), 50.0),
         Augmentation(crop=2, flip=True, rotation=30),
     )
-    whole = dict(zip(*reversed(Batches(data, seed=4).at(2, 0, 200)), strict=True))
-    expected = {int(label): image for label, image in whole.items()}
+    images, labels = Batches(data, seed=4).at(2, 0, 200)
+    expected = dict(zip(labels.tolist(), images, strict=True))
     batches = Batches(data, seed=4)
     for offset in range(0, 200, size):
         for image, label in zip(*batches.at(2, offset, size), strict=True):
             assert torch.equal(image, expected[int(label)])
 
 
-def test_a_process_may_have_no_share_of_a_block() -> None:
+def test_process_may_have_an_empty_share_of_a_block() -> None:
     augmentation = Augmentation(crop=2, flip=True, rotation=30)
-    level = torch.ones(3, 1, 1)
-    # images so large that a block is one batch
-    data = Images(random_images(2, 3, 1500, 1500), torch.arange(2), level, level, augmentation)
+    ones = torch.ones(3, 1, 1)
+    # images so large that a block consists of one batch
+    data = InMemoryDataset(
+        random_images(2, 3, 1500, 1500), torch.arange(2), ones, ones, augmentation
+    )
     images, labels = Batches(data, seed=0, team=Team(1, 2)).at(0, 0, 1)
     assert (images.shape, labels.shape) == ((0, 3, 1500, 1500), (0,))
 
 
-def test_refuses_what_makes_no_sense() -> None:
+def test_negative_values_are_refused() -> None:
     with pytest.raises(ValueError, match="crop must be at least 0, got -1"):
         Augmentation(crop=-1)
     with pytest.raises(ValueError, match="rotation must be at least 0"):

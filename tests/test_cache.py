@@ -1,34 +1,31 @@
-"""The cache of decoded data: whole, checked, and mended."""
+"""The cache of decoded data: hits, misses, corruption and fallbacks."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from accelerando.data import cache
-from accelerando.data.cache import cached
+from accelerando.data.cache import load_cached
 from accelerando.data.digits import Digits
-from accelerando.data.source import Decoded
+from accelerando.data.source import LabelledImages
 
-DIGITS = {"examples": 1437, "shape": (1, 8, 8), "classes": 10}
-
-
-@pytest.fixture(autouse=True)
-def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ACCELERANDO_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("data_folder")
+DIGITS: Any = {"examples": 1437, "shape": (1, 8, 8), "classes": 10}
 
 
-def small(seed: int = 0) -> Decoded:
+def small(seed: int = 0) -> LabelledImages:
     random = np.random.default_rng(seed)
-    return Decoded(
+    return LabelledImages(
         train_images=random.integers(0, 256, (500, 3, 4, 4), np.uint8),
         train_labels=random.integers(0, 10, 500),
         test_images=random.integers(0, 256, (20, 3, 4, 4), np.uint8),
@@ -36,54 +33,54 @@ def small(seed: int = 0) -> Decoded:
     )
 
 
-def same(left: Decoded, right: Decoded) -> bool:
+def same(left: LabelledImages, right: LabelledImages) -> bool:
     return all(
         getattr(left, field.name).dtype == getattr(right, field.name).dtype
         and np.array_equal(getattr(left, field.name), getattr(right, field.name))
-        for field in fields(Decoded)
+        for field in fields(LabelledImages)
     )
 
 
-def forbidden() -> Decoded:
+def must_not_decode() -> LabelledImages:
     raise AssertionError("decoded again")
 
 
-def kept(folder: Path) -> list[Path]:
-    """Copies that processes would use."""
-    return sorted(path for path in (folder / "decoded").glob("[!.]*"))
+def entries(data_folder: Path) -> list[Path]:
+    """Return the entries of the cache."""
+    return sorted(path for path in (data_folder / "decoded").glob("[!.]*"))
 
 
-def temporary(folder: Path) -> list[Path]:
-    return list((folder / "decoded").glob(".accelerando-*"))
+def temporary_folders(data_folder: Path) -> list[Path]:
+    return list((data_folder / "decoded").glob(".accelerando-*"))
 
 
-def test_what_was_decoded_once_is_mapped(
+def test_decoded_data_are_memory_mapped(
     data_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert same(cached("x", ["1"], small), small())
-    again = cached("x", ["1"], forbidden)
+    assert same(load_cached("x", ["1"], small), small())
+    again = load_cached("x", ["1"], must_not_decode)
     assert same(again, small())
-    for field in fields(Decoded):
+    for field in fields(LabelledImages):
         array = getattr(again, field.name)
         assert type(array) is np.ndarray
         assert isinstance(array.base, np.memmap)
-        torch.from_numpy(array)  # warns, and so fails, where memory is read-only
-    assert len(kept(data_folder)) == 1
-    assert temporary(data_folder) == []
+        torch.from_numpy(array)  # would warn about read-only memory
+    assert len(entries(data_folder)) == 1
+    assert temporary_folders(data_folder) == []
     assert capsys.readouterr().err == ""
 
 
-def test_another_key_or_name_is_another_copy(data_folder: Path) -> None:
-    cached("x", ["1"], small)
-    assert same(cached("x", ["2"], lambda: small(2)), small(2))
-    assert same(cached("y", ["1"], lambda: small(3)), small(3))
-    assert same(cached("x", ["1"], forbidden), small())
-    assert len(kept(data_folder)) == 3
+def test_each_key_and_name_has_its_own_entry(data_folder: Path) -> None:
+    load_cached("x", ["1"], small)
+    assert same(load_cached("x", ["2"], lambda: small(2)), small(2))
+    assert same(load_cached("y", ["1"], lambda: small(3)), small(3))
+    assert same(load_cached("x", ["1"], must_not_decode), small())
+    assert len(entries(data_folder)) == 3
 
 
-def test_a_process_that_writes_changes_its_own_copy_alone() -> None:
-    cached("x", ["1"], small).train_images[:] = 0
-    assert same(cached("x", ["1"], forbidden), small())
+def test_writes_do_not_reach_the_cache() -> None:
+    load_cached("x", ["1"], small).train_images[:] = 0
+    assert same(load_cached("x", ["1"], must_not_decode), small())
 
 
 def flip(path: Path) -> None:
@@ -100,81 +97,83 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-FILES = [f"{field.name}.npy" for field in fields(Decoded)]
+FILES = [f"{field.name}.npy" for field in fields(LabelledImages)]
 
 
 @pytest.mark.parametrize("name", [*FILES, "checksums.json"])
 @pytest.mark.parametrize("damage", [flip, cut, empty, Path.unlink])
-def test_a_damaged_copy_is_told_and_mended(
+def test_corrupt_entry_is_reported_and_replaced(
     name: str,
     damage: Callable[[Path], None],
     data_folder: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    cached("x", ["1"], small)
-    (copy,) = kept(data_folder)
-    damage(copy / name)
+    load_cached("x", ["1"], small)
+    (entry,) = entries(data_folder)
+    damage(entry / name)
     calls = []
-    assert same(cached("x", ["1"], lambda: calls.append(1) or small()), small())  # type: ignore[func-returns-value]
+    assert same(load_cached("x", ["1"], lambda: calls.append(1) or small()), small())  # type: ignore[func-returns-value]
     assert calls == [1]
     error = capsys.readouterr().err
-    assert f"{copy} is damaged" in error
+    assert f"{entry} is corrupt" in error
     assert error.count("\n") == 1
-    assert same(cached("x", ["1"], forbidden), small())
-    assert kept(data_folder) == [copy]
+    assert same(load_cached("x", ["1"], must_not_decode), small())
+    assert entries(data_folder) == [entry]
 
 
-def test_what_another_process_has_mended_is_left_alone(
+def test_entry_replaced_by_another_process_is_kept(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cached("x", ["1"], small)
-    (copy,) = kept(data_folder)
+    load_cached("x", ["1"], small)
+    (entry,) = entries(data_folder)
 
-    def late(_: Path) -> dict[str, int]:
+    def replaced_meanwhile(_: Path) -> dict[str, int]:
         monkeypatch.setattr(cache, "_checksums", checksums)
-        copy.rename(copy.with_name(".damaged"))
-        cache._write(small(), copy)
-        raise ValueError("found damaged, and mended since")
+        entry.rename(entry.with_name(".corrupt"))
+        cache._store(small(), entry)
+        raise ValueError("the entry was corrupt and has been replaced")
 
     checksums = cache._checksums
-    monkeypatch.setattr(cache, "_checksums", late)
-    assert cache._opened(copy) is None
-    assert same(cache._opened(copy) or forbidden(), small())
+    monkeypatch.setattr(cache, "_checksums", replaced_meanwhile)
+    assert cache._load(entry) is None
+    assert same(cache._load(entry) or must_not_decode(), small())
     assert capsys.readouterr().err == ""
 
 
-def test_data_in_use_stay_whole_while_another_process_mends_them(data_folder: Path) -> None:
-    mine = cached("x", ["1"], small)
-    empty(kept(data_folder)[0] / "test_labels.npy")
-    cached("x", ["1"], small)
-    assert (mine.train_images == small().train_images).all()
+def test_mapped_data_survive_the_replacement_of_their_entry(data_folder: Path) -> None:
+    mapped = load_cached("x", ["1"], small)
+    (entry,) = entries(data_folder)
+    empty(entry / "test_labels.npy")
+    os.utime(entry, (0, 0))
+    load_cached("x", ["1"], small)
+    load_cached("x", ["1"], must_not_decode)
+    assert len(temporary_folders(data_folder)) == 1  # in quarantine for a day, however old
+    assert (mapped.train_images == small().train_images).all()
 
 
-def test_without_a_folder_to_write_in_the_data_are_used_from_memory(
+def test_without_a_writable_folder_data_are_decoded_into_memory(
     data_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data_folder.write_text("a file")
-    decoded = cached("x", ["1"], small)
-    assert same(decoded, small())
+    images = load_cached("x", ["1"], small)
+    assert same(images, small())
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "ACCELERANDO_DATA=DIR" in error
-    torch.from_numpy(decoded.train_images)
+    torch.from_numpy(images.train_images)
 
 
-def test_an_error_of_the_decoding_is_passed_on(
-    data_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def missing() -> Decoded:
+def test_decoding_errors_propagate(data_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> LabelledImages:
         raise FileNotFoundError("no such image")
 
     with pytest.raises(FileNotFoundError, match="no such image"):
-        cached("x", ["1"], missing)
-    assert kept(data_folder) == []
+        load_cached("x", ["1"], fail)
+    assert entries(data_folder) == []
     assert capsys.readouterr().err == ""
 
 
-def test_digits_from_the_cache_are_the_same_and_need_no_heavy_library() -> None:
+def test_cached_digits_are_equal_and_load_without_heavy_imports() -> None:
     first = Digits(**DIGITS).load()
     code = (
         "import sys; from accelerando.data.digits import Digits\n"
@@ -187,16 +186,16 @@ def test_digits_from_the_cache_are_the_same_and_need_no_heavy_library() -> None:
     assert result.stdout == f"[]\n{first.mean} {first.std} {total}\n", result.stderr
 
 
-def test_another_scikit_learn_decodes_anew(
+def test_new_scikit_learn_version_decodes_again(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Digits(**DIGITS).load()
     monkeypatch.setattr("accelerando.data.digits.version", lambda _: "99")
     Digits(**DIGITS).load()
-    assert len(kept(data_folder)) == 2
+    assert len(entries(data_folder)) == 2
 
 
-def test_another_format_decodes_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    cached("x", ["1"], small)
+def test_new_format_decodes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_cached("x", ["1"], small)
     monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
-    assert same(cached("x", ["1"], lambda: small(2)), small(2))
+    assert same(load_cached("x", ["1"], lambda: small(2)), small(2))

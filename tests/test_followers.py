@@ -16,7 +16,7 @@ from rich.console import Console
 from accelerando.build import build_plan
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings, register
-from accelerando.data.images import Batches
+from accelerando.data.in_memory import Batches
 from accelerando.identity import run_folder
 from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint

@@ -17,7 +17,7 @@ from rich.console import Console
 from accelerando.build import build_plan, load_data
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
-from accelerando.data.images import Batches
+from accelerando.data.in_memory import Batches
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.runs.folder import RunFolder, State

@@ -1,4 +1,4 @@
-"""The cache of decoded data, shared by real processes: which start at once, or are killed."""
+"""The cache of decoded data, shared by processes that start at the same time or are killed."""
 
 from __future__ import annotations
 
@@ -17,29 +17,23 @@ import numpy as np
 import pytest
 
 from accelerando.data import cache, storage
-from accelerando.data.cache import cached
-from accelerando.data.source import Decoded
-from test_cache import flip, forbidden, kept, same, small, temporary
+from accelerando.data.cache import load_cached
+from accelerando.data.source import LabelledImages
+from test_cache import entries, flip, must_not_decode, same, small, temporary_folders
 
-
-@pytest.fixture(autouse=True)
-def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ACCELERANDO_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
-
-
+pytestmark = pytest.mark.usefixtures("data_folder")
 FORK = multiprocessing.get_context("fork")
 
 
 def in_processes(n: int, work: Callable[[], Any]) -> list[Any]:
-    """What ``work`` returns in each of ``n`` processes that start it at the same moment."""
+    """Return the results of ``work`` in ``n`` processes that call it at the same time."""
     barrier, results = FORK.Barrier(n), FORK.SimpleQueue()
 
-    def one() -> None:
+    def call() -> None:
         barrier.wait(60)
         results.put(work())
 
-    processes = [FORK.Process(target=one) for _ in range(n)]
+    processes = [FORK.Process(target=call) for _ in range(n)]
     for process in processes:
         process.start()
     for process in processes:
@@ -48,22 +42,22 @@ def in_processes(n: int, work: Callable[[], Any]) -> list[Any]:
     return [results.get() for _ in range(n)]
 
 
-def test_on_a_full_disk_the_data_are_used_from_memory(
+def test_on_a_full_disk_data_are_decoded_into_memory(
     data_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def work() -> bool:
         resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
-        return same(cached("x", ["1"], small), small())
+        return same(load_cached("x", ["1"], small), small())
 
     assert in_processes(1, work) == [True]
     error = capfd.readouterr().err
     assert error.count("\n") == 1
-    assert "cannot keep the decoded data" in error
-    assert kept(data_folder) == temporary(data_folder) == []
+    assert "cannot cache decoded data" in error
+    assert entries(data_folder) == temporary_folders(data_folder) == []
 
 
 @pytest.mark.parametrize("locks", [True, False])
-def test_many_processes_on_an_empty_cache(
+def test_concurrent_processes_on_an_empty_cache(
     locks: bool,
     data_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -76,48 +70,48 @@ def test_many_processes_on_an_empty_cache(
         monkeypatch.setattr(fcntl, "flock", refuse)
     decodings = FORK.Value("i", 0)
 
-    def decode() -> Decoded:
+    def decode() -> LabelledImages:
         with decodings.get_lock():
             decodings.value += 1
         time.sleep(0.2)
         return small()
 
     def work() -> tuple[bool, bool]:
-        data = cached("x", ["1"], decode)
+        data = load_cached("x", ["1"], decode)
         return same(data, small()), isinstance(data.train_images.base, np.memmap)
 
     assert in_processes(8, work) == [(True, True)] * 8
     assert decodings.value == 1 if locks else decodings.value > 1
-    assert len(kept(data_folder)) == 1
-    assert temporary(data_folder) == []
+    assert len(entries(data_folder)) == 1
+    assert temporary_folders(data_folder) == []
     assert capfd.readouterr().err == ""
 
 
-def test_many_processes_on_a_damaged_cache(data_folder: Path) -> None:
-    cached("x", ["1"], small)
-    flip(kept(data_folder)[0] / "train_images.npy")
-    assert in_processes(8, lambda: same(cached("x", ["1"], small), small())) == [True] * 8
-    assert len(kept(data_folder)) == 1
-    assert same(cached("x", ["1"], forbidden), small())
+def test_concurrent_processes_on_a_corrupt_cache(data_folder: Path) -> None:
+    load_cached("x", ["1"], small)
+    flip(entries(data_folder)[0] / "train_images.npy")
+    assert in_processes(8, lambda: same(load_cached("x", ["1"], small), small())) == [True] * 8
+    assert len(entries(data_folder)) == 1
+    assert same(load_cached("x", ["1"], must_not_decode), small())
 
 
-def test_what_killed_processes_leave_goes_after_a_day(
+def test_leftovers_of_killed_processes_are_removed_after_a_day(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "sync", lambda _: os.kill(os.getpid(), signal.SIGKILL))
-        process = FORK.Process(target=lambda: cached("x", ["1"], small))
+        patch.setattr(cache, "fsync_path", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+        process = FORK.Process(target=lambda: load_cached("x", ["1"], small))
         process.start()
         process.join(60)
     assert process.exitcode == -signal.SIGKILL
-    (left,) = temporary(data_folder)
-    assert same(cached("x", ["1"], small), small())
-    assert temporary(data_folder) == [left]  # it may be another host's, still at work
-    a_day_ago = time.time() - storage.DAY - 60
-    os.utime(left, (a_day_ago, a_day_ago))
-    with (left / "lock").open("a") as lock:  # as a live process of this host holds it
+    (leftover,) = temporary_folders(data_folder)
+    assert same(load_cached("x", ["1"], small), small())
+    assert temporary_folders(data_folder) == [leftover]  # another host may still be using it
+    a_day_ago = time.time() - storage.LEFTOVER_AGE - 60
+    os.utime(leftover, (a_day_ago, a_day_ago))
+    with (leftover / "lock").open("a") as lock:  # as a running process of this host would
         fcntl.flock(lock, fcntl.LOCK_EX)
-        cached("x", ["1"], forbidden)
-        assert temporary(data_folder) == [left]
-    cached("x", ["1"], forbidden)
-    assert temporary(data_folder) == []
+        load_cached("x", ["1"], must_not_decode)
+        assert temporary_folders(data_folder) == [leftover]
+    load_cached("x", ["1"], must_not_decode)
+    assert temporary_folders(data_folder) == []

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-import accelerando.data.images as images_module
 import accelerando.training.step as step_module
+from accelerando.data import in_memory
 from accelerando.data.augmentation import Augmentation
-from accelerando.data.images import Batches, Images
+from accelerando.data.in_memory import Batches, InMemoryDataset
 from accelerando.models import Mlp
 from accelerando.randomness import permutation
 from accelerando.training.step import SgdStep
@@ -60,10 +60,10 @@ def test_a_plain_step_enters_no_context(monkeypatch: pytest.MonkeyPatch) -> None
     step(torch.randn(6, 1, 4, 4), torch.randint(0, 3, (6,)), 0.1)
 
 
-def images(n: int) -> Images:
+def images(n: int) -> InMemoryDataset:
     """Images whose only pixel tells which example they are."""
     pixels = torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1)
-    return Images(pixels, torch.arange(n), torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
+    return InMemoryDataset(pixels, torch.arange(n), torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
 
 
 @pytest.mark.parametrize("size", [1, 3, 10, 97, 200])
@@ -82,7 +82,7 @@ def test_batches_have_the_order_in_memory_that_is_asked_for(channels_last: bool)
     flip = Augmentation(crop=1, flip=True)
     order = torch.channels_last if channels_last else torch.contiguous_format
     for augmentation in (None, flip):
-        data = Images(pixels, torch.arange(50), zeros, ones, augmentation, channels_last)
+        data = InMemoryDataset(pixels, torch.arange(50), zeros, ones, augmentation, channels_last)
         (read,) = data.read([torch.arange(7)])
         for images, _ in (read, Batches(data, seed=0).at(0, 8, 8)):
             assert images.is_contiguous(memory_format=order)
@@ -101,9 +101,9 @@ def test_a_batch_depends_on_its_position_alone() -> None:
 
 
 def test_a_batch_larger_than_a_block_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images_module, "BLOCK", 50)
+    monkeypatch.setattr(in_memory, "BLOCK_PIXELS", 50)
     n = 55
-    data = Images(
+    data = InMemoryDataset(
         torch.zeros(n, 1, 1, 1, dtype=torch.uint8),
         torch.arange(n),
         torch.zeros(1, 1, 1),

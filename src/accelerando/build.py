@@ -14,7 +14,7 @@ from accelerando.schedule import Plan, Scheduler
 
 if TYPE_CHECKING:  # importing these would import torch
     from accelerando.data.source import Arrays, Source
-    from accelerando.data.stream import Streams
+    from accelerando.data.streaming import ImageFiles
 
 
 def build(name: str, target: Mapping[str, Any], **arguments: Any) -> Any:
@@ -60,7 +60,7 @@ def build_augmentation(settings: RunSettings) -> Any:
     return None if target is None else build("dataset.augmentation", target)
 
 
-def load_data(settings: RunSettings) -> Arrays | Streams:
+def load_data(settings: RunSettings) -> Arrays | ImageFiles:
     """Load the data of a run: into memory, or as a list of files to stream.
 
     Raises:

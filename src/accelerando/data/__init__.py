@@ -1,1 +1,1 @@
-"""Data sets: one file per source, arrays without torch; their form on a device in ``images``."""
+"""Data sets: one module per source, the cache, and batches in memory or streamed from files."""

@@ -1,4 +1,4 @@
-"""Random crops, flips and rotations of whole batches, on the device."""
+"""Random crops, flips and rotations of complete batches on the device."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from accelerando.checks import at_least, whole
 from accelerando.randomness import Purpose, generator
 
 
-class Table(NamedTuple):
-    """What happens to each example in one epoch; every column has shape (examples,)."""
+class AugmentationTable(NamedTuple):
+    """The random draws of one epoch; each column has shape (examples,)."""
 
     down: Tensor
-    """Pixels from the top of the padded image to that of the crop, int32; ``right`` likewise."""
+    """Offset of the crop from the top of the padded image in pixels, int32."""
     right: Tensor
+    """Offset of the crop from the left, likewise."""
     flip: Tensor
-    """Whether it is mirrored, bool."""
+    """Whether to mirror horizontally, bool."""
     cosine: Tensor
-    """Of the angle it is turned by, counter-clockwise, float32; ``sine`` likewise."""
+    """Cosine of the angle of rotation (counter-clockwise), float32."""
     sine: Tensor
+    """Sine of the angle, float32."""
 
-    def take(self, indices: Tensor) -> Table:
-        """The rows of some examples."""
-        return Table(*(column[indices] for column in self))
+    def take(self, indices: Tensor) -> AugmentationTable:
+        """Return the rows of some examples."""
+        return AugmentationTable(*(column[indices] for column in self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Crop with padding, then flip, then rotation, as torchvision's transforms of these names.
+    """Padded crop, horizontal flip and rotation, in this order, as in torchvision's transforms.
 
-    What comes from outside the image is black. Everything random is drawn as one table for an
-    epoch and looked up by example: the result depends on (seed, epoch, example) alone, not on the
-    batch that the example is in.
+    Pixels from outside the image are black. The random draws of an epoch form a table with a row
+    per example, so the result depends only on (seed, epoch, example) and not on the batch.
 
     Args:
-        crop: pixels of padding on each side before a crop of the image's own size.
-        flip: mirror left and right with probability one half.
-        rotation: largest angle, in degrees, to either side; the nearest pixel is taken.
+        crop: pixels of padding on each side before a random crop of the original size.
+        flip: mirror horizontally with probability 1/2.
+        rotation: largest angle in degrees, in either direction; pixels are not interpolated.
     """
 
     crop: int = 0
@@ -52,21 +53,23 @@ class Augmentation:
         whole("crop", self.crop, 0)
         at_least("rotation", self.rotation, 0)
 
-    def table(self, *, seed: int, epoch: int, examples: int, device: torch.device) -> Table:
-        """The draws of one epoch."""
+    def table(
+        self, *, seed: int, epoch: int, examples: int, device: torch.device
+    ) -> AugmentationTable:
+        """Draw the random numbers of one epoch."""
         random = generator(seed, Purpose.AUGMENTATION, epoch)
         down, right = random.integers(0, 2 * self.crop + 1, (2, examples), dtype=np.int32)
         flip = random.random(examples) < 0.5
         angle = np.radians(random.uniform(-self.rotation, self.rotation, examples))
-        # turned into cosines here, once for all batches, so that no batch's size can matter
+        # computed here for all examples at once, so that rounding cannot depend on the batch size
         columns = (down, right, flip, *(f(angle).astype(np.float32) for f in (np.cos, np.sin)))
-        return Table(*(torch.from_numpy(column).to(device) for column in columns))
+        return AugmentationTable(*(torch.from_numpy(column).to(device) for column in columns))
 
-    def __call__(self, images: Tensor, rows: Table) -> Tensor:
-        """Augmented copies of ``images``, shape (m, channels, height, width), any type.
+    def __call__(self, images: Tensor, rows: AugmentationTable) -> Tensor:
+        """Return augmented copies of ``images``, shape (m, channels, height, width), any dtype.
 
-        Each pixel of the result is one pixel of the image, or black: they are looked up once, by
-        the places that rotation, flip and crop lead back to.
+        Each pixel of the result is copied from the pixel that rotation, flip and crop map to it, so
+        images are read only once.
         """
         height, width = images.shape[2:]
         y, x = (
@@ -75,31 +78,33 @@ class Augmentation:
         y, x = y.view(1, -1, 1), x.view(1, 1, -1)
         inside = torch.ones((), dtype=torch.bool, device=images.device)
         if self.rotation:
-            y, x = _turned_back(y, x, rows)
-            inside = _within(y, height) & _within(x, width)
+            y, x = _rotate_back(y, x, rows)
+            inside = _in_range(y, height) & _in_range(x, width)
         if self.flip:
             x = torch.where(rows.flip.view(-1, 1, 1), width - 1 - x, x)
         if self.crop:
             y = y + (rows.down.view(-1, 1, 1) - self.crop)
             x = x + (rows.right.view(-1, 1, 1) - self.crop)
-            inside = inside & _within(y, height) & _within(x, width)
-        places = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-        places = (
-            places.expand(len(images), height, width).reshape(len(images), 1, height * width).long()
+            inside = inside & _in_range(y, height) & _in_range(x, width)
+        indices = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+        indices = (
+            indices.expand(len(images), height, width)
+            .reshape(len(images), 1, height * width)
+            .long()
         )
         flat = images.flatten(2)
-        pixels = flat.gather(2, places.expand(flat.shape)).view(images.shape)
+        pixels = flat.gather(2, indices.expand(flat.shape)).view(images.shape)
         return pixels * inside.view(-1, 1, *inside.shape[1:])
 
 
-def _turned_back(y: Tensor, x: Tensor, rows: Table) -> tuple[Tensor, Tensor]:
-    """Where the pixels (y, x) of turned images were before, to the nearest pixel."""
-    middle_y, middle_x = (y.numel() - 1) / 2, (x.numel() - 1) / 2
+def _rotate_back(y: Tensor, x: Tensor, rows: AugmentationTable) -> tuple[Tensor, Tensor]:
+    """Return the source coordinates of the pixels (y, x) of rotated images, rounded."""
+    center_y, center_x = (y.numel() - 1) / 2, (x.numel() - 1) / 2
     cosine, sine = rows.cosine.view(-1, 1, 1), rows.sine.view(-1, 1, 1)
-    v, u = y - middle_y, x - middle_x
-    before_y, before_x = v * cosine + u * sine, u * cosine - v * sine
-    return (before_y + middle_y).round().int(), (before_x + middle_x).round().int()
+    v, u = y - center_y, x - center_x
+    source_y, source_x = v * cosine + u * sine, u * cosine - v * sine
+    return (source_y + center_y).round().int(), (source_x + center_x).round().int()
 
 
-def _within(place: Tensor, side: int) -> Tensor:
-    return (place >= 0) & (place < side)
+def _in_range(coordinate: Tensor, size: int) -> Tensor:
+    return (coordinate >= 0) & (coordinate < size)

@@ -1,7 +1,6 @@
-"""Decoded data on disk: made once, checked at every load, mapped so that processes share it.
+"""Cache of decoded data sets: written once, verified on every load, memory-mapped by all processes.
 
-A data set is a folder of ``.npy`` files and the checksums of them. It may be removed whenever no
-run uses it.
+Each entry is a folder of ``.npy`` files and their checksums. It can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -19,116 +18,115 @@ from typing import Any
 
 import numpy as np
 
-from accelerando.data.source import Decoded
+from accelerando.data.source import LabelledImages
 from accelerando.data.storage import (
     data_folder,
-    one_at_a_time,
+    exclusive_lock,
+    fsync_path,
     publish,
+    quarantine,
     remove_leftovers,
-    set_aside,
-    sync,
-    workspace,
+    temporary_folder,
 )
 
 FORMAT = 1
-"""Raised when the same files come to be decoded to other arrays."""
+"""Increase when the same source files decode to different arrays."""
 
-FILES = tuple(f"{field.name}.npy" for field in fields(Decoded))
+FILES = tuple(f"{field.name}.npy" for field in fields(LabelledImages))
 CHECKSUMS = "checksums.json"
 
 
-def cached(name: str, key: Iterable[str], decode: Callable[[], Decoded]) -> Decoded:
-    """The data that ``decode`` gives, from the cache where it has them.
+def load_cached(
+    name: str, key: Iterable[str], decode: Callable[[], LabelledImages]
+) -> LabelledImages:
+    """Load a decoded data set from the cache; on a miss, decode and store it.
 
-    Processes that start at once on an empty cache, on one host or several, all get whole data and
-    leave one copy. Where the cache cannot be used, the decoded data are used from memory, and one
-    line on stderr says so.
+    Concurrent processes, on one or several hosts, all receive complete data and leave a single
+    entry. If the cache cannot be used, the data are decoded into memory and a line is printed to
+    stderr.
 
     Args:
-        name: of the data set; part of the folder's name.
-        key: what the data depend on; another key is another copy.
-        decode: makes the data; its errors are passed on.
+        name: name of the data set, part of the entry's folder name.
+        key: everything that determines the data; each key has its own entry.
+        decode: decodes the data set; its exceptions propagate.
 
     Returns:
-        arrays mapped copy-on-write (torch warns of read-only memory): whoever writes into one
-        changes this process's copy alone.
+        Arrays mapped copy-on-write: writing to them changes only this process's copy. (For
+        read-only memory torch would emit a warning.)
     """
     text = "\n".join((str(FORMAT), *key))
     digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
-    target = data_folder() / "decoded" / f"{name}-{digest}"
+    entry = data_folder() / "decoded" / f"{name}-{digest}"
     decode_once = functools.cache(decode)
     try:
-        return _shared(target, name, decode_once)
+        return _load_or_store(entry, name, decode_once)
     except OSError as error:
-        decoded = decode_once()  # raised the error itself, perhaps: then it raises it again
+        images = decode_once()  # raises again if the error came from decoding
         print(
-            f"{target.parent} cannot keep the decoded data ({error}): they are decoded at every "
-            "start. Another place: ACCELERANDO_DATA=DIR",
+            f"cannot cache decoded data in {entry.parent} ({error}): decoding at every start; "
+            "set ACCELERANDO_DATA=DIR to a writable folder",
             file=sys.stderr,
         )
-        return Decoded(
+        return LabelledImages(
             **{
                 name: np.require(array, requirements=["C", "W"])
-                for name, array in vars(decoded).items()
+                for name, array in vars(images).items()
             }
         )
 
 
-def _shared(target: Path, name: str, decode: Callable[[], Decoded]) -> Decoded:
-    for folder in (data_folder(), target.parent):
+def _load_or_store(entry: Path, name: str, decode: Callable[[], LabelledImages]) -> LabelledImages:
+    for folder in (data_folder(), entry.parent):
         remove_leftovers(folder)
-    kept = _opened(target)
-    if kept is not None:
-        return kept
-    with one_at_a_time(target.parent / f".{name}.lock"):
-        kept = _opened(target)  # by the process that was waited for
-        if kept is None:
-            _write(decode(), target)
-            kept = _opened(target)
-    if kept is None:
-        raise OSError(f"{target} was written, and cannot be read back")
-    return kept
+    images = _load(entry)
+    if images is None:
+        with exclusive_lock(entry.parent / f".{name}.lock"):
+            images = _load(entry)  # another process may have stored it meanwhile
+            if images is None:
+                _store(decode(), entry)
+                images = _load(entry)
+    if images is None:
+        raise OSError(f"{entry} was written but cannot be read back")
+    return images
 
 
-def _opened(target: Path) -> Decoded | None:
-    """The data in a folder, or None where there is none, or a damaged one.
+def _load(entry: Path) -> LabelledImages | None:
+    """Map an entry; return None if it does not exist or is corrupt.
 
     Raises:
-        OSError: it cannot be read, or not be mapped.
+        OSError: the files cannot be read or mapped.
     """
     try:
-        judged = target.stat()
+        inode = entry.stat().st_ino
     except FileNotFoundError:
         return None
     try:
-        if json.loads((target / CHECKSUMS).read_text()) != _checksums(target):
-            raise ValueError("the checksums do not agree")
-        return Decoded(**{Path(file).stem: _mapped(target / file) for file in FILES})
+        if json.loads((entry / CHECKSUMS).read_text()) != _checksums(entry):
+            raise ValueError("checksum mismatch")
+        return LabelledImages(**{Path(file).stem: _map(entry / file) for file in FILES})
     except (FileNotFoundError, ValueError) as error:
         with suppress(FileNotFoundError):
-            if target.stat().st_ino == judged.st_ino:  # else another process has mended it
-                print(f"{target} is damaged ({error}): decoding anew", file=sys.stderr)
-                set_aside(target)
+            if entry.stat().st_ino == inode:  # else another process has replaced it
+                print(f"{entry} is corrupt ({error}): decoding again", file=sys.stderr)
+                quarantine(entry)
         return None
 
 
-def _write(decoded: Decoded, target: Path) -> None:
-    with workspace(target.parent) as folder:
-        for field in fields(Decoded):
-            np.save(
-                folder / f"{field.name}.npy", np.ascontiguousarray(getattr(decoded, field.name))
-            )
+def _store(images: LabelledImages, entry: Path) -> None:
+    with temporary_folder(entry.parent) as folder:
+        for file in FILES:
+            np.save(folder / file, np.ascontiguousarray(getattr(images, Path(file).stem)))
         (folder / CHECKSUMS).write_text(json.dumps(_checksums(folder), indent=1))
         for path in (*folder.iterdir(), folder):
-            sync(path)
-        publish(folder, target)
-    sync(target.parent)
+            fsync_path(path)
+        publish(folder, entry)
+    fsync_path(entry.parent)
 
 
 def _checksums(folder: Path) -> dict[str, int]:
-    """CRC-32 of each file, 2 GB/s: it is there to find damage, not malice."""
+    """Return the CRC-32 of each file: fast (2 GB/s), and detects corruption but not tampering."""
     return {file: zlib.crc32(np.memmap(folder / file, mode="r").data) for file in FILES}
 
 
-def _mapped(path: Path) -> Any:
-    return np.asarray(np.load(path, mmap_mode="c"))  # plain: indexing np.memmap is slow
+def _map(path: Path) -> Any:
+    return np.asarray(np.load(path, mmap_mode="c"))  # indexing an ndarray is faster than a memmap

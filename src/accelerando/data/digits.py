@@ -1,4 +1,4 @@
-"""Handwritten digits, 8 x 8 pixels of 0 to 16, that ship with scikit-learn."""
+"""Handwritten digits that ship with scikit-learn: 8 x 8 pixels with values from 0 to 16."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from importlib.metadata import version
 
 import numpy as np
 
-from accelerando.data.cache import cached
-from accelerando.data.source import Arrays, Decoded, describe_mismatch, normalised
+from accelerando.data.cache import load_cached
+from accelerando.data.source import Arrays, LabelledImages, build_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
 class Digits:
-    """1,797 real digits (UCI, Alpaydin and Kaynak), of which a stratified fifth is the test set.
+    """1,797 real digits (UCI, Alpaydin and Kaynak); a stratified fifth of them is the test set.
 
     Args:
-        examples: training examples; fewer than there are take a part of them.
+        examples: number of training examples; a smaller number than available selects a subset.
         shape: channels, height, width.
         classes: number of labels.
     """
@@ -27,19 +27,17 @@ class Digits:
     classes: int
 
     def prepare(self) -> None:
-        """They are on disk already."""
+        """Do nothing: the files are installed with scikit-learn."""
 
     def load(self) -> Arrays:
-        # cached for the sake of scikit-learn's import, which takes longer than all the rest
-        decoded = cached("digits", [f"scikit-learn {version('scikit-learn')}"], _decode)
-        train = decoded.train_images
-        arrays = normalised(decoded, mean=[float(train.mean())], std=[float(train.std())])
-        return describe_mismatch(
-            arrays, examples=self.examples, shape=self.shape, classes=self.classes
-        )
+        """Load the data set, from the cache if it was decoded before."""
+        # cached because importing scikit-learn takes longer than everything else
+        images = load_cached("digits", [f"scikit-learn {version('scikit-learn')}"], _decode)
+        train = images.train_images
+        return build_arrays(images, self, mean=[float(train.mean())], std=[float(train.std())])
 
 
-def _decode() -> Decoded:
+def _decode() -> LabelledImages:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -48,7 +46,7 @@ def _decode() -> Decoded:
     train, test, train_labels, test_labels = train_test_split(
         images, labels.astype(np.int64), test_size=0.2, stratify=labels, random_state=0
     )
-    return Decoded(
+    return LabelledImages(
         train_images=train,
         train_labels=train_labels,
         test_images=test,

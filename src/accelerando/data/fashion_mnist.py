@@ -1,4 +1,4 @@
-"""Fashion-MNIST from its IDX files (Xiao, Rasul and Vollgraf, arXiv 1708.07747)."""
+"""Fashion-MNIST (Xiao, Rasul and Vollgraf, arXiv 1708.07747), in the file format of MNIST."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from accelerando.data.mnist import Mnist
 
 @dataclass(frozen=True, kw_only=True)
 class FashionMnist(Mnist):
-    """70,000 images of clothes, 28 x 28, in 10 classes; the files are those of MNIST."""
+    """Fashion-MNIST: 70,000 images of clothes, 28 x 28, in 10 classes."""
 
     NAME = "Fashion-MNIST"
     URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
     HOME = "FashionMNIST/raw"
     TORCHVISION = "FashionMNIST"
-    PACKAGE = "on Debian or Ubuntu, `apt install dataset-fashion-mnist`"
+    PACKAGE = "run `apt install dataset-fashion-mnist` (Debian, Ubuntu)"
     INSTALLED = Path("/usr/share/datasets/fashion-mnist")

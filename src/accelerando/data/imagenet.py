@@ -1,4 +1,4 @@
-"""ImageNet, streamed from the folders it is unpacked to (Russakovsky et al., arXiv 1409.0575)."""
+"""ImageNet (Russakovsky et al., arXiv 1409.0575), streamed from its folders of JPEG files."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 
 from accelerando.data.storage import data_folder
-from accelerando.data.stream import Files, Streams
+from accelerando.data.streaming import ImageFiles, LabelledFiles
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNet:
-    """1.28 million photographs in 1,000 classes, a folder for each class.
+    """ImageNet (ILSVRC 2012): 1.28 million photographs in 1,000 classes, one folder per class.
 
     Args:
-        examples: training examples, stated for planning; ``load`` checks that they are all.
-        shape: channels, height, width of what the model is given: the middle of the image, whose
-            shorter side was made 8/7 of that.
+        examples: number of training examples; ``load`` checks that the folder contains as many.
+        shape: channels, height, width of the model's input. For evaluation, the shorter side of an
+            image is resized to 8/7 of the height, then the centre is cropped.
         classes: number of labels.
-        mean: per channel, in units of 0 to 1; ``std`` likewise.
-        folder: holds train/<class>/*.JPEG and val/<class>/*.JPEG; left out: imagenet in the
-            folder of downloads.
+        mean: mean of each channel, for pixels from 0 to 1; ``std`` likewise.
+        folder: contains train/<class>/*.JPEG and val/<class>/*.JPEG; if None, ``imagenet`` in the
+            data folder.
     """
 
     examples: int
@@ -37,76 +37,78 @@ class ImageNet:
 
     @property
     def _folder(self) -> Path:
-        return (
-            Path(self.folder).expanduser()
-            if self.folder is not None
-            else data_folder() / "imagenet"
-        )
+        if self.folder is None:
+            return data_folder() / "imagenet"
+        return Path(self.folder).expanduser()
 
     def prepare(self) -> None:
-        """Find the two folders.
+        """Check that the folders exist.
 
         Raises:
-            FileNotFoundError: one is missing; ImageNet cannot be downloaded without an account.
+            FileNotFoundError: data not available; downloading them requires an account.
         """
         missing = [name for name in ("train", "val") if not (self._folder / name).is_dir()]
         if missing:
             raise FileNotFoundError(
-                f"{self._folder} lacks {' and '.join(missing)}: get ILSVRC 2012 from "
-                "https://image-net.org/download (it asks for an account), unpack it to "
-                "train/<class>/*.JPEG and val/<class>/*.JPEG, and set dataset.folder=DIR"
+                f"data not available: ImageNet: {self._folder} lacks {' and '.join(missing)}. To "
+                "obtain it, download ILSVRC 2012 from https://image-net.org/download (requires an "
+                "account), unpack it to train/<class>/*.JPEG and val/<class>/*.JPEG, and set "
+                "dataset.folder=DIR"
             )
 
-    def load(self) -> Streams:
+    def load(self) -> ImageFiles:
+        """List the files and check them against the settings.
+
+        Raises:
+            FileNotFoundError: data not available.
+            ValueError: the folders contradict the settings or each other.
+        """
         from torchvision import transforms
+        from torchvision.datasets import ImageFolder
 
         self.prepare()
-        side = self.shape[1]
-        view = [transforms.Resize(side * 8 // 7), transforms.CenterCrop(side)]
-        train, test = (self._files(name) for name in ("train", "val"))
-        if len(train.paths) != self.examples:
+        train, val = (ImageFolder(str(self._folder / split)) for split in ("train", "val"))
+        for split in (train, val):
+            if len(split.classes) != self.classes:
+                raise ValueError(
+                    f"{split.root} has {len(split.classes)} classes but the settings specify "
+                    f"classes={self.classes}"
+                )
+        if len(train) != self.examples:
             raise ValueError(
-                f"{self._folder} holds {len(train.paths)} training images, the dataset's settings "
-                f"say examples={self.examples}: make them agree"
+                f"{self._folder} has {len(train)} training images but the settings specify "
+                f"examples={self.examples}: make them agree"
             )
-        if odd := self._classes("train") ^ self._classes("val"):
+        if unmatched := set(train.classes) ^ set(val.classes):
             raise ValueError(
-                f"{self._folder} has {', '.join(sorted(odd)[:3])} in only one of train and val: a "
-                "label would not mean the same in both"
+                f"{self._folder} has {', '.join(sorted(unmatched)[:3])} in only one of train and "
+                "val, so labels would not mean the same in both"
             )
-        return Streams(
-            train=train,
-            test=test,
+        height = self.shape[1]
+        resize = [transforms.Resize(height * 8 // 7), transforms.CenterCrop(height)]
+        return ImageFiles(
+            train=_labelled_files(train),
+            test=_labelled_files(val),
             mean=tuple(255 * value for value in self.mean),
             std=tuple(255 * value for value in self.std),
             shape=(self.shape[0], self.shape[1], self.shape[2]),
-            view=transforms.Compose(view),
+            resize=transforms.Compose(resize),
         )
 
-    def _classes(self, name: str) -> set[str]:
-        return {path.name for path in (self._folder / name).iterdir() if path.is_dir()}
 
-    def _files(self, name: str) -> Files:
-        from torchvision.datasets import ImageFolder
-
-        found = ImageFolder(str(self._folder / name))
-        if len(found.classes) != self.classes:
-            raise ValueError(
-                f"{self._folder / name} holds {len(found.classes)} classes, the dataset's settings "
-                f"say classes={self.classes}"
-            )
-        paths = [path for path, _ in found.samples]
-        return Files(paths=paths, labels=np.array(found.targets, dtype=np.int64))
+def _labelled_files(folder: Any) -> LabelledFiles:
+    paths = [path for path, _ in folder.samples]
+    return LabelledFiles(paths=paths, labels=np.array(folder.targets, dtype=np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResizedCrop:
-    """A random part of the image, made the size that the model takes, then perhaps mirrored.
+    """Crop a random part of the image, resize it to the model's input and perhaps mirror it.
 
     Args:
-        size: height and width in pixels.
-        scale: smallest and largest share of the image's area.
-        flip: mirror left and right with probability one half.
+        size: height and width of the result in pixels.
+        scale: smallest and largest area of the crop, as a fraction of the image's area.
+        flip: mirror horizontally with probability 1/2.
     """
 
     size: int
@@ -121,5 +123,5 @@ class ResizedCrop:
         return transforms.Compose([crop, transforms.RandomHorizontalFlip(0.5 * self.flip)])
 
     def __call__(self, image: Any) -> Any:
-        """Augmented PIL image, by torch's global generator."""
+        """Augment a PIL image, using torch's global random generator."""
         return self._transform(image)

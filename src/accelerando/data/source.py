@@ -1,4 +1,4 @@
-"""What a data set is before it meets a device: arrays, and where they come from."""
+"""Data sets as arrays: the types that sources return, and checks against their settings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from accelerando.data.stratify import stratified_indices
-
 
 @dataclass(frozen=True, kw_only=True)
-class Decoded:
-    """Images and labels as stored; nobody writes into them, other processes may share them.
+class LabelledImages:
+    """Training and test images with their labels; read-only, since processes may share them.
 
     Args:
         train_images: uint8, shape (n, channels, height, width); ``test_images`` likewise.
@@ -28,11 +26,12 @@ class Decoded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arrays(Decoded):
-    """Images and labels in memory, and their normalisation in the units of the stored pixels.
+class Arrays(LabelledImages):
+    """Labelled images and their normalisation.
 
     Args:
-        mean: per channel, of the training images; ``std`` likewise.
+        mean: mean of each channel of the training images, in units of the stored pixels.
+        std: standard deviation of each channel, in the same units.
     """
 
     mean: tuple[float, ...]
@@ -40,88 +39,117 @@ class Arrays(Decoded):
 
 
 class Source(Protocol):
-    """A data set as its YAML file describes it; ``load`` holds it to that description."""
+    """A data set as described by its YAML file."""
 
-    examples: int
-    """Training examples, n; fewer than there are take a part of them."""
+    @property
+    def examples(self) -> int:
+        """Number of training examples; a smaller number than available selects a subset."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Channels, height and width of an image."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; labels run from 0 to ``classes`` - 1."""
 
     def prepare(self) -> None:
-        """Make sure the files are there, fetching them where that is possible.
+        """Make sure the files are available; download them if possible.
 
         Raises:
-            FileNotFoundError: they are not to be had; the message says every way to get them.
+            FileNotFoundError: data not available; the message explains how to obtain them.
         """
-        ...
 
     def load(self) -> Any:
-        """``Arrays`` in memory, or ``stream.Streams`` for what is too large for it."""
-        ...
+        """Return ``Arrays``, or ``streaming.ImageFiles`` if the data do not fit in memory."""
 
 
-def normalised(decoded: Decoded, *, mean: Sequence[float], std: Sequence[float]) -> Arrays:
-    """Add the normalisation, given in the units of the stored pixels."""
-    return Arrays(
-        train_images=decoded.train_images,
-        train_labels=decoded.train_labels,
-        test_images=decoded.test_images,
-        test_labels=decoded.test_labels,
-        mean=tuple(mean),
-        std=tuple(std),
-    )
+def build_arrays(
+    images: LabelledImages, source: Source, *, mean: Sequence[float], std: Sequence[float]
+) -> Arrays:
+    """Add the normalisation, check everything against the settings and select the examples.
 
+    If ``source.examples`` is less than the number of training images, the same stratified subset
+    is selected in every run.
 
-def describe_mismatch(arrays: Arrays, *, examples: int, shape: Any, classes: int) -> Arrays:
-    """Return ``arrays`` where they are what the YAML file says, or hold more training examples.
-
-    Of more the same part is taken in every run, each class in its proportion.
+    Args:
+        images: the complete data set.
+        source: its settings.
+        mean: mean of each channel, in units of the stored pixels.
+        std: standard deviation of each channel, likewise.
 
     Raises:
-        ValueError: they are something else.
+        ValueError: the data contradict the settings.
     """
-    shapes = [list(images.shape[1:]) for images in (arrays.train_images, arrays.test_images)]
-    for part, found in zip(("training", "test"), shapes, strict=True):
-        if found != list(shape):
+    arrays = Arrays(**vars(images), mean=tuple(mean), std=tuple(std))
+    _check_split("training", images.train_images, images.train_labels, source)
+    _check_split("test", images.test_images, images.test_labels, source)
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != source.shape[0]:
             raise ValueError(
-                f"the data hold {part} images of shape {found}, the dataset's settings say "
-                f"shape={list(shape)}: make them agree"
+                f"{name} has {len(values)} values but the images have {source.shape[0]} channels"
             )
-    _check_labels(arrays, classes)
-    _check_normalisation(arrays)
-    there = len(arrays.train_images)
-    if not 1 <= examples <= there:
+    if min(std) <= 0:
+        raise ValueError(f"std must be above 0 in every channel, got {list(std)}")
+    available, examples = len(images.train_images), source.examples
+    if not 1 <= examples <= available:
         raise ValueError(
-            f"the data hold {there} training images, the dataset's settings say {examples=}: "
-            "give that number, or a smaller one for a part of them"
+            f"the data set has {available} training images but the settings specify {examples=}: "
+            "set it to that number, or to a smaller one to select a subset"
         )
-    if examples == there:
+    if examples == available:
         return arrays
-    # not by the run's seed: all seeds are to minimise the same loss
-    chosen = np.sort(stratified_indices(arrays.train_labels, examples, np.random.default_rng(0)))
+    # independent of the run's seed: every seed minimises the same loss
+    indices = np.sort(stratified_indices(images.train_labels, examples, np.random.default_rng(0)))
     return replace(
-        arrays, train_images=arrays.train_images[chosen], train_labels=arrays.train_labels[chosen]
+        arrays,
+        train_images=images.train_images[indices],
+        train_labels=images.train_labels[indices],
     )
 
 
-def _check_labels(arrays: Arrays, classes: int) -> None:
-    for part, images, labels in (
-        ("training", arrays.train_images, arrays.train_labels),
-        ("test", arrays.test_images, arrays.test_labels),
-    ):
-        if len(images) != len(labels):
-            raise ValueError(f"the data hold {len(images)} {part} images, {len(labels)} labels")
-        if len(labels) == 0:
-            raise ValueError(f"the data hold no {part} images")
-        if labels.min() < 0 or labels.max() >= classes:
-            wrong = labels.min() if labels.min() < 0 else labels.max()
+def _check_split(
+    name: str, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], source: Source
+) -> None:
+    shape, classes = list(source.shape), source.classes
+    if list(images.shape[1:]) != shape:
+        raise ValueError(
+            f"the {name} images have the shape {list(images.shape[1:])} but the settings specify "
+            f"{shape=}: make them agree"
+        )
+    if len(images) != len(labels):
+        raise ValueError(f"the data set has {len(images)} {name} images but {len(labels)} labels")
+    if len(labels) == 0:
+        raise ValueError(f"the data set has no {name} images")
+    for label in (labels.min(), labels.max()):
+        if not 0 <= label < classes:
             raise ValueError(
-                f"the data hold the label {wrong}, the dataset's settings say {classes=}"
+                f"the data set has the label {label} but the settings specify {classes=}"
             )
 
 
-def _check_normalisation(arrays: Arrays) -> None:
-    channels = arrays.train_images.shape[1]
-    for name, values in (("mean", arrays.mean), ("std", arrays.std)):
-        if len(values) != channels:
-            raise ValueError(f"{name} has {len(values)} values, the images {channels} channels")
-    if min(arrays.std) <= 0:
-        raise ValueError(f"std must be above 0 in every channel, got {list(arrays.std)}")
+def stratified_indices(
+    labels: npt.NDArray[np.int64], size: int, random: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Draw the indices of ``size`` examples, with each class in proportion to within one example.
+
+    The classes are interleaved, so that contiguous slices of the result are stratified as well.
+
+    Args:
+        labels: labels of all examples, shape (n,).
+        size: number of examples to draw, from 1 to n.
+        random: generator for the draws.
+    """
+    order = random.permutation(len(labels))
+    classes, counts = np.unique(labels, return_counts=True)
+    exact = counts * size / len(labels)
+    quota = np.floor(exact).astype(int)
+    # the largest remainders are rounded up
+    quota[np.argsort(quota - exact, kind="stable")[: size - quota.sum()]] += 1
+    drawn: list[npt.NDArray[np.int64]] = [
+        order[labels[order] == label][:count] for label, count in zip(classes, quota, strict=True)
+    ]
+    positions = np.concatenate(
+        [(np.arange(len(part)) + random.random()) / max(len(part), 1) for part in drawn]
+    )
+    return np.concatenate(drawn)[np.argsort(positions)]

@@ -1,15 +1,17 @@
-"""Folders that many processes, on many hosts, read and fill at the same time.
+"""Folders for downloads and caches, shared by processes on one or several hosts.
 
-What is made appears whole or not at all: it is made in a temporary folder beside its place and
-renamed. The rename decides between processes that make the same thing; a lock only spares them the
-work, where the file system has locks.
+A folder appears atomically: it is written under a temporary name next to its destination, then
+renamed. The rename arbitrates between processes that create the same folder; the lock only spares
+them duplicate work on file systems that support locks.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -20,135 +22,135 @@ from pathlib import Path
 
 from accelerando.interruption import check_interrupt
 
-PREFIX = ".accelerando-"
-"""Of temporary folders; the data folder may hold other programs' files, which stay."""
-DAY = 24 * 3600.0
-"""Age in seconds at which a temporary folder that nobody holds is a killed process's."""
+TEMPORARY_PREFIX = ".accelerando-"
+"""Marks our temporary folders; the data folder may hold files of other programs."""
+LEFTOVER_AGE = 24 * 3600.0
+"""Seconds after which an unlocked temporary folder is taken to be left by a killed process."""
 
 
 def data_folder() -> Path:
-    """Where downloads and decoded data go: $ACCELERANDO_DATA, else the user's cache folder."""
-    given = os.environ.get("ACCELERANDO_DATA")
-    folder = Path(given).expanduser() if given else Path.home() / ".cache" / "accelerando"
+    """Return the folder of downloads and caches: $ACCELERANDO_DATA or ~/.cache/accelerando."""
+    variable = os.environ.get("ACCELERANDO_DATA")
+    folder = Path(variable).expanduser() if variable else Path.home() / ".cache" / "accelerando"
     return folder.absolute()
 
 
 @contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
-    """Let one process in and the others wait; where the file system has no locks, let all in.
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock while other processes wait for it.
+
+    On a file system without locks every process enters immediately.
 
     Args:
-        path: the lock file, which stays: removing it would let a second process in.
+        path: the lock file. It is never removed: a process that waits for the removed file and one
+            that creates a new file would both enter.
 
     Raises:
         OSError: the file cannot be opened for writing.
-        Interrupted: a signal came while it waited.
+        Interrupted: a signal arrived while waiting.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        begin, told = time.monotonic(), False
-        while not _locked(lock.fileno()):
-            if not told and time.monotonic() - begin > 5:
-                print(f"waiting for the process that holds {path}", file=sys.stderr)
-                told = True
+    with path.open("a") as file:
+        report_time = time.monotonic() + 5
+        while not _try_lock(file.fileno()):
+            if time.monotonic() > report_time:
+                print(f"waiting for another process to release {path}", file=sys.stderr)
+                report_time = math.inf
             time.sleep(0.05)
             check_interrupt()
         yield
 
 
-def _locked(file: int) -> bool:
-    """Whether nobody else holds the lock now: it is taken, or there are no locks here."""
+def _try_lock(file: int) -> bool:
+    """Lock the file without waiting; return False if another process holds the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return True
+        return True  # this file system has no locks
     return True
 
 
 @contextmanager
-def workspace(parent: Path) -> Iterator[Path]:
-    """A temporary folder in ``parent``, removed at the end.
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Create a temporary folder in ``parent`` and remove it on exit.
 
-    A process that is killed leaves it behind, for ``remove_leftovers``; a live one is known by its
-    lock on the folder's neighbour ``lock``.
+    If the process is killed, ``remove_leftovers`` removes the folder later; a lock file next to the
+    yielded folder shows that the process is alive.
 
     Raises:
-        OSError: ``parent`` cannot be made or written.
+        OSError: ``parent`` cannot be created or written to.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    outer = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    outer = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent))
     try:
         with (outer / "lock").open("w") as lock:
-            _locked(lock.fileno())
-            inner = outer / "files"  # made with the user's own permissions, mkdtemp's are narrow
+            _try_lock(lock.fileno())
+            inner = outer / "files"  # follows the umask; mkdtemp's folder is private
             inner.mkdir()
             yield inner
     finally:
         shutil.rmtree(outer, ignore_errors=True)
 
 
-def publish(made: Path, target: Path) -> None:
-    """Rename the folder ``made`` to ``target``; where that is there already, add what it lacks.
+def publish(source: Path, target: Path) -> None:
+    """Rename the folder ``source`` to ``target``, or add the files that ``target`` lacks.
 
-    Two processes may publish the same: the first wins, and what it put there stays untouched, since
-    others may be reading it.
+    If two processes publish the same folder, the files of the first are kept because other
+    processes may already be reading them.
 
     Raises:
-        OSError: neither could be done.
+        OSError: the files cannot be moved.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        made.rename(target)
+        source.rename(target)
     except OSError:
         if not target.is_dir():
             raise
-        for path in made.iterdir():
+        for path in source.iterdir():
             if not (target / path.name).exists():
                 path.rename(target / path.name)
 
 
-def set_aside(path: Path) -> None:
-    """Take a folder out of use without pulling it from under those who read it.
+def quarantine(path: Path) -> None:
+    """Move a corrupt folder out of the way without disturbing the processes that read it.
 
-    It is removed a day later, by ``remove_leftovers``.
+    ``remove_leftovers`` removes it a day later.
     """
-    aside = Path(tempfile.mkdtemp(prefix=PREFIX, dir=path.parent))
-    try:
-        path.rename(aside / "files")
-    except OSError:
-        aside.rmdir()
-        raise
+    os.utime(path)  # its age counts from now
+    path.rename(path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"))
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove temporary folders of killed processes: a day old, and locked by nobody."""
-    for path in parent.glob(f"{PREFIX}*"):
+    """Remove temporary folders that are older than a day and whose process has ended."""
+    for path in parent.glob(f"{TEMPORARY_PREFIX}*"):
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > DAY and not _held(path / "lock"):
+            old = time.time() - path.stat().st_mtime > LEFTOVER_AGE
+            if old and not _is_locked(path / "lock"):
                 shutil.rmtree(path)
 
 
-def _held(lock: Path) -> bool:
+def _is_locked(path: Path) -> bool:
     try:
-        with lock.open("r+") as file:
-            return not _locked(file.fileno())
+        with path.open("r+") as file:
+            return not _try_lock(file.fileno())
     except FileNotFoundError:
         return False
 
 
-def sync(path: Path) -> None:
-    """Have a file, or a folder's list of names, on the disk before going on.
+def fsync_path(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to disk.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the data cannot be written.
     """
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that does this to files alone
+        if error.errno != errno.EINVAL:  # some file systems cannot flush folders
             raise
     finally:
         os.close(file)

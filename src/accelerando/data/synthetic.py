@@ -1,4 +1,4 @@
-"""Images made up at any size, for benchmarks and tests."""
+"""Generated images of any number and size, for benchmarks and tests."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ import numpy as np
 import numpy.typing as npt
 
 from accelerando.checks import whole
-from accelerando.data.source import Arrays, Decoded, describe_mismatch, normalised
+from accelerando.data.source import Arrays, LabelledImages, build_arrays
 
 BLOCKS = 4
-"""A class is known by the shades of so many blocks along each side of its images."""
+"""Blocks of constant shade along each side of a class pattern."""
+CHUNK = 1000
+"""Images to add the pattern to at once, which bounds the memory for temporary copies."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Synthetic:
-    """A pattern for each class, under noise three times as strong: easily learned, not at once.
+    """One pattern per class under noise three times as strong: easy to learn, but not at once.
 
-    Made anew at every load: nothing is cached.
+    Generated on every load; nothing is cached.
 
     Args:
-        examples: training examples, n.
+        examples: number of training examples.
         shape: channels, height, width.
         classes: number of labels.
-        test_examples: examples of the test set.
-        seed: other seeds are other patterns; apart from the seed of a run.
+        test_examples: number of test examples.
+        seed: seed of the patterns and images; independent of the run's seed.
 
     Raises:
-        ValueError: a value is out of range; the message says what is allowed.
+        ValueError: a value is out of range; the message states what is allowed.
 
     >>> data = Synthetic(examples=6, shape=(3, 8, 8), classes=2, test_examples=4, seed=0).load()
     >>> data.train_images.shape, data.test_labels.shape
@@ -47,33 +49,28 @@ class Synthetic:
             whole(name, getattr(self, name), 1)
         whole("seed", self.seed, 0)
         if len(self.shape) != 3:
-            raise ValueError(f"shape is channels, height and width, got {list(self.shape)}")
+            raise ValueError(f"shape must be channels, height and width, got {list(self.shape)}")
         for length in self.shape:
             whole("shape", length, 1)
 
     def prepare(self) -> None:
-        """There is nothing to fetch."""
+        """Do nothing: there are no files."""
 
     def load(self) -> Arrays:
+        """Generate the data set."""
         random = np.random.default_rng(self.seed)
         patterns = _patterns(random, self.classes, self.shape)
-        train, train_labels = _labelled(random, patterns, self.examples)
-        test, test_labels = _labelled(random, patterns, self.test_examples)
-        decoded = Decoded(
+        train, train_labels = _examples(random, patterns, self.examples)
+        test, test_labels = _examples(random, patterns, self.test_examples)
+        images = LabelledImages(
             train_images=train,
             train_labels=train_labels,
             test_images=test,
             test_labels=test_labels,
         )
-        some = train[:1000]  # as good an estimate as a benchmark needs
-        arrays = normalised(
-            decoded,
-            mean=some.mean(axis=(0, 2, 3)).tolist(),
-            std=some.std(axis=(0, 2, 3)).tolist(),
-        )
-        return describe_mismatch(
-            arrays, examples=self.examples, shape=self.shape, classes=self.classes
-        )
+        sample = train[:1000]  # estimates the statistics well enough for a benchmark
+        mean, std = sample.mean(axis=(0, 2, 3)).tolist(), sample.std(axis=(0, 2, 3)).tolist()
+        return build_arrays(images, self, mean=mean, std=std)
 
 
 def _patterns(
@@ -85,13 +82,13 @@ def _patterns(
     return blocks[:, :, rows[:, None], columns]
 
 
-def _labelled(
+def _examples(
     random: np.random.Generator, patterns: npt.NDArray[np.uint8], n: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     labels = random.integers(0, len(patterns), n)
     images = random.integers(0, 256, (n, *patterns.shape[1:]), np.uint8)
-    for begin in range(0, n, 1000):  # in parts, so that no second copy of all images is held
-        part = images[begin : begin + 1000]
-        part -= part >> 2  # 192 at most; a narrower draw takes ten times as long
-        part += patterns[labels[begin : begin + 1000]]
+    for begin in range(0, n, CHUNK):
+        chunk = images[begin : begin + CHUNK]
+        chunk -= chunk >> 2  # at most 192; drawing from a narrower range takes ten times as long
+        chunk += patterns[labels[begin : begin + CHUNK]]
     return images, labels

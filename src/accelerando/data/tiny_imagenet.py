@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from accelerando.data.files import FileSource
-from accelerando.data.source import Decoded
+from accelerando.data.file_source import FileSource
+from accelerando.data.source import LabelledImages
 
 CHUNK = 1000
-"""Images that a process decodes at a time."""
+"""Images that a process decodes at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TinyImageNet(FileSource):
-    """110,000 photographs, 3 x 64 x 64, in 200 classes; its validation images are the test set.
+    """Tiny ImageNet: 110,000 photographs, 3 x 64 x 64, in 200 classes.
 
-    The label of an image is the position of its WordNet id among those of ``wnids.txt`` in
-    alphabetical order (not in the file's), as ``torchvision.datasets.ImageFolder`` counts.
-    Training images are in the order of their ids, then of their names; test images in the order of
-    ``val_annotations.txt``. Grey images have three equal channels. The published test images have
-    no labels and are not used.
+    The published test images have no labels, so the validation images serve as test set. Labels
+    number the WordNet ids of ``wnids.txt`` in alphabetical order (not in the order of the file), as
+    ``torchvision.datasets.ImageFolder`` does. Training images are sorted by id and file name, test
+    images are in the order of ``val_annotations.txt``. Greyscale images are converted to RGB.
     """
 
     NAME = "Tiny ImageNet"
     URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
-    MD5: ClassVar[str] = "90528d7ca1a48142e341f4ef8d21d0de"
+    MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
     HOME = "tiny-imagenet-200"
     FILES = ("wnids.txt", "train", "val/val_annotations.txt", "val/images")
 
@@ -42,33 +41,30 @@ class TinyImageNet(FileSource):
             yield from _images(folder / "train" / wnid / "images")
         yield from _images(folder / "val" / "images")
 
-    def _key(self, folder: Path) -> Iterable[str]:
+    def _cache_key(self, folder: Path) -> Iterable[str]:
         import PIL
 
-        yield f"pillow {PIL.__version__}"  # JPEG libraries differ in the last bit
-        yield from super()._key(folder)
+        yield f"pillow {PIL.__version__}"  # JPEG decoders differ in the last bit
+        yield from super()._cache_key(folder)
 
-    def _decode(self, folder: Path) -> Decoded:
-        numbers = {wnid: number for number, wnid in enumerate(_wnids(folder))}
+    def _decode(self, folder: Path) -> LabelledImages:
+        labels = {wnid: label for label, wnid in enumerate(_wnids(folder))}
         train = {
-            path: number
-            for wnid, number in numbers.items()
+            path: label
+            for wnid, label in labels.items()
             for path in _images(folder / "train" / wnid / "images")
         }
-        test = _annotated(folder, numbers)
-        print(f"{self.NAME}: decoding {len(train) + len(test):,} images, once", file=sys.stderr)
-        return Decoded(
-            train_images=_decoded(list(train)),
+        test = _test_labels(folder, labels)
+        print(
+            f"{self.NAME}: decoding {len(train) + len(test):,} images into the cache",
+            file=sys.stderr,
+        )
+        return LabelledImages(
+            train_images=_decode_images(list(train)),
             train_labels=np.array(list(train.values()), np.int64),
-            test_images=_decoded(list(test)),
+            test_images=_decode_images(list(test)),
             test_labels=np.array(list(test.values()), np.int64),
         )
-
-    def _fetch(self, folder: Path) -> Path:
-        from torchvision.datasets.utils import download_and_extract_archive
-
-        download_and_extract_archive(self.URL, str(folder), md5=self.MD5)
-        return folder / self.HOME
 
 
 def _wnids(folder: Path) -> list[str]:
@@ -83,50 +79,41 @@ def _images(folder: Path) -> list[Path]:
     return [path for path in paths if path.suffix.lower() in (".jpeg", ".jpg")]
 
 
-def _annotated(folder: Path, numbers: dict[str, int]) -> dict[Path, int]:
-    """Label of each validation image: a line has its name, its WordNet id and a box."""
+def _test_labels(folder: Path, labels: dict[str, int]) -> dict[Path, int]:
+    """Return the label of each test image; a line holds file name, WordNet id and bounding box."""
     annotations = folder / "val" / "val_annotations.txt"
-    labels = {}
+    test = {}
     for line in annotations.read_text().splitlines():
         name, wnid, *_ = *line.split("\t"), ""
-        if wnid not in numbers:
-            raise ValueError(f"{annotations} has the line {line!r}, wnids.txt no {wnid!r}")
-        labels[folder / "val" / "images" / name] = numbers[wnid]
-    return labels
+        if wnid not in labels:
+            raise ValueError(f"{annotations}: {wnid!r} in line {line!r} is not in wnids.txt")
+        test[folder / "val" / "images" / name] = labels[wnid]
+    return test
 
 
-def _decoded(paths: Sequence[Path]) -> npt.NDArray[np.uint8]:
-    """Pixels, shape (n, 3, height, width), of images that have the size of the first."""
+def _decode_images(paths: Sequence[Path]) -> npt.NDArray[np.uint8]:
+    """Decode images of equal size in parallel; return shape (n, 3, height, width)."""
     from joblib import Parallel, cpu_count, delayed
 
     if not paths:
         return np.empty((0, 3, 0, 0), np.uint8)
-    shape = _pixels(paths[0]).shape
-    images = np.empty((len(paths), *shape), np.uint8)
-    begins = range(0, len(paths), CHUNK)
-    # processes: Pillow spends most of a small image's time holding the interpreter's lock
-    parallel = Parallel(n_jobs=min(cpu_count(), len(begins)), return_as="generator")
-    chunks = parallel(delayed(_chunk)(paths[begin : begin + CHUNK], shape) for begin in begins)
-    for begin, chunk in zip(begins, chunks, strict=True):
-        images[begin : begin + CHUNK] = chunk
-    return images
-
-
-def _chunk(paths: Sequence[Path], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    images = np.empty((len(paths), *shape), np.uint8)
-    for image, path in zip(images, paths, strict=True):
-        pixels = _pixels(path)
-        if pixels.shape != shape:
-            raise ValueError(f"{path} has the shape {pixels.shape}, others {shape}")
+    images = np.empty((len(paths), *_decode_image(paths[0]).shape), np.uint8)
+    # processes, not threads: for small images Pillow mostly holds the interpreter lock
+    jobs = min(cpu_count(), math.ceil(len(paths) / CHUNK))
+    parallel = Parallel(n_jobs=jobs, batch_size=CHUNK, return_as="generator")
+    decoded = parallel(delayed(_decode_image)(path) for path in paths)
+    for image, pixels, path in zip(images, decoded, paths, strict=True):
+        if pixels.shape != image.shape:
+            raise ValueError(f"{path} has the shape {pixels.shape}, other images {image.shape}")
         image[:] = pixels
     return images
 
 
-def _pixels(path: Path) -> npt.NDArray[np.uint8]:
+def _decode_image(path: Path) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     except OSError as error:
-        raise ValueError(f"{path} is missing or damaged ({error}): fetch it again") from error
+        raise ValueError(f"{path} is missing or corrupt ({error}): download it again") from error

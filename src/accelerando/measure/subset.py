@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.data.stratify import stratified_indices
+from accelerando.data.source import stratified_indices
 from accelerando.measure.chunks import Chunks
 from accelerando.measure.preserve_state import preserve_state
 from accelerando.measure.streaming_moments import MeanGradient

@@ -10,8 +10,8 @@ from torch import nn
 
 from accelerando.build import build, build_augmentation, load_data
 from accelerando.config import RunSettings
-from accelerando.data.images import Images, on_device
-from accelerando.data.stream import Stream, Streams, streamed
+from accelerando.data.in_memory import InMemoryDataset, in_memory_datasets
+from accelerando.data.streaming import ImageFiles, StreamedDataset, streamed_datasets
 from accelerando.distributed import Team
 from accelerando.interruption import Interrupted, SignalHandler
 from accelerando.measure.preserve_state import has_batch_norm
@@ -29,7 +29,7 @@ from accelerando.training.memory import check_memory
 from accelerando.training.precision import check_compiler, check_precision
 from accelerando.training.step import SgdStep
 
-Data = Images | Stream
+Data = InMemoryDataset | StreamedDataset
 
 
 @dataclass(frozen=True)
@@ -153,10 +153,12 @@ def make_data(settings: RunSettings, device: torch.device) -> tuple[Data, Data]:
     """The training and the test set of a run."""
     loaded, augmentation = load_data(settings), build_augmentation(settings)
     order = {"channels_last": settings.hardware.channels_last}
-    if isinstance(loaded, Streams):
+    if isinstance(loaded, ImageFiles):
         workers = settings.hardware.workers
-        return streamed(loaded, device, augmentation=augmentation, workers=workers, **order)
-    return on_device(loaded, device, augmentation=augmentation, **order)
+        return streamed_datasets(
+            loaded, device, augmentation=augmentation, workers=workers, **order
+        )
+    return in_memory_datasets(loaded, device, augmentation=augmentation, **order)
 
 
 def seeded_model(settings: RunSettings) -> nn.Module:
