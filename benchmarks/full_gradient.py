@@ -36,8 +36,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from accelerando.measure import full_gradient
-from accelerando.measure.chunks import Tensors, in_chunks
+from accelerando.measure import TensorExamples, full_gradient, split_into_chunks
 from accelerando.models import Cnn, Mlp, ResNet
 from accelerando.training.device import prepare_device
 
@@ -59,7 +58,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = {
 def bare(model: nn.Module, images: Tensor, labels: Tensor, chunk: int) -> None:
     """Forward and backward, nothing else."""
     parameters = list(model.parameters())
-    for x, y in in_chunks(Tensors(images, labels), chunk):
+    for x, y in split_into_chunks(TensorExamples(images, labels), chunk):
         torch.autograd.grad(cross_entropy(model(x), y), parameters)
 
 
@@ -85,7 +84,7 @@ def usual_pass(model: nn.Module, images: Tensor, labels: Tensor, device: str) ->
 
 def curvlinops(model: nn.Module, images: Tensor, labels: Tensor, chunk: int) -> None:
     """The gradient of another library over the same chunks."""
-    data = list(in_chunks(Tensors(images, labels), chunk))
+    data = list(split_into_chunks(TensorExamples(images, labels), chunk))
     HessianLinearOperator(
         model,
         nn.CrossEntropyLoss(),

@@ -45,7 +45,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import transforms
 
 from accelerando.data.in_memory import InMemoryDataset
-from accelerando.measure.chunks import CHUNK
+from accelerando.measure.chunks import DEFAULT_CHUNK
 
 RESNET = ("model=resnet18", *CIFAR)
 CASES = {
@@ -138,7 +138,7 @@ class Usual:
     def evaluate(self) -> tuple[float, float]:
         self.model.eval()
         loss, right, count = 0.0, 0, 0
-        for images, labels in self.loader(self.test_set, CHUNK):
+        for images, labels in self.loader(self.test_set, DEFAULT_CHUNK):
             scores, labels = self.scores(images, labels)
             loss += cross_entropy(scores, labels, reduction="sum").item()
             right += (scores.argmax(1) == labels).sum().item()

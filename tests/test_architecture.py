@@ -27,6 +27,7 @@ ROOMS = [
     "config",
     "build",
     "identity",
+    "torch_adapter",
     "distributed",
     "data",
     "models",

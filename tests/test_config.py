@@ -10,7 +10,7 @@ from accelerando.build import validate
 from accelerando.checks import UsageError
 from accelerando.config import MeasureSettings, RunSettings
 from accelerando.identity import run_folder, run_id
-from accelerando.measure.chunks import CHUNK
+from accelerando.measure.chunks import DEFAULT_CHUNK
 
 Settings = Callable[..., RunSettings]
 
@@ -75,4 +75,4 @@ def test_missing_data_says_all_ways(settings: Settings) -> None:
 
 
 def test_one_chunk_everywhere(settings: Settings) -> None:
-    assert MeasureSettings().chunk == settings().measure.chunk == CHUNK
+    assert MeasureSettings().chunk == settings().measure.chunk == DEFAULT_CHUNK

@@ -14,13 +14,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from accelerando.distributed import SINGLE_PROCESS, Team
-from accelerando.measure import Tensors, evaluate, in_chunks, published_gradient_norm
+from accelerando.measure import TensorExamples, evaluate, published_gradient_norm, split_into_chunks
 from accelerando.measure.chunks import Chunks
 from accelerando.measure.curvature import sharpness_over
 from accelerando.measure.full_gradient import full_gradient_over
-from accelerando.measure.subset import subset_chunks, subset_gradient
+from accelerando.measure.subset import split_subset, subset_gradient
 from accelerando.models import Cnn, Mlp
-from accelerando.training.batch_norm import TeamBatchNorm2d, convert_sync_batch_norm
+from accelerando.training.batch_norm import SyncBatchNorm2d, convert_sync_batch_norm
 from accelerando.training.step import SgdStep
 from conftest import forkserver
 
@@ -106,7 +106,7 @@ def test_synchronising_keeps_weights_statistics_and_names() -> None:
     model = nn.Sequential(model_of("batch"), nn.Sequential(nn.BatchNorm2d(3)))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     convert_sync_batch_norm(model)
-    assert sum(isinstance(m, TeamBatchNorm2d) for m in model.modules()) == 2
+    assert sum(isinstance(m, SyncBatchNorm2d) for m in model.modules()) == 2
     after = model.state_dict()
     assert list(before) == list(after)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -115,9 +115,9 @@ def test_synchronising_keeps_weights_statistics_and_names() -> None:
 
 def measured(team: Team, *, kind: str, chunk: int) -> dict[str, float]:
     """Every measurement, of a model and data fixed here."""
-    model, examples = model_of(kind), Tensors(*data())
+    model, examples = model_of(kind), TensorExamples(*data())
     order = torch.randperm(41, generator=torch.Generator().manual_seed(1))
-    chunks = in_chunks(examples, chunk, order=order, team=team)
+    chunks = split_into_chunks(examples, chunk, order=order, team=team)
     wanted = {"variance": kind != "batch", "per_layer": True, "dtype": torch.float64}
     full = full_gradient_over(model, chunks, **wanted)
     found = {name: value for name, value in vars(full).items() if isinstance(value, float)}
@@ -126,7 +126,7 @@ def measured(team: Team, *, kind: str, chunk: int) -> dict[str, float]:
     found["sharpness"] = sharpness_over(model, chunks, tolerance=1e-6)
     batches = Chunks(examples, torch.split(order, 7), team)
     found["published"] = published_gradient_norm(model, batches)
-    subset = Chunks(examples, subset_chunks(order[:30], 512, classes=3, coupled=False), team)
+    subset = Chunks(examples, split_subset(order[:30], 512, classes=3, coupled=False), team)
     found |= {
         f"subset {name}": value
         for name, value in subset_gradient(model, subset, examples=41)._asdict().items()
@@ -150,7 +150,7 @@ def test_a_team_measures_what_one_process_does(
 
 
 def in_float32(team: Team, *, kind: str) -> dict[str, float]:
-    chunks = in_chunks(Tensors(*data()), 9, team=team)
+    chunks = split_into_chunks(TensorExamples(*data()), 9, team=team)
     full = full_gradient_over(model_of(kind), chunks, variance=kind != "batch")
     found = {"norm": full.norm, "loss": full.loss, "accuracy": full.accuracy}
     return found | ({} if full.variance is None else {"variance": full.variance})

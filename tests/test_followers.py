@@ -76,9 +76,9 @@ def without_memory(config: RunSettings, rank: int, port: int, what: str) -> None
 @pytest.mark.parametrize(
     ("what", "epoch", "words"),
     [
-        ("step", 1, "set hardware.micro_batch=64, or less"),
-        ("batch", 1, "set hardware.micro_batch=64, or less"),
-        ("measurement", 0, "a measurement goes through 512 examples at a time"),
+        ("step", 1, "set hardware.micro_batch=64 or less"),
+        ("batch", 1, "set hardware.micro_batch=64 or less"),
+        ("measurement", 0, "measurements use chunks of 512 examples"),
     ],
 )
 def test_memory_that_runs_out_in_one_of_them_saves_the_run(

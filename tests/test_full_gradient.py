@@ -1,39 +1,31 @@
-"""The full gradient against float64 autograd over the whole set, and its lack of side effects."""
+"""The full gradient norm against autograd in float64 over the complete data set."""
 
 from __future__ import annotations
 
 import copy
-import gc
 import math
-import random
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.measure import Tensors, full_gradient, in_chunks, sharpness
-from accelerando.measure.full_gradient import full_gradient_over
+from accelerando.measure import full_gradient, published_gradient_norm
+from accelerando.measure.chunks import Chunks, TensorExamples
 from accelerando.models import Cnn, Mlp
+from small_models import curvlinops_hessian, random_examples, small_cnn, tiny_mlp
 
 N = 41
 CHUNKS = [1, 7, 20, 41, 1000]
 
 
 def data() -> tuple[Tensor, Tensor]:
-    random = torch.Generator().manual_seed(0)
-    images = torch.randn(N, 1, 8, 8, generator=random)
-    return images, torch.randint(0, 10, (N,), generator=random)
-
-
-def make(norm: str) -> nn.Module:
-    torch.manual_seed(1)
-    return Cnn((1, 8, 8), 10, [6, 8], norm)
+    return random_examples(N, side=8, classes=10)
 
 
 def float64_norm(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
-    """Norm of the gradient of Σ_batches (c / n) mean loss, and that loss, by one autograd pass."""
+    """Norm of the gradient of Σ_batches (c / n) mean loss, and that loss, in one autograd pass."""
     model = copy.deepcopy(model).double()
     total = sum(cross_entropy(model(x.double()), y, reduction="sum") for x, y in batches) / N
     assert isinstance(total, Tensor)
@@ -42,258 +34,195 @@ def float64_norm(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> tupl
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)
-@pytest.mark.parametrize("model", [make("none"), Mlp((1, 8, 8), 10, [5])], ids=["cnn", "mlp"])
-def test_equals_autograd_over_the_whole_set(model: nn.Module, chunk: int) -> None:
+@pytest.mark.parametrize("model", [small_cnn("none"), Mlp((1, 8, 8), 10, [5])], ids=["cnn", "mlp"])
+def test_norm_equals_autograd_over_all_examples(model: nn.Module, chunk: int) -> None:
     images, labels = data()
     norm, loss = float64_norm(model, [(images, labels)])
     result = full_gradient(model, images, labels, chunk=chunk)
     assert result.norm == pytest.approx(norm, rel=1e-5)
     assert result.loss == pytest.approx(loss, rel=1e-5)
-    right = (model(images).argmax(1) == labels).double().mean()
-    assert result.accuracy == pytest.approx(float(right))
+    accuracy = (model(images).argmax(1) == labels).double().mean()
+    assert result.accuracy == pytest.approx(float(accuracy))
 
 
 @pytest.mark.parametrize("chunk", CHUNKS[1:])
 def test_batch_norm_uses_the_statistics_of_equal_fixed_chunks(chunk: int) -> None:
     images, labels = data()
     order = torch.randperm(N, generator=torch.Generator().manual_seed(3))
-    model = make("batch").train()
-    parts = order.tensor_split(-(-N // chunk))
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    norm, _ = float64_norm(model, [(images[part], labels[part]) for part in parts])
+    model = small_cnn("batch").train()
+    chunks = order.tensor_split(-(-N // chunk))
+    assert max(map(len, chunks)) - min(map(len, chunks)) <= 1
+    norm, _ = float64_norm(model, [(images[indices], labels[indices]) for indices in chunks])
     result = full_gradient(model, images, labels, chunk=chunk, order=order)
     assert result.norm == pytest.approx(norm, rel=1e-5)
 
 
-@pytest.mark.parametrize("chunk", CHUNKS)
-def test_running_statistics_do_not_depend_on_the_chunk(chunk: int) -> None:
+def test_chunks_of_one_work_if_batch_norm_has_several_values_per_channel() -> None:
     images, labels = data()
-    model = make("batch").train()
+    model = small_cnn("batch").train()
+    norm, _ = float64_norm(model, [(images[i : i + 1], labels[i : i + 1]) for i in range(N)])
+    assert full_gradient(model, images, labels, chunk=1).norm == pytest.approx(norm, rel=1e-5)
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_running_statistics_make_the_norm_independent_of_the_chunk(chunk: int) -> None:
+    images, labels = data()
+    model = small_cnn("batch").train()
     model(images)  # moves the statistics away from 0 and 1
     norm, _ = float64_norm(model.eval(), [(images, labels)])
     result = full_gradient(model.train(), images, labels, chunk=chunk, batch_norm="running")
     assert result.norm == pytest.approx(norm, rel=1e-5)
 
 
-@pytest.mark.parametrize("batch_norm", ["batch", "running"])
-def test_leaves_everything_bitwise_as_it_was(batch_norm: str) -> None:
-    images, labels = data()
-    model = nn.Sequential(make("batch"), nn.Dropout(0.5)).train()
-    model[0].eval()
-    cross_entropy(model(images), labels).backward()
-    state = copy.deepcopy(model.state_dict())
-    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
-    modes = [module.training for module in model.modules()]
-    random = torch.get_rng_state()
-    first = full_gradient(model, images, labels, chunk=9, batch_norm=batch_norm)
-    assert all(
-        torch.equal(a, b) for a, b in zip(state.values(), model.state_dict().values(), strict=True)
-    )
-    after = [p.grad for p in model.parameters() if p.grad is not None]
-    assert len(after) == len(gradients)
-    assert all(torch.equal(a, b) for a, b in zip(gradients, after, strict=True))
-    assert modes == [module.training for module in model.modules()]
-    assert torch.equal(random, torch.get_rng_state())
-    assert first == full_gradient(model, images, labels, chunk=9, batch_norm=batch_norm)
-
-
-def test_a_pass_that_is_given_up_leaves_the_model_as_it_was() -> None:
-    images, labels = data()
-    model = make("batch").train()
-    state = copy.deepcopy(model.state_dict())
-    calls = iter([None, None, KeyboardInterrupt()])
-
-    def check_interrupt() -> None:
-        if (error := next(calls)) is not None:
-            raise error
-
-    with pytest.raises(KeyboardInterrupt):
-        full_gradient_over(
-            model, in_chunks(Tensors(images, labels), 9, check_interrupt=check_interrupt)
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_float64_is_exact_for_a_float32_model(norm: str) -> None:
+    images, labels = random_examples(60, side=4, classes=3)
+    model = Cnn((1, 4, 4), 3, [4], norm).train()
+    reference = copy.deepcopy(model).double()
+    chunks = torch.arange(60).tensor_split(4)
+    total = (
+        sum(
+            cross_entropy(reference(images[c].double()), labels[c], reduction="sum") for c in chunks
         )
-    assert all(
-        torch.equal(a, b) for a, b in zip(state.values(), model.state_dict().values(), strict=True)
+        / 60
     )
-    assert all(module.training for module in model.modules())
+    assert isinstance(total, Tensor)
+    gradients = torch.autograd.grad(total, list(reference.parameters()))
+    exact = float(torch.cat([g.flatten() for g in gradients]).norm())
+    state = copy.deepcopy(model.state_dict())
+    result = full_gradient(model, images, labels, chunk=15, dtype=torch.float64)
+    assert result.norm == pytest.approx(exact, rel=1e-13)
+    after = model.state_dict()
+    assert all(torch.equal(state[name], after[name]) for name in state)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
-def test_refuses_what_it_cannot_measure() -> None:
+def test_norm_and_loss_agree_with_curvlinops() -> None:
+    images, labels = random_examples(50, side=4, classes=3)
+    model = Mlp((1, 4, 4), 3, [7])
+    gradients, loss = curvlinops_hessian(model, images, labels, 25).gradient_and_loss()
+    result = full_gradient(model, images, labels, chunk=25)
+    norm = torch.cat([g.flatten() for g in gradients]).norm()
+    assert result.norm == pytest.approx(float(norm), rel=1e-5)
+    assert result.loss == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_layer_norms_equal_autograd_and_combine_to_the_norm() -> None:
+    images, labels = random_examples(60, side=4, classes=3)
+    model = Cnn((1, 4, 4), 3, [4, 5], "batch")
+    result = full_gradient(model, images, labels, chunk=20, per_layer=True)
+    assert result.per_layer is not None
+    layers = {
+        name: list(module.parameters(recurse=False))
+        for name, module in model.named_modules()
+        if list(module.parameters(recurse=False))
+    }
+    assert list(result.per_layer) == list(layers)
+    assert math.hypot(*result.per_layer.values()) == pytest.approx(result.norm, rel=1e-9)
+    model.train()
+    chunks = torch.arange(60).tensor_split(3)
+    total = sum(cross_entropy(model(images[c]), labels[c], reduction="sum") for c in chunks) / 60
+    assert isinstance(total, Tensor)
+    for name, parameters in layers.items():
+        gradients = torch.autograd.grad(total, parameters, retain_graph=True)
+        norm = torch.cat([g.flatten() for g in gradients]).norm()
+        assert result.per_layer[name] == pytest.approx(float(norm), rel=1e-5)
+
+
+def test_many_chunks_have_the_same_loss_and_accuracy_as_one() -> None:
     images, labels = data()
+    model = small_cnn("none")
+    one_chunk, many_chunks = (full_gradient(model, images, labels, chunk=c) for c in (N, 1))
+    assert many_chunks.accuracy == one_chunk.accuracy
+    assert many_chunks.loss == pytest.approx(one_chunk.loss, rel=1e-6)
+
+
+def test_published_norm_equals_the_loop_of_published_code() -> None:
+    """The plain mean of batch gradients in training mode, without that loop's side effects."""
+    images, labels = random_examples(60, side=4, classes=3)
+    model = Cnn((1, 4, 4), 3, [4], "batch").train()
+    state = copy.deepcopy(model.state_dict())
+    batches = torch.split(torch.arange(60), 7)
+    norm = published_gradient_norm(model, Chunks(TensorExamples(images, labels), batches))
+    after = model.state_dict()
+    assert all(torch.equal(state[name], after[name]) for name in state)
+    for indices in batches:
+        (cross_entropy(model(images[indices]), labels[indices]) / len(batches)).backward()
+    gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    assert norm == pytest.approx(float(torch.cat(gradients).norm()), rel=1e-5)
+    assert norm != pytest.approx(full_gradient(model, images, labels).norm, rel=1e-2)
+
+
+def test_invalid_arguments_are_rejected() -> None:
+    images, labels = data()
+    model = small_cnn("none")
     with pytest.raises(ValueError, match="chunk must be at least 1, got 0"):
-        full_gradient(make("none"), images, labels, chunk=0)
+        full_gradient(model, images, labels, chunk=0)
     with pytest.raises(ValueError, match="batch or running, got 'eval'"):
-        full_gradient(make("none"), images, labels, batch_norm="eval")
-    with pytest.raises(ValueError, match="as many, at least 1: 41, 3"):
-        full_gradient(make("none"), images, labels[:3])
+        full_gradient(model, images, labels, batch_norm="eval")
+    with pytest.raises(ValueError, match="same length, at least 1, got 41 images and 3 labels"):
+        full_gradient(model, images, labels[:3])
     with pytest.raises(ValueError, match="images must be a tensor, got ndarray"):
-        full_gradient(make("none"), images.numpy(), labels)
+        full_gradient(model, images.numpy(), labels)
     one_hot = nn.functional.one_hot(labels).float()
     with pytest.raises(ValueError, match=r"got torch.float32 of shape \(41, 10\)"):
-        full_gradient(make("none"), images, one_hot)
+        full_gradient(model, images, one_hot)
     with pytest.raises(ValueError, match="labels must be at least 0, got -100"):
-        full_gradient(make("none"), images, labels.index_fill(0, torch.tensor([3]), -100))
+        full_gradient(model, images, labels.index_fill(0, torch.tensor([3]), -100))
     for order in (torch.arange(40), torch.zeros(41, dtype=torch.int64)):
-        with pytest.raises(ValueError, match="order must be a permutation of 41 examples"):
-            full_gradient(make("none"), images, labels, order=order)
+        with pytest.raises(ValueError, match="order must be a permutation of the indices of 41"):
+            full_gradient(model, images, labels, order=order)
+    with torch.inference_mode(), pytest.raises(ValueError, match="measure outside it"):
+        full_gradient(model, images, labels)
 
 
-def test_the_mean_is_of_float32_also_where_the_model_is_not() -> None:
-    """In bfloat16 what one chunk in hundreds adds is rounded away."""
-    random = torch.Generator().manual_seed(0)
-    images = torch.randn(2000, 6, generator=random).bfloat16()
-    labels = torch.randint(0, 3, (2000,), generator=random)
-    torch.manual_seed(1)
-    model = nn.Linear(6, 3).bfloat16()
-    exact = full_gradient(model, images, labels, dtype=torch.float64)
-    found = full_gradient(model, images, labels, chunk=2)
-    assert found.norm == pytest.approx(exact.norm, rel=3e-3)
+def without_running_statistics() -> nn.Module:
+    norm = nn.BatchNorm1d(64, track_running_stats=False)
+    return nn.Sequential(nn.Flatten(), norm, nn.Linear(64, 10))
 
 
-class Counting(nn.Module):
-    """A model that counts the tensors with the shape of its weight, at every forward pass."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer, self.counts = nn.Linear(23, 17, bias=False), list[int]()
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        everything = [t for t in gc.get_objects() if type(t) in (Tensor, nn.Parameter)]
-        self.counts.append(sum(t.shape == (17, 23) for t in everything))
-        result: Tensor = self.layer(inputs)
-        return result
+def with_single_pixel_maps() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 8), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 10))
 
 
-def test_only_the_mean_is_kept_from_chunk_to_chunk() -> None:
-    model = Counting()
-    full_gradient(model, torch.randn(40, 23), torch.randint(0, 17, (40,)), chunk=10)
-    assert model.counts == [1, 2, 2, 2]  # the weight, then the mean too
-
-
-class Odd(nn.Module):
-    """What models may have: tied, frozen and unused weights, buffers that move, randomness."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.first, self.second, self.unused = (nn.Linear(64, 64) for _ in range(3))
-        self.second.weight = self.first.weight
-        self.frozen = nn.Linear(64, 10).requires_grad_(False)
-        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
-        self.calls: Tensor
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.calls += 1
-        scale = 1 + random.random() + np.random.rand() + float(torch.rand(()))
-        return self.frozen(self.second(torch.tanh(self.first(images.flatten(1) * scale))))
-
-
-@pytest.mark.parametrize("dtype", [None, torch.float64])
-def test_a_model_of_any_kind_is_left_as_it_was(dtype: torch.dtype | None) -> None:
-    images, labels = data()
-    model = Odd().train()
-    torch.manual_seed(2)
-    before = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
-    with pytest.MonkeyPatch.context() as patch:  # the GPUs of a model that is not on one
-        patch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("seeded the GPUs"))
-        first, again = (full_gradient(model, images, labels, dtype=dtype) for _ in range(2))
-    assert first == again
-    assert model.calls == 0
-    assert torch.equal(before[0], torch.get_rng_state())
-    np.testing.assert_array_equal(before[1], np.random.get_state()[1])
-    assert before[2] == random.getstate()
-    assert [p.requires_grad for p in model.frozen.parameters()] == [False, False]
-
-
-@pytest.mark.parametrize("dtype", [None, torch.float64])
-def test_tied_frozen_and_unused_weights(
-    dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        (small_cnn("none"), {"dtype": "float64"}, "dtype must be .* torch.float64, got 'float64'"),
+        (small_cnn("none"), {"dtype": torch.int64}, "dtype must be .*, got torch.int64"),
+        (small_cnn("none"), {"batch_norm": "published"}, "see published_gradient_norm"),
+        (small_cnn("none").double(), {}, "images are torch.float32 but the model is torch.float64"),
+        (small_cnn("batch"), {"variance": True}, "BatchNorm couples the examples"),
+        (
+            without_running_statistics(),
+            {"batch_norm": "running", "variance": True},
+            "couples the examples",
+        ),
+        (without_running_statistics(), {"chunk": 1}, "use a larger chunk"),
+        (with_single_pixel_maps(), {"chunk": 1}, "use a larger chunk"),
+        (small_cnn("none"), {"variance": True, "chunk": N}, "needs at least two chunks"),
+    ],
+)
+def test_errors_name_the_argument_to_change(
+    model: nn.Module, arguments: dict[str, Any], message: str
 ) -> None:
     images, labels = data()
-    model = Odd()
-    for module in (random, np.random, torch):
-        name = "random" if module is random else "rand"
-        monkeypatch.setattr(module, name, lambda *_: torch.zeros(()))
-    exact = copy.deepcopy(model).double()
-    used = [exact.first.weight, exact.first.bias, exact.second.bias]
-    parts = torch.autograd.grad(cross_entropy(exact(images.double()), labels), used)
-    norms = [float(part.norm()) for part in parts]
-    found = full_gradient(model, images, labels, chunk=7, dtype=dtype, per_layer=True)
-    assert found.norm == pytest.approx(math.hypot(*norms), rel=1e-5)
-    assert found.per_layer == pytest.approx(
-        {"first": math.hypot(*norms[:2]), "second": norms[2], "unused": 0}, rel=1e-5
+    with pytest.raises(ValueError, match=message) as caught:
+        full_gradient(model, images, labels, **{"chunk": 20, **arguments})
+    assert "\n" not in str(caught.value)
+
+
+def test_variance_is_available_with_running_statistics() -> None:
+    result = full_gradient(
+        small_cnn("batch"), *data(), chunk=9, variance=True, batch_norm="running"
     )
-    assert sharpness(model, images, labels) > 0
-    with pytest.raises(ValueError, match="no parameter of the model requires a gradient"):
-        full_gradient(model.requires_grad_(False), images, labels)
+    assert result.variance is not None
+    assert result.variance > 0
 
 
-def noisy(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(x * np.random.rand() * random.random() for x in inputs)
-
-
-def test_states_that_a_model_cannot_draw_from_are_not_copied() -> None:
-    """They are long; a hook, though, may draw from anything."""
-    images, labels = data()
-    model = make("batch")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(np.random, "get_state", lambda: pytest.fail("copied"))
-        full_gradient(model, images, labels)
-    model.register_forward_pre_hook(noisy)
-    before = np.random.get_state()[1], random.getstate()
-    assert full_gradient(model, images, labels) == full_gradient(model, images, labels)
-    np.testing.assert_array_equal(before[0], np.random.get_state()[1])
-    assert before[1] == random.getstate()
-
-
-def test_more_chunks_than_are_held_at_once() -> None:
-    images, labels = data()
-    model = make("none")
-    whole, parts = (full_gradient(model, images, labels, chunk=chunk) for chunk in (N, 1))
-    assert parts.accuracy == whole.accuracy
-    assert parts.loss == pytest.approx(whole.loss, rel=1e-6)
-
-
-class Twins(nn.Module):
-    """Two weights whose gradients are one tensor, in every chunk."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two = (nn.Parameter(torch.ones(64, 10)) for _ in range(2))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.flatten(1) @ (self.one + self.two)
-
-
-def test_gradients_that_share_memory() -> None:
-    images, labels = data()
-    found = full_gradient(Twins(), images, labels, chunk=7)
-    assert found.norm == pytest.approx(full_gradient(Twins(), images, labels).norm, rel=1e-5)
-
-
-class Flags(nn.Linear):
-    """A model that notes whether TF32 is allowed."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        self.seen = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        return super().forward(inputs)
-
-
-def test_a_callers_autocast_and_tf32_are_off_within() -> None:
-    images, labels = data()
-    model = make("batch")
-    exact, rough = (full_gradient(model, images, labels, dtype=d) for d in (None, torch.bfloat16))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert full_gradient(model, images, labels) == exact
-        assert full_gradient(model, images, labels, dtype=torch.bfloat16) == rough != exact
-        assert torch.is_autocast_enabled("cpu")
-    places = torch.backends.cudnn, torch.backends.cuda.matmul
-    before, flags = [place.allow_tf32 for place in places], Flags(64, 10)
-    try:
-        for place in places:
-            place.allow_tf32 = True
-        full_gradient(flags, images.flatten(1), labels)
-        assert [place.allow_tf32 for place in places] == [True, True]
-    finally:
-        for place, value in zip(places, before, strict=True):
-            place.allow_tf32 = value
-    assert flags.seen == (False, False)
+@pytest.mark.parametrize("chunk", [1, 20])
+def test_noise_scale_is_variance_over_squared_norm(chunk: int) -> None:
+    examples = random_examples(60, side=4, classes=3)
+    result = full_gradient(tiny_mlp(), *examples, chunk=chunk, variance=True)
+    assert result.variance is not None
+    assert result.noise_scale == pytest.approx(result.variance / result.norm**2)

@@ -15,13 +15,13 @@ from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.measure import full_gradient
-from accelerando.measure.chunks import in_chunks
+from accelerando.measure.chunks import split_into_chunks
 from accelerando.measure.subset import SubsetGradient, subset_gradient
 from accelerando.randomness import Purpose, generator
 from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Progress
 from accelerando.training.task import prepare_task
-from test_measure import data, tiny
+from small_models import random_examples, tiny_mlp
 from test_run import SHORT, lines, train
 
 Settings = Callable[..., RunSettings]
@@ -149,7 +149,7 @@ def test_a_subset_comes_in_the_chunks_of_the_yardstick(
     seen: set[int] = set()
 
     def spy(model: Any, chunks: Any, **more: Any) -> SubsetGradient:
-        seen.update(map(len, chunks.parts))
+        seen.update(map(len, chunks.indices))
         return subset_gradient(model, chunks, **more)
 
     monkeypatch.setattr("accelerando.training.measurement.subset_gradient", spy)
@@ -195,9 +195,9 @@ def test_the_order_of_the_chunks_is_checked_once(
 
     def spy(*given: Any, **more: Any) -> Any:
         orders.append(more.get("order"))
-        return in_chunks(*given, **more)
+        return split_into_chunks(*given, **more)
 
-    monkeypatch.setattr("accelerando.training.measurement.in_chunks", spy)
+    monkeypatch.setattr("accelerando.training.measurement.split_into_chunks", spy)
     train(settings(*SHORT))
     assert sum(order is not None for order in orders) == 1
 
@@ -209,7 +209,7 @@ def test_passes_that_disagree_stop_the_run(
     results = iter(range(100))
 
     def drifting(*_: Any, **__: Any) -> Any:
-        return full_gradient(tiny(), *data(5 + next(results)))
+        return full_gradient(tiny_mlp(), *random_examples(5 + next(results), side=4, classes=3))
 
     monkeypatch.setattr("accelerando.training.measurement.full_gradient_over", drifting)
     with pytest.raises(RuntimeError, match="two passes over the same weights differ"):
@@ -276,8 +276,8 @@ def test_a_sweep_is_refused_before_its_first_run(settings: Settings) -> None:
     left = settings(
         "model=resnet18", "scheduler=decay_constant", "scheduler.batch_size.initial=359"
     )
-    words = "which batches of 359 of 1437 examples come to"
+    words = "with batches of 359 of 1437 examples"
     assert words in str(check(fine, left, devices=False))
-    assert "tf32 is arithmetic of NVIDIA GPUs" in str(
+    assert "precision=tf32 needs an NVIDIA GPU" in str(
         check(settings("precision=tf32"), devices=True)
     )

@@ -1,19 +1,22 @@
-"""Measurements: they see a model and data, never a schedule, and leave both as they were."""
+"""Measurements of a model on a data set, which leave both unchanged and never see a schedule."""
 
-from accelerando.measure.chunks import Chunks, Tensors, in_chunks
+from accelerando.measure.chunks import Chunks, TensorExamples, split_into_chunks
 from accelerando.measure.curvature import sharpness
 from accelerando.measure.evaluation import Evaluation, evaluate
-from accelerando.measure.full_gradient import FullGradient, full_gradient
-from accelerando.measure.published import published_gradient_norm
+from accelerando.measure.full_gradient import (
+    FullGradient,
+    full_gradient,
+    published_gradient_norm,
+)
 
 __all__ = [
     "Chunks",
     "Evaluation",
     "FullGradient",
-    "Tensors",
+    "TensorExamples",
     "evaluate",
     "full_gradient",
-    "in_chunks",
     "published_gradient_norm",
     "sharpness",
+    "split_into_chunks",
 ]

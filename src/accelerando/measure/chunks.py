@@ -1,4 +1,4 @@
-"""A data set in fixed chunks: what every measurement goes through."""
+"""A data set split into fixed chunks, the input of every measurement."""
 
 from __future__ import annotations
 
@@ -13,29 +13,37 @@ from torch import Tensor
 from accelerando.checks import whole
 from accelerando.distributed import SINGLE_PROCESS, Team
 
-CHUNK = 512
-"""Examples per chunk, everywhere, unless a run says otherwise."""
+DEFAULT_CHUNK = 512
+"""Examples per chunk if a run does not set ``measure.chunk``."""
 
-Part = Tensor | slice
-"""Which examples: indices, shape (m,), or a stretch of them."""
+Indices = Tensor | slice
+"""Which examples: their indices, shape (m,), or a contiguous range."""
 
 
 class Examples(Protocol):
-    """Labelled examples, in memory or not."""
+    """Labelled examples, in memory or streamed."""
 
     @property
     def labels(self) -> Tensor:
-        """Shape (n,), int64, where the model is."""
+        """Shape (n,), int64, on the device of the model."""
         ...
 
-    def read(self, parts: Sequence[Part]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images as the model takes them, without augmentation, and labels, of each part."""
+    def read(self, indices: Sequence[Indices], /) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the images, in the model's format and not augmented, and labels of each item."""
         ...
 
 
 @dataclass(frozen=True)
-class Tensors:
-    """Examples that are plain tensors: images as the model takes them, shape (n, ...)."""
+class TensorExamples:
+    """Examples stored in two tensors.
+
+    Args:
+        images: in the format the model expects, shape (n, ...).
+        labels: int64, shape (n,).
+
+    Raises:
+        ValueError: an argument has the wrong type or shape, or a label is negative.
+    """
 
     images: Tensor
     labels: Tensor
@@ -46,39 +54,44 @@ class Tensors:
                 raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
         if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
             raise ValueError(
-                "labels must be the numbers of the classes, int64 of shape (n,), "
+                "labels must be class indices, int64 of shape (n,), "
                 f"got {self.labels.dtype} of shape {tuple(self.labels.shape)}"
             )
         images, labels = len(self.images), len(self.labels)
         if labels < 1 or images != labels:
-            raise ValueError(f"images and labels must be as many, at least 1: {images}, {labels}")
-        if (least := int(self.labels.min())) < 0:  # cross-entropy would ignore such an example
-            raise ValueError(f"labels must be at least 0, got {least}")
+            raise ValueError(
+                "images and labels must have the same length, at least 1, "
+                f"got {images} images and {labels} labels"
+            )
+        # cross_entropy would silently ignore an example with label -100
+        if (smallest := int(self.labels.min())) < 0:
+            raise ValueError(f"labels must be at least 0, got {smallest}")
 
-    def read(self, parts: Sequence[Part]) -> Iterator[tuple[Tensor, Tensor]]:
-        for part in parts:
-            yield self.images[part], self.labels[part]
+    def read(self, indices: Sequence[Indices]) -> Iterator[tuple[Tensor, Tensor]]:
+        for index in indices:
+            yield self.images[index], self.labels[index]
 
 
-def go_on() -> None:
-    """Never stop between two chunks."""
+def never_interrupt() -> None:
+    """Do nothing; the default for ``check_interrupt``."""
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """Fixed chunks of fixed composition; each process of a team goes through its share of them.
+    """Chunks of fixed composition; iterating yields the share of this process.
 
     Args:
         data: the examples.
-        parts: which of them each chunk holds.
-        team: the processes that measure together: chunk k is for rank k mod world_size.
-        check_interrupt: called at every chunk; what it raises ends the pass, and nothing was touched.
+        indices: the examples in each chunk.
+        team: the processes that measure together; chunk k goes to rank k mod world_size.
+        check_interrupt: called before each chunk; it may raise to stop a measurement, which
+            leaves the model unchanged.
     """
 
     data: Examples
-    parts: Sequence[Part]
+    indices: Sequence[Indices]
     team: Team = SINGLE_PROCESS
-    check_interrupt: Callable[[], None] = go_on
+    check_interrupt: Callable[[], None] = never_interrupt
 
     @property
     def device(self) -> torch.device:
@@ -86,51 +99,53 @@ class Chunks:
 
     @property
     def examples(self) -> int:
-        """Examples in all chunks, those of other processes included."""
+        """Number of examples in all chunks, including those of other processes."""
         return sum(
-            part.stop - part.start if isinstance(part, slice) else len(part) for part in self.parts
+            index.stop - index.start if isinstance(index, slice) else len(index)
+            for index in self.indices
         )
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and labels of the chunks of this process."""
-        mine = self.parts[self.team.rank :: self.team.world_size]
-        for chunk in self.data.read(mine):
+        """Yield images and labels of the chunks of this process."""
+        share = self.indices[self.team.rank :: self.team.world_size]
+        for chunk in self.data.read(share):
             self.check_interrupt()
             yield chunk
-        # as often in every process: it may ask the team
-        if len(mine) < -(-len(self.parts) // self.team.world_size):
+        # it may be a collective call, so every process makes the same number of calls
+        if len(share) < -(-len(self.indices) // self.team.world_size):
             self.check_interrupt()
 
 
-def in_chunks(
+def split_into_chunks(
     data: Examples,
     chunk: int,
     *,
     order: Tensor | None = None,
     team: Team = SINGLE_PROCESS,
-    check_interrupt: Callable[[], None] = go_on,
+    check_interrupt: Callable[[], None] = never_interrupt,
 ) -> Chunks:
-    """All examples of ``data``, at most ``chunk`` at a time, equal chunks to within one example.
+    """Split all examples into chunks of equal size to within one example.
 
     Args:
         data: the examples.
-        chunk: at least 1.
-        order: permutation that composes the chunks, shape (n,); left out: as they stand.
+        chunk: at most this many examples per chunk, at least 1.
+        order: a permutation that determines which examples form a chunk, shape (n,); None keeps
+            the given order.
         team: see ``Chunks``.
         check_interrupt: see ``Chunks``.
 
     Raises:
-        ValueError: ``chunk`` is below 1, or ``order`` no permutation.
+        ValueError: ``chunk`` is below 1, or ``order`` is not a permutation.
     """
     whole("chunk", chunk, 1)
     examples = len(data.labels)
     count = -(-examples // chunk)
     if order is not None:
-        everything = torch.arange(examples, device=order.device)
-        if not torch.equal(order.sort().values, everything):
-            raise ValueError(f"order must be a permutation of {examples} examples, each once")
+        identity = torch.arange(examples, device=order.device)
+        if not torch.equal(order.sort().values, identity):
+            raise ValueError(f"order must be a permutation of the indices of {examples} examples")
         return Chunks(data, order.tensor_split(count), team, check_interrupt)
-    each, more = divmod(examples, count)
-    ends = [0] + [each * k + min(k, more) for k in range(1, count + 1)]
-    parts = [slice(begin, end) for begin, end in pairwise(ends)]
-    return Chunks(data, parts, team, check_interrupt)
+    size, remainder = divmod(examples, count)
+    ends = [0] + [size * k + min(k, remainder) for k in range(1, count + 1)]
+    indices = [slice(begin, end) for begin, end in pairwise(ends)]
+    return Chunks(data, indices, team, check_interrupt)

@@ -11,11 +11,11 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.measure.chunks import CHUNK, Chunks, Tensors, in_chunks
+from accelerando.measure.chunks import DEFAULT_CHUNK, Chunks, TensorExamples, split_into_chunks
 from accelerando.measure.preserve_state import preserve_state
 
 TOLERANCE = 1e-3
-"""Relative; an estimate of L needs no more."""
+"""Relative tolerance of the eigenvalue; enough for an estimate of L."""
 
 
 def sharpness(
@@ -23,24 +23,25 @@ def sharpness(
     images: Tensor,
     labels: Tensor,
     *,
-    chunk: int = CHUNK,
+    chunk: int = DEFAULT_CHUNK,
     batch_norm: str = "batch",
     dtype: torch.dtype | None = None,
     order: Tensor | None = None,
     tolerance: float = TOLERANCE,
 ) -> float:
-    """Largest (algebraic) eigenvalue of the Hessian of the empirical loss.
+    """Compute the largest (algebraic) eigenvalue of the Hessian of the empirical loss.
 
-    By Lanczos iteration (ARPACK, through SciPy) on Hessian-vector products, each a pass over the
-    whole set that differentiates twice. The arguments are those of ``full_gradient``, and the model
-    is left as it was just so. It starts from a fixed vector: the same call gives the same number.
-    It is 0 where the Hessian vanishes and NaN where it is not finite. Lanczos keeps 20 vectors as
-    long as the parameters, in float64.
+    Uses Lanczos iteration (ARPACK through SciPy) on Hessian-vector products, each a pass over all
+    examples that differentiates twice. The starting vector is fixed, so the result is
+    deterministic. It is 0 if the Hessian vanishes and NaN if it is not finite. Lanczos iteration
+    stores 20 float64 vectors of the size of the parameters. The model's state is preserved.
+    ``tolerance`` is relative; the other arguments are those of ``full_gradient``.
 
     Raises:
-        scipy.sparse.linalg.ArpackNoConvergence: it did not converge.
+        scipy.sparse.linalg.ArpackNoConvergence: the iteration did not converge.
     """
-    chunks = in_chunks(Tensors(images, labels), chunk, order=order)
+    examples = TensorExamples(images, labels)
+    chunks = split_into_chunks(examples, chunk, order=order)
     return sharpness_over(model, chunks, batch_norm=batch_norm, dtype=dtype, tolerance=tolerance)
 
 
@@ -52,7 +53,7 @@ def sharpness_over(
     dtype: torch.dtype | None = None,
     tolerance: float = TOLERANCE,
 ) -> float:
-    """``sharpness`` of a data set that comes in chunks, over all processes of their team."""
+    """Compute ``sharpness`` over given chunks, together with all processes of their team."""
     examples = chunks.examples
     with preserve_state(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters):
         sizes = [p.numel() for p in parameters]
@@ -67,26 +68,26 @@ def sharpness_over(
                 first = torch.autograd.grad(
                     loss, parameters, create_graph=True, materialize_grads=True
                 )
-                # the Hessian times v is the gradient of ⟨∇f, v⟩; an unused parameter has no part
-                along, used = zip(
+                # H v is the gradient of ⟨∇f, v⟩; parameters that the loss does not use drop out
+                vectors, gradients = zip(
                     *((v, g) for v, g in zip(direction, first, strict=True) if g.requires_grad),
                     strict=True,
                 )
-                second = torch.autograd.grad(used, parameters, along, materialize_grads=True)
+                second = torch.autograd.grad(gradients, parameters, vectors, materialize_grads=True)
                 torch._foreach_add_(total, second)
             chunks.team.all_reduce(total)
             return torch.cat([t.flatten() for t in total]).double().cpu().numpy()
 
         size = sum(sizes)
-        if size < 3:  # ARPACK wants more dimensions than that
+        if size < 3:  # too small for ARPACK
             dense = np.stack([product(column) for column in np.eye(size)])
             return float(np.linalg.eigvalsh((dense + dense.T) / 2)[-1])
         operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
         start = np.random.default_rng(0).standard_normal(size)
-        first = product(start)
-        if not first.any():  # every example fits exactly: ARPACK cannot do with that
+        image = product(start)
+        if not image.any():  # a perfect fit; ARPACK fails on a zero matrix
             return 0.0
-        if not np.isfinite(first).all():
+        if not np.isfinite(image).all():
             return math.nan
         values = eigsh(
             operator, k=1, which="LA", v0=start, tol=tolerance, return_eigenvectors=False

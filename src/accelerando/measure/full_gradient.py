@@ -1,40 +1,42 @@
-"""The full gradient: of the empirical loss over the whole training set, exactly."""
+"""The gradient norm over the complete training set: exact, and as published code measures it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.measure.chunks import CHUNK, Chunks, Tensors, in_chunks
-from accelerando.measure.error_hints import explain_errors
+from accelerando.measure.chunks import DEFAULT_CHUNK, Chunks, TensorExamples, split_into_chunks
 from accelerando.measure.preserve_state import Forward, couples_examples, preserve_state
-from accelerando.measure.streaming_moments import LossCounter, MeanGradient
+from accelerando.measure.streaming_moments import LossAccuracy, MeanGradient, squared_norms
+from accelerando.torch_adapter import is_single_value_error
 
 
 @dataclass(frozen=True)
 class FullGradient:
-    """What one pass over the training set gives; None is what was not asked for."""
+    """The results of one pass over the training set; quantities not requested are None."""
 
     norm: float
-    """‖∇f(θ)‖, f the mean loss over all examples, each weighted 1/n."""
+    """‖∇f(θ)‖, where f is the mean loss over all examples, each with weight 1/n."""
     loss: float
     """f(θ)."""
     accuracy: float
-    """Share of examples whose largest output is their label."""
+    """Fraction of examples whose largest output is their label."""
     per_layer: dict[str, float] | None = None
-    """Norm of each layer's part of the gradient, by the name of the module that holds it."""
+    """Norm of each layer's part of the gradient, by the name of the module."""
     variance: float | None = None
     """σ² = E‖∇f_i(θ) - ∇f(θ)‖², the variance of the per-example gradient."""
     variance_error: float | None = None
-    """Standard error of ``variance``: too large where chunks are small, which leave less to
-    chance; NaN from two chunks, which cannot tell. Several processes take the chunks in another
-    order, so that this, alone, differs with their number."""
+    """Standard error of ``variance``; NaN with two chunks, too large with many small ones, which
+    cover most of the data. It alone depends on the number of processes, which changes the order
+    of the chunks."""
     noise_scale: float | None = None
-    """σ² / ‖∇f(θ)‖², the simple noise scale (McCandlish et al., arXiv 1812.06162): at batches
-    well below it larger ones pay, well above it they hardly do."""
+    """σ² / ‖∇f(θ)‖², the simple noise scale (McCandlish et al., arXiv 1812.06162): larger batches
+    pay off well below it, and hardly at all well above it."""
 
 
 def full_gradient(
@@ -42,39 +44,41 @@ def full_gradient(
     images: Tensor,
     labels: Tensor,
     *,
-    chunk: int = CHUNK,
+    chunk: int = DEFAULT_CHUNK,
     batch_norm: str = "batch",
     per_layer: bool = False,
     variance: bool = False,
     dtype: torch.dtype | None = None,
     order: Tensor | None = None,
 ) -> FullGradient:
-    """Norm of the full gradient, empirical loss, accuracy and more, in one pass.
+    """Compute the full gradient norm, empirical loss, accuracy and more in one pass.
 
     The model is measured in evaluation mode (no dropout), except that BatchNorm uses the
-    statistics of each chunk where ``batch_norm`` is "batch". Parameters, their ``grad``, buffers,
-    training mode and random states are left bitwise as they were. For a model without BatchNorm
-    norm, loss and accuracy do not depend on ``chunk``. Besides one chunk's activations it needs
-    two copies of the parameters: the gradient of the chunk and the mean, which is of float32 at
-    least (a third for ``dtype``, of the parameters themselves).
+    statistics of each chunk if ``batch_norm`` is "batch". Parameters, their ``grad``, buffers,
+    training mode and random states are bitwise unchanged afterwards. Without BatchNorm, norm, loss
+    and accuracy do not depend on ``chunk``. In addition to one chunk's activations the pass needs
+    memory for two copies of the parameters: the chunk's gradient and the running mean, which is
+    kept in float32 or better (and a third copy if ``dtype`` is given).
 
     Args:
         model: maps images to scores of shape (examples, classes).
-        images: as the model takes them, shape (n, ...).
+        images: in the format the model expects, shape (n, ...).
         labels: int64, shape (n,).
-        chunk: at most so many examples at a time, in equal chunks to within one example.
+        chunk: at most this many examples per pass, in chunks of equal size to within one example.
         batch_norm: "batch" (statistics of the chunk) or "running" (stored statistics).
-        per_layer: also the norm of every layer.
-        variance: also σ², its standard error and the noise scale, from how the chunks' gradients
-            scatter.
-        dtype: precision to compute in; left out: that of the parameters. Close to a stationary
-            point float32 cancels; torch.float64 is for that. torch.bfloat16 is quick and rough.
-        order: permutation that composes the chunks, shape (n,). Left out: as they stand, or for
-            the variance a fixed random one, since chunks of sorted examples scatter more.
+        per_layer: also compute the norm of each layer.
+        variance: also estimate σ², its standard error and the noise scale from the scatter of the
+            chunks' gradients.
+        dtype: the precision to compute in; None for that of the parameters. Use torch.float64
+            close to a stationary point, where float32 suffers from cancellation; torch.bfloat16
+            is fast but rough.
+        order: a permutation that determines which examples form a chunk, shape (n,). Default: the
+            given order, or a fixed random one for the variance, because chunks of sorted examples
+            scatter too much.
 
     Raises:
-        ValueError: a setting is out of range, or the variance is asked for where it cannot be
-            had; the message says what is allowed.
+        ValueError: an argument is out of range, or the variance cannot be estimated; the message
+            says what is allowed.
 
     >>> import torch
     >>> from accelerando.measure import full_gradient
@@ -90,8 +94,8 @@ def full_gradient(
     if variance and order is None:
         random = torch.Generator().manual_seed(0)
         order = torch.randperm(len(labels), generator=random).to(labels.device)
-    chunks = in_chunks(Tensors(images, labels), chunk, order=order)
-    with explain_errors(model, images):
+    chunks = split_into_chunks(TensorExamples(images, labels), chunk, order=order)
+    with _explained_errors(model, images):
         return full_gradient_over(
             model, chunks, batch_norm=batch_norm, per_layer=per_layer, variance=variance,
             dtype=dtype,
@@ -107,26 +111,27 @@ def full_gradient_over(
     variance: bool = False,
     dtype: torch.dtype | None = None,
 ) -> FullGradient:
-    """``full_gradient`` of a data set that comes in chunks, over all processes of their team."""
+    """Compute ``full_gradient`` over given chunks, together with all processes of their team."""
     if variance and couples_examples(model, batch_norm):
         raise ValueError(
-            "the variance is that of per-example gradients, and BatchNorm couples the examples of "
-            'a chunk: use batch_norm="running" where it has running statistics, or a model '
-            "without BatchNorm"
+            "the variance is defined for per-example gradients, but BatchNorm couples the "
+            'examples of a chunk: use batch_norm="running" if the model has running statistics, '
+            "or a model without BatchNorm"
         )
     with (
-        explain_errors(model),
+        _explained_errors(model),
         preserve_state(model, batch_norm=batch_norm, dtype=dtype) as (forward, parameters),
     ):
-        mean, tally = MeanGradient(parameters, scatter=variance), LossCounter(chunks.examples)
-        for inputs, targets in chunks:
-            gradients, part_loss, scores = _chunk(forward, parameters, inputs, targets)
-            mean.add(gradients, len(targets))
-            del gradients  # else they would still be there while the next chunk's are made
-            tally.add(part_loss, scores, targets)
-        mean = mean.over(chunks.team)
-        loss, accuracy = tally.over(chunks.team, chunks.device)
-    squares = mean.square()
+        mean = MeanGradient(parameters, scatter=variance)
+        loss_accuracy = LossAccuracy(chunks.examples)
+        for images, labels in chunks:
+            gradients, chunk_loss, scores = _chunk_gradient(forward, parameters, images, labels)
+            mean.add(gradients, len(labels))
+            del gradients  # free them before the next chunk computes its own
+            loss_accuracy.add(chunk_loss, scores, labels)
+        mean = mean.all_reduce(chunks.team)
+        loss, accuracy = loss_accuracy.all_reduce(chunks.team, chunks.device)
+    squares = mean.squared_norms()
     norm = float(squares.sum().sqrt())
     scatter = mean.scatter() if variance else None
     return FullGradient(
@@ -140,17 +145,41 @@ def full_gradient_over(
     )
 
 
-def _chunk(
-    forward: Forward, parameters: list[Tensor], inputs: Tensor, targets: Tensor
+def published_gradient_norm(model: nn.Module, batches: Chunks) -> float:
+    """Compute the norm of the plain mean of mini-batch gradients, BatchNorm in training mode.
+
+    This is how published code measures the full gradient norm, for comparison with the exact one.
+    The result depends on the schedule: the batches have its current size, which also determines
+    BatchNorm's statistics, and a smaller last batch counts as much as a full one. In addition the
+    images are augmented. Unlike in published code, the model's running statistics do not change.
+
+    Args:
+        model: the model; its state is preserved as by ``full_gradient``.
+        batches: the batches of an epoch, as the model was trained on them.
+    """
+    with preserve_state(model, batch_norm="batch") as (forward, parameters):
+        total = [torch.zeros_like(p) for p in parameters]
+        for images, labels in batches:
+            loss = cross_entropy(forward(images), labels)
+            torch._foreach_add_(
+                total, torch.autograd.grad(loss, parameters, materialize_grads=True)
+            )
+        batches.team.all_reduce(total)
+    return float(squared_norms(total).sum().sqrt()) / len(batches.indices)
+
+
+def _chunk_gradient(
+    forward: Forward, parameters: list[Tensor], images: Tensor, labels: Tensor
 ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
-    """Gradient of the chunk's mean loss, that loss, and the scores."""
-    scores = forward(inputs)
-    loss = cross_entropy(scores, targets)
+    """Return the gradient of the chunk's mean loss, that loss, and the scores."""
+    scores = forward(images)
+    loss = cross_entropy(scores, labels)
     gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
     return gradients, loss.detach(), scores.detach()
 
 
 def _by_layer(model: nn.Module, squares: list[float]) -> dict[str, float]:
+    """Combine squared norms of parameters into norms of the modules that own them."""
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     sums: dict[str, float] = {}
     for name, square in zip(names, squares, strict=True):
@@ -159,5 +188,37 @@ def _by_layer(model: nn.Module, squares: list[float]) -> dict[str, float]:
     return {layer: value**0.5 for layer, value in sums.items()}
 
 
-def _ratio(above: float, below: float) -> float:
-    return above / below if below > 0 else float("inf")
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0 else float("inf")
+
+
+@contextmanager
+def _explained_errors(model: nn.Module, images: Tensor | None = None) -> Iterator[None]:
+    """Replace errors of torch that an argument can avoid by errors that name the argument.
+
+    Args:
+        model: the model that is measured.
+        images: the images if the caller passed them, and so chose their dtype.
+
+    Raises:
+        ValueError: the message says what to do.
+    """
+    if torch.is_inference_mode_enabled():
+        raise ValueError("gradients are not available in torch.inference_mode: measure outside it")
+    try:
+        yield
+    except ValueError as error:
+        if not is_single_value_error(error):
+            raise
+        raise ValueError(
+            "BatchNorm needs more than one value per channel, but a chunk has only one: use a "
+            'larger chunk, or batch_norm="running"'
+        ) from error
+    except RuntimeError as error:
+        dtypes = {p.dtype for p in model.parameters()}
+        if images is None or not images.is_floating_point() or images.dtype in dtypes:
+            raise
+        raise ValueError(
+            f"images are {images.dtype} but the model is {', '.join(map(str, dtypes))}: convert "
+            f"one to the other, or pass dtype ({str(error).splitlines()[0]})"
+        ) from error

@@ -1,4 +1,4 @@
-"""The mean of per-example gradients over chunks, and how much they scatter, in one pass."""
+"""Mean and scatter of the chunks' gradients, loss and accuracy, accumulated in one pass."""
 
 from __future__ import annotations
 
@@ -11,64 +11,56 @@ from torch import Tensor
 
 from accelerando.distributed import Team
 
-
-class Scatter(NamedTuple):
-    """Variance of the per-example gradient, E‖∇f_i(θ) - ∇f(θ)‖², with its standard error."""
-
-    variance: float
-    error: float
+MAX_PENDING = 16
+"""Chunks whose losses and scores are kept before they are evaluated together."""
 
 
-HELD = 16
-"""Chunks whose scores are kept until they are looked at together."""
+class LossAccuracy:
+    """Accumulates mean loss and accuracy over chunks.
 
-
-class LossCounter:
-    """Mean loss and right answers over chunks.
-
-    For a small model a handful of operations after every chunk is a good part of its pass; so
-    chunks are taken in several at a time, and no more are held than that.
+    Chunks are evaluated several at once, because a handful of operations per chunk takes a
+    noticeable part of a small model's pass.
 
     Args:
-        examples: in all chunks together.
+        examples: number of examples in all chunks together.
     """
 
     def __init__(self, examples: int) -> None:
-        self._examples, self._loss, self._right = examples, 0.0, 0
-        self._held: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._examples, self._loss, self._correct = examples, 0.0, 0
+        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def add(self, loss: Tensor, scores: Tensor, targets: Tensor) -> None:
-        """Take in a chunk: its mean loss, what the model said, and what is right."""
-        self._held.append((loss, scores, targets))
-        if len(self._held) == HELD:
-            self._take_in()
+    def add(self, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
+        """Add a chunk, given its mean loss, its scores and its labels."""
+        self._pending.append((loss, scores, labels))
+        if len(self._pending) == MAX_PENDING:
+            self._evaluate_pending()
 
-    def _take_in(self) -> None:
-        if not self._held:
+    def _evaluate_pending(self) -> None:
+        if not self._pending:
             return
-        losses, scores, targets = zip(*self._held, strict=True)
-        for loss, part in zip(torch.stack(losses).tolist(), targets, strict=True):
-            self._loss += loss * (len(part) / self._examples)
-        self._right += int((torch.cat(scores).argmax(1) == torch.cat(targets)).sum())
-        self._held.clear()
+        losses, scores, labels = zip(*self._pending, strict=True)
+        for loss, chunk_labels in zip(torch.stack(losses).tolist(), labels, strict=True):
+            self._loss += loss * (len(chunk_labels) / self._examples)
+        self._correct += int((torch.cat(scores).argmax(1) == torch.cat(labels)).sum())
+        self._pending.clear()
 
-    def over(self, team: Team, device: torch.device) -> tuple[float, float]:
-        """Mean loss and share of right answers of all processes of a team."""
-        self._take_in()
+    def all_reduce(self, team: Team, device: torch.device) -> tuple[float, float]:
+        """Return the mean loss and the accuracy over all processes of ``team``."""
+        self._evaluate_pending()
         if team.world_size == 1:
-            return self._loss, self._right / self._examples
+            return self._loss, self._correct / self._examples
         loss = torch.tensor(self._loss, dtype=torch.float64, device=device)
-        right = torch.tensor(self._right, device=device)
-        team.all_reduce([loss, right])
-        return float(loss), int(right) / self._examples
+        correct = torch.tensor(self._correct, device=device)
+        team.all_reduce([loss, correct])
+        return float(loss), int(correct) / self._examples
 
 
 PIECE = 2**17
-"""Elements that are converted to float64 at a time."""
+"""Elements that are converted to float64 at once."""
 
 
 def squared_norms(tensors: Sequence[Tensor]) -> Tensor:
-    """Squared norm of each tensor, in float64, shape (tensors,)."""
+    """Return the squared norm of each tensor, computed in float64, shape (tensors,)."""
     small = [t for t in tensors if t.numel() <= PIECE]
     norms = iter(torch._foreach_norm(small, 2, torch.float64) if small else ())
     large = (_norm_in_pieces(t) for t in tensors if t.numel() > PIECE)
@@ -76,46 +68,54 @@ def squared_norms(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _norm_in_pieces(tensor: Tensor) -> Tensor:
-    """Torch's norm converts the whole tensor first, which takes twice its memory."""
-    exact = torch.empty(PIECE, dtype=torch.float64, device=tensor.device)
-    found = []
+    """Return the norm without converting the tensor at once, which takes twice its memory."""
+    buffer = torch.empty(PIECE, dtype=torch.float64, device=tensor.device)
+    squares = []
     for piece in torch.split(tensor.reshape(-1), PIECE):
-        part = exact[: len(piece)].copy_(piece)
-        found.append(torch.dot(part, part))
-    return torch.stack(found).sum().sqrt()
+        exact = buffer[: len(piece)].copy_(piece)
+        squares.append(torch.dot(exact, exact))
+    return torch.stack(squares).sum().sqrt()
+
+
+class Scatter(NamedTuple):
+    """Variance of the per-example gradient, E‖∇f_i(θ) - ∇f(θ)‖², and its standard error."""
+
+    variance: float
+    error: float
 
 
 class MeanGradient:
-    """Streams mean gradients of chunks into the mean over all examples.
+    """Accumulates the mean gradients of chunks into the mean over all examples.
 
-    With ḡ_k the mean gradient of chunk k, of c_k examples, and m_k, C_k those of all chunks up to
-    k, Welford's terms t_k = (C_{k-1} c_k / C_k) ‖ḡ_k - m_{k-1}‖², k = 2 … K, add up to
-    Σ c_k ‖ḡ_k - ḡ‖² without ḡ being known beforehand. For chunks of a random permutation each has
-    the expectation S² = Σ_i ‖g_i - ḡ‖² / (n - 1): their mean estimates it, and their spread says
-    how well (they are Helmert contrasts, so uncorrelated). Memory: one copy of the parameters
-    (and one tensor more for a moment, where the scatter is measured).
+    Let ḡ_k be the mean gradient of chunk k with c_k examples, and m_k the mean over the first
+    k chunks with C_k examples. Welford's terms t_k = (C_{k-1} c_k / C_k) ‖ḡ_k - m_{k-1}‖²,
+    k = 2 … K, sum to Σ c_k ‖ḡ_k - ḡ‖² without knowing ḡ in advance. For chunks of a random
+    permutation each term has the expectation S² = Σ_i ‖g_i - ḡ‖² / (n - 1), so their mean
+    estimates S², and their spread gives its standard error (they are Helmert contrasts and thus
+    uncorrelated). Memory: one copy of the parameters, plus temporarily one more tensor if the
+    scatter is measured.
 
     Args:
-        parameters: tensors whose shapes the gradients have.
+        parameters: tensors with the shapes of the gradients.
         scatter: also measure the variance.
     """
 
     def __init__(self, parameters: Sequence[Tensor], *, scatter: bool) -> None:
-        # a mean in less than float32 stops moving after a few hundred chunks
+        # a running mean in less than float32 stops changing after a few hundred chunks
         self._dtypes = [torch.promote_types(p.dtype, torch.float32) for p in parameters]
         self._converts = any(p.dtype != d for p, d in zip(parameters, self._dtypes, strict=True))
         self._parameters, self._scatter, self._count = parameters, scatter, 0
         self.mean: list[Tensor] = []
-        # number of terms, their sum, and that of their squares
+        # number of terms, their sum, and the sum of their squares
         if scatter:
             self._terms = torch.zeros(3, dtype=torch.float64, device=parameters[0].device)
 
     def add(self, gradients: Sequence[Tensor], count: int) -> None:
-        """Take in the mean gradient of a chunk of ``count`` examples, which is not changed."""
+        """Add the mean gradient of a chunk of ``count`` examples, which is not modified."""
         if self._converts:
             gradients = [g.to(d) for g, d in zip(gradients, self._dtypes, strict=True)]
         total = self._count + count
-        if not self._count:  # a copy, since those of others may share memory
+        if not self._count:  # cloned because autograd may return tensors that share memory
             self.mean, self._count = [g.clone() for g in gradients], count
             return
         if self._scatter:
@@ -126,43 +126,43 @@ class MeanGradient:
         torch._foreach_lerp_(self.mean, list(gradients), count / total)  # m + (g - m) c / C
         self._count = total
 
-    def over(self, team: Team) -> MeanGradient:
-        """That of all processes of a team, of which each has taken in its own chunks.
+    def all_reduce(self, team: Team) -> MeanGradient:
+        """Combine the means of all processes of ``team``.
 
-        A process's mean is taken in like the mean of one more chunk: the same formula holds.
+        The mean of each process is added like the mean of one more chunk; the formula is the same.
         """
         if team.world_size == 1:
             return self
-        whole = MeanGradient(self._parameters, scatter=self._scatter)
-        # a process without chunks takes part all the same
+        combined = MeanGradient(self._parameters, scatter=self._scatter)
+        # a process without chunks participates too
         shapes = list(zip(self._parameters, self._dtypes, strict=True))
-        mine = self.mean or [torch.zeros_like(p, dtype=d) for p, d in shapes]
+        local_mean = self.mean or [torch.zeros_like(p, dtype=d) for p, d in shapes]
         counts = torch.zeros(team.world_size, dtype=torch.int64)
         counts[team.rank] = self._count
         team.all_reduce([counts])
         for rank, count in enumerate(counts.tolist()):
             if count:
-                mean = [m.clone(memory_format=torch.contiguous_format) for m in mine]
+                mean = [m.clone(memory_format=torch.contiguous_format) for m in local_mean]
                 team.broadcast(mean, rank)
-                whole.add(mean, count)
+                combined.add(mean, count)
         if self._scatter:
             team.all_reduce([self._terms])
-            whole._terms += self._terms
-        return whole
+            combined._terms += self._terms
+        return combined
 
-    def square(self) -> Tensor:
-        """Squared norm of each tensor of the mean, in float64, shape (tensors,)."""
+    def squared_norms(self) -> Tensor:
+        """Return the squared norm of each tensor of the mean, in float64, shape (tensors,)."""
         return squared_norms(self.mean)
 
     def scatter(self) -> Scatter:
-        """Variance of the per-example gradient and its standard error.
+        """Return the variance of the per-example gradient and its standard error.
 
         Raises:
-            ValueError: fewer than two chunks, or the scatter was not asked for.
+            ValueError: there are fewer than two chunks.
         """
         terms, total, squares = self._terms.tolist()
         if terms < 1:
-            raise ValueError("the variance needs at least two chunks: make chunk smaller")
+            raise ValueError("the variance needs at least two chunks: use a smaller chunk")
         finite, mean = (self._count - 1) / self._count, total / terms
         if terms < 2:
             return Scatter(mean * finite, math.nan)

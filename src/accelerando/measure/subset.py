@@ -1,4 +1,4 @@
-"""The gradient norm estimated from a part of the training set, where a full pass is too dear."""
+"""An estimate of the full gradient norm from a subset, for when a full pass is too expensive."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from accelerando.measure.chunks import Chunks
 from accelerando.measure.preserve_state import preserve_state
 from accelerando.measure.streaming_moments import MeanGradient
 
-CHUNKS = 16
-"""At least so many chunks, so that their scatter says how good the estimate is."""
+MIN_CHUNKS = 16
+"""Chunks needed for their scatter to tell how accurate the estimate is."""
 
 
 class SubsetGradient(NamedTuple):
@@ -27,12 +27,12 @@ class SubsetGradient(NamedTuple):
     loss: float
 
 
-def stratified(labels: Tensor, size: int, random: np.random.Generator) -> Tensor:
-    """Indices of ``size`` examples, each class in its proportion to within one.
+def stratified_subset(labels: Tensor, size: int, random: np.random.Generator) -> Tensor:
+    """Return the indices of ``size`` examples that keep the class proportions to within one.
 
-    Any stretch of them that is long enough to hold every class has the classes in their proportion
-    too: chunks of it scatter just as means over such samples do, so their scatter tells how good
-    the estimate is.
+    Every contiguous range of them that is long enough to contain all classes keeps the proportions
+    too. So chunks of the subset scatter like means over stratified samples, and their scatter
+    tells how accurate the estimate is.
 
     Raises:
         ValueError: ``size`` is below 2 or above the number of examples.
@@ -44,74 +44,76 @@ def stratified(labels: Tensor, size: int, random: np.random.Generator) -> Tensor
     )
 
 
-def subset_chunks(subset: Tensor, chunk: int, *, classes: int, coupled: bool) -> tuple[Tensor, ...]:
-    """The chunks that a subset is measured in.
+def split_subset(subset: Tensor, chunk: int, *, classes: int, coupled: bool) -> tuple[Tensor, ...]:
+    """Split a stratified subset into the chunks in which it is measured.
 
-    None is shorter than the number of classes, as far as ``chunk`` and two chunks at least permit:
-    shorter ones differ in their classes, scatter more than the whole, and too much is taken off.
+    As far as ``chunk`` and a minimum of two chunks permit, no chunk is smaller than the number of
+    classes: smaller chunks differ in their classes, which makes their scatter and thus the bias
+    correction too large.
 
     Args:
-        subset: indices, as ``stratified`` gives them.
-        chunk: at most so many examples at a time.
-        classes: of the data.
-        coupled: BatchNorm uses the statistics of a chunk. Smaller ones are another yardstick, so
-            there are no more of them than need be.
+        subset: indices from ``stratified_subset``.
+        chunk: at most this many examples per chunk.
+        classes: number of classes of the data set.
+        coupled: whether BatchNorm uses the statistics of a chunk. The norm then depends on the
+            size of the chunks, so they are as large as ``chunk`` permits.
     """
     fewest = -(-len(subset) // chunk)
     if coupled:
         return subset.tensor_split(fewest)
-    return subset.tensor_split(max(fewest, 2, min(CHUNKS, len(subset) // classes)))
+    return subset.tensor_split(max(fewest, 2, min(MIN_CHUNKS, len(subset) // classes)))
 
 
 def subset_gradient(
     model: nn.Module, chunks: Chunks, *, examples: int, batch_norm: str = "batch"
 ) -> SubsetGradient:
-    """Estimate the full gradient norm over ``examples`` examples from some of them.
+    """Estimate the full gradient norm over ``examples`` examples from a subset of them.
 
-    ‖ĝ‖² of m examples exceeds ‖∇f‖² by the variance σ²/m (1 - m/n) on average: that is taken off,
-    σ² from how the chunks scatter. The standard error is that of the mean of the chunks'
-    projections on ĝ (delta method), with the same finite-population factor; it takes a second pass
-    over the subset. Where it is not well below the norm, so few examples do not show the gradient:
-    then the norm is often 0, on average too large, and the error itself is rough.
+    With m examples, ‖ĝ‖² exceeds ‖∇f‖² on average by σ²/m (1 - m/n). This bias is subtracted, with
+    σ² estimated from the scatter of the chunks. The standard error is that of the mean of the
+    chunks' projections onto ĝ (delta method) with the same finite-population factor; it takes a
+    second pass over the subset. If it is not well below the norm, the subset is too small to
+    resolve the gradient: the norm is then often 0, on average too large, and the error is rough.
 
     Args:
-        model: left as it was, as by ``full_gradient``.
-        chunks: those of a stratified subset, as ``subset_chunks`` makes them.
-        examples: n, of the whole training set.
+        model: its state is preserved, as by ``full_gradient``.
+        chunks: a stratified subset, as split by ``split_subset``.
+        examples: n, the size of the complete training set.
         batch_norm: as in ``full_gradient``.
 
     Raises:
-        ValueError: fewer than two chunks.
+        ValueError: there are fewer than two chunks.
     """
     count = chunks.examples
     unseen = 1 - count / examples
     loss = torch.zeros((), dtype=torch.float64, device=chunks.device)
     with preserve_state(model, batch_norm=batch_norm) as (forward, parameters):
 
-        def gradient(inputs: Tensor, targets: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-            value = cross_entropy(forward(inputs), targets)
-            found = torch.autograd.grad(value, parameters, materialize_grads=True)
-            return found, value.detach().double()
+        def chunk_gradient(images: Tensor, labels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+            chunk_loss = cross_entropy(forward(images), labels)
+            gradients = torch.autograd.grad(chunk_loss, parameters, materialize_grads=True)
+            return gradients, chunk_loss.detach().double()
 
         mean = MeanGradient(parameters, scatter=True)
-        for inputs, targets in chunks:
-            found, value = gradient(inputs, targets)
-            mean.add(found, len(targets))
-            loss += value * len(targets) / count
-        mean = mean.over(chunks.team)
-        square = float(mean.square().sum())
+        for images, labels in chunks:
+            gradients, chunk_loss = chunk_gradient(images, labels)
+            mean.add(gradients, len(labels))
+            loss += chunk_loss * len(labels) / count
+        mean = mean.all_reduce(chunks.team)
+        square = float(mean.squared_norms().sum())
         moments = torch.zeros(2, dtype=torch.float64, device=chunks.device)
-        for inputs, targets in chunks:
-            found, _ = gradient(inputs, targets)
+        for images, labels in chunks:
+            gradients, _ = chunk_gradient(images, labels)
             products = [
-                (g * m).sum(dtype=torch.float64) for g, m in zip(found, mean.mean, strict=True)
+                (g * m).sum(dtype=torch.float64) for g, m in zip(gradients, mean.mean, strict=True)
             ]
-            # around its mean, ‖ĝ‖², so that nothing cancels
-            distance = torch.stack(products).sum() - square
-            moments += torch.stack([distance, distance.square()])
+            # relative to the projections' mean ‖ĝ‖², which avoids cancellation
+            deviation = torch.stack(products).sum() - square
+            moments += torch.stack([deviation, deviation.square()])
         chunks.team.all_reduce([loss, moments])
-    first, second = (moments / len(chunks.parts)).tolist()
-    spread = (max(0.0, second - first**2) / max(1, len(chunks.parts) - 1)) ** 0.5
+    number = len(chunks.indices)
+    first, second = (moments / number).tolist()
+    spread = (max(0.0, second - first**2) / max(1, number - 1)) ** 0.5
     error = spread / max(square**0.5, 1e-300)
     square -= mean.scatter().variance / count * unseen
     return SubsetGradient(max(square, 0.0) ** 0.5, error * unseen**0.5, float(loss))

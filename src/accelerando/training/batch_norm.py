@@ -1,10 +1,10 @@
-"""BatchNorm over the whole batch, of which each process of a team holds a share."""
+"""BatchNorm whose statistics cover a batch that is split over several processes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,88 +12,91 @@ from torch import Tensor, nn
 
 from accelerando.checks import UsageError
 from accelerando.config import HardwareSettings
-from accelerando.distributed import SINGLE_PROCESS, Team
+from accelerando.distributed import Team
 from accelerando.measure.preserve_state import rejects_single_example
 from accelerando.schedule import Plan
 
-_team, _examples = SINGLE_PROCESS, 0
-"""Whose batch it is; outside of a step statistics are those of what one process passes."""
 
+def smallest_micro_batch(batch_size: int, processes: int, micro_batch: int | None) -> int:
+    """Return the fewest examples that any process passes through the model at once.
 
-@contextmanager
-def over_team(team: Team, examples: int) -> Iterator[None]:
-    """Within it ``TeamBatchNorm2d`` uses the statistics of the team's whole batch, so large."""
-    global _team, _examples
-    _team, _examples = team, examples
-    try:
-        yield
-    finally:
-        _team, _examples = SINGLE_PROCESS, 0
+    Args:
+        batch_size: examples in the batch, over all processes.
+        processes: processes that share the batch.
+        micro_batch: at most this many examples per pass; None for no limit.
 
-
-def smallest_micro_batch(examples: int, processes: int, micro_batch: int | None) -> int:
-    """Least number of examples that any process passes at once, of a batch of so many.
-
-    >>> smallest_micro_batch(9, 2, None), smallest_micro_batch(3, 1, 2), smallest_micro_batch(3, 4, None)
-    (4, 1, 1)
+    >>> smallest_micro_batch(9, 2, None), smallest_micro_batch(3, 1, 2)
+    (4, 1)
     """
-    shares = {examples // processes, -(-examples // processes)} - {0}
+    shares = {batch_size // processes, -(-batch_size // processes)} - {0}
     return min(share // (-(-share // (micro_batch or share))) for share in shares)
 
 
 def check_batches(
     plan: Plan, hardware: HardwareSettings, model: nn.Module, shape: Sequence[int]
 ) -> None:
-    """Check that BatchNorm meets more than one value in each part of every batch.
+    """Check that BatchNorm sees more than one value per channel in every pass of a run.
 
     Args:
         plan: the schedule.
-        hardware: the group ``hardware`` of the run.
-        model: on any device, meta too.
-        shape: of an image.
+        hardware: the ``hardware`` settings of the run.
+        model: on any device, including meta.
+        shape: channels, height, width of an image.
 
     Raises:
-        UsageError: it would meet one alone, which has no variance.
+        UsageError: some pass would see a single value, which has no variance.
     """
     n = plan.examples
-    # synchronised statistics are those of the whole batch
-    world_size = 1 if hardware.sync_batch_norm else hardware.processes
+    # synchronised statistics cover the complete batch
+    processes = 1 if hardware.sync_batch_norm else hardware.processes
     for size in map(int, np.unique(plan.batch_sizes)):
-        for count in {size, n % size or size}:
-            single = smallest_micro_batch(count, world_size, hardware.micro_batch) == 1
+        for batch_size in {size, n % size or size}:
+            single = smallest_micro_batch(batch_size, processes, hardware.micro_batch) == 1
             if single and rejects_single_example(model, shape):
                 raise UsageError(
-                    "BatchNorm has no variance of the one value in a feature map of a single "
-                    f"example, which batches of {size} of {n} examples come to: set another "
-                    "batch size, dataset.examples, hardware.processes or hardware.micro_batch, "
-                    "or model.norm=group"
+                    "BatchNorm needs more than one value per channel, but with batches of "
+                    f"{size} of {n} examples it would see a single example with 1 x 1 feature "
+                    "maps: change the batch size, dataset.examples, hardware.processes or "
+                    "hardware.micro_batch, or use model.norm=group"
                 )
 
 
-class TeamBatchNorm2d(nn.BatchNorm2d):
-    """``nn.BatchNorm2d``, in a step over all processes of a team, on any device.
+class GlobalBatch(NamedTuple):
+    """A batch that is split over the processes of a team."""
 
-    torch.nn.SyncBatchNorm is for GPUs alone, and synchronises measurements too.
+    team: Team
+    size: int
+
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """``nn.BatchNorm2d`` with the statistics of a batch that is split over several processes.
+
+    Unlike torch.nn.SyncBatchNorm it works on every device, and synchronises only inside
+    ``synchronized_statistics``: elsewhere, for example in measurements, the layer is an ordinary
+    ``nn.BatchNorm2d``.
     """
 
+    global_batch: GlobalBatch | None = None
+
     def forward(self, images: Tensor) -> Tensor:
-        if not self.training or _team.world_size == 1:
+        if not self.training or self.global_batch is None or self.global_batch.team.world_size == 1:
             return super().forward(images)
-        # known without asking the others, or waiting for the device
-        count = _examples * images.shape[2] * images.shape[3]
+        team, batch_size = self.global_batch
+        # computed rather than summed over the processes, which would wait for the device
+        count = batch_size * images.shape[2] * images.shape[3]
         if count < 2:
-            raise ValueError("BatchNorm needs more than one value per channel: a batch of one")
+            raise ValueError("BatchNorm needs more than 1 value per channel, got a batch of one")
         sums = images.float().sum((0, 2, 3))
-        mean = _Total.apply(sums, _team) / count
+        mean = _AllReduce.apply(sums, team) / count
         centred = images.float() - mean.view(1, -1, 1, 1)
-        variance = _Total.apply(centred.square().sum((0, 2, 3)), _team) / count
-        self._move_statistics(mean.detach(), variance.detach() * count / (count - 1))
+        variance = _AllReduce.apply(centred.square().sum((0, 2, 3)), team) / count
+        self._update_running_statistics(mean.detach(), variance.detach() * count / (count - 1))
         scale = (variance + self.eps).rsqrt() * self.weight
         result: Tensor = centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
         return result.to(images.dtype)
 
     @torch.no_grad()
-    def _move_statistics(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_running_statistics(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -103,8 +106,8 @@ class TeamBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance, self.momentum)
 
 
-class _Total(torch.autograd.Function):
-    """Sum over the team; so is its gradient."""
+class _AllReduce(torch.autograd.Function):
+    """Sum over the processes of a team, in the forward and in the backward pass."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor, team: Team) -> Tensor:
@@ -120,12 +123,26 @@ class _Total(torch.autograd.Function):
         return gradient, None
 
 
+@contextmanager
+def synchronized_statistics(
+    layers: Sequence[SyncBatchNorm2d], team: Team, batch_size: int
+) -> Iterator[None]:
+    """Let ``layers`` use the statistics of a batch of ``batch_size`` examples held by ``team``."""
+    for layer in layers:
+        layer.global_batch = GlobalBatch(team, batch_size)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.global_batch = None
+
+
 def convert_sync_batch_norm(model: nn.Module) -> None:
-    """Put ``TeamBatchNorm2d`` in the place of every BatchNorm layer of ``model``."""
+    """Replace every ``nn.BatchNorm2d`` in ``model`` by a ``SyncBatchNorm2d`` with its tensors."""
     for name, module in list(model.named_children()):
         if isinstance(module, nn.BatchNorm2d):
             with torch.device("meta"):
-                layer = TeamBatchNorm2d(module.num_features, module.eps, module.momentum)
+                layer = SyncBatchNorm2d(module.num_features, module.eps, module.momentum)
             layer.load_state_dict(module.state_dict(), assign=True)
             layer.train(module.training)
             setattr(model, name, layer)

@@ -15,9 +15,10 @@ from accelerando.interruption import Interrupted
 from accelerando.runs.folder import RunFolder
 from accelerando.runs.record import Recorder, Row
 from accelerando.schedule import Plan, Progress
+from accelerando.torch_adapter import is_out_of_memory
 from accelerando.training.checkpoint import Checkpoint, random_states, set_random_states
 from accelerando.training.measurement import Execution, Measurement
-from accelerando.training.memory import OutOfMemory, is_out_of_memory
+from accelerando.training.out_of_memory import OutOfMemory
 from accelerando.training.step import SgdStep
 
 

@@ -13,13 +13,22 @@ from torch import nn
 from accelerando.checks import UsageError
 from accelerando.config import MeasureDtype, MeasureSettings
 from accelerando.distributed import SINGLE_PROCESS, Team
-from accelerando.measure.chunks import CHUNK, Chunks, Examples, go_on, in_chunks
+from accelerando.measure.chunks import (
+    DEFAULT_CHUNK,
+    Chunks,
+    Examples,
+    never_interrupt,
+    split_into_chunks,
+)
 from accelerando.measure.curvature import sharpness_over
 from accelerando.measure.evaluation import evaluate
-from accelerando.measure.full_gradient import FullGradient, full_gradient_over
+from accelerando.measure.full_gradient import (
+    FullGradient,
+    full_gradient_over,
+    published_gradient_norm,
+)
 from accelerando.measure.preserve_state import couples_examples, rejects_single_example
-from accelerando.measure.published import published_gradient_norm
-from accelerando.measure.subset import stratified, subset_chunks, subset_gradient
+from accelerando.measure.subset import split_subset, stratified_subset, subset_gradient
 from accelerando.randomness import Purpose, generator, permutation
 from accelerando.schedule import Plan, Progress
 from accelerando.training.batch_norm import smallest_micro_batch
@@ -49,7 +58,7 @@ class Execution:
     """Who measures together, and what is called between chunks: see ``Chunks``."""
 
     team: Team = SINGLE_PROCESS
-    check_interrupt: Callable[[], None] = go_on
+    check_interrupt: Callable[[], None] = never_interrupt
 
 
 class Measurement:
@@ -81,11 +90,11 @@ class Measurement:
         order = torch.from_numpy(random.permutation(len(self._train.labels)))
         order = order.to(self._train.labels.device)
         # made, and checked, once
-        self._parts = in_chunks(self._train, settings.chunk, order=order).parts
+        self._parts = split_into_chunks(self._train, settings.chunk, order=order).indices
         if settings.subset is not None:
             self._classes = int(self._train.labels.max()) + 1
             try:
-                self._subset = stratified(self._train.labels, settings.subset, random)
+                self._subset = stratified_subset(self._train.labels, settings.subset, random)
             except ValueError as error:
                 raise UsageError(f"measure.{error}") from error
 
@@ -160,7 +169,7 @@ class Measurement:
         if finite and self._sharpness_due(position):
             value = sharpness_over(model, self._chunks(way), **self._exactly())
             row["approximate_sharpness" if self._rough else "sharpness"] = value
-        test = in_chunks(self._test, CHUNK, **vars(way))
+        test = split_into_chunks(self._test, DEFAULT_CHUNK, **vars(way))
         found = evaluate(model, test)
         return row | {"test_loss": found.loss, "test_accuracy": found.accuracy}
 
@@ -202,7 +211,7 @@ class Measurement:
 
     def _subset_row(self, model: nn.Module, way: Execution) -> dict[str, Any]:
         chunk, coupled = self._settings.chunk, self._coupled(model)
-        parts = subset_chunks(self._subset, chunk, classes=self._classes, coupled=coupled)
+        parts = split_subset(self._subset, chunk, classes=self._classes, coupled=coupled)
         chunks = Chunks(self._train, parts, **vars(way))
         examples, batch_norm = len(self._train.labels), self._settings.batch_norm.value
         found = subset_gradient(model, chunks, examples=examples, batch_norm=batch_norm)

@@ -1,133 +1,78 @@
-"""Whether the largest scheduled batch fits, before a long run finds out in its last stage."""
+"""Check before a run starts that its largest batch and its measurements fit into memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from accelerando.checks import UsageError
-from accelerando.distributed import Team
-from accelerando.measure.preserve_state import has_batch_norm
+from accelerando.torch_adapter import is_out_of_memory
+from accelerando.training.out_of_memory import batch_remedy, measurement_remedy
 
-if TYPE_CHECKING:
-    from accelerando.training.step import SgdStep
+TrialStep = Callable[[Tensor, Tensor], object]
+"""Forward and backward pass for images and labels, without an update."""
 
-MARGIN = 1.25
-"""What a pass needs beyond the tensors it keeps for its backward, as a factor: measured, rounded up
-(ResNet-18 at batch 64: 1.2)."""
-
-
-class OutOfMemory(Exception):
-    """The device has no memory for a step, or for a measurement."""
-
-    def __init__(self, reason: str, *, measuring: bool) -> None:
-        super().__init__(reason)
-        self.measuring = measuring
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch, or Python, ran out of memory."""
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
-
-
-@contextmanager
-def raise_together(team: Team) -> Iterator[None]:
-    """Where memory runs out within it in one process of a team, every process raises that.
-
-    Else the others would wait for the sums that this one is no longer part of.
-    """
-    mine = None
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        mine = error
-    if team.any(mine is not None):
-        raise mine or MemoryError("in another process of the run")
+OVERHEAD = 1.25
+"""Peak memory of a pass relative to the tensors saved for its backward pass: measured (1.2 for
+ResNet-18 at batch size 64), rounded up."""
 
 
 def check_memory(
     model: nn.Module,
-    step: SgdStep,
+    trial_step: TrialStep,
     example: tuple[Tensor, Tensor],
-    size: int,
-    unit: int | None,
+    *,
+    batch_size: int,
+    micro_batch: int | None,
     chunk: int,
     published: int = 0,
-    beside: int = 1,
+    processes: int = 1,
 ) -> None:
-    """Try the largest batch, and chunk, that this process will meet; nothing of the run is changed.
+    """Try the largest batch and the largest measurement that this process will compute.
 
-    A GPU computes it. On a CPU, where that may take minutes and no error comes in time, what two
-    small batches keep for their backward passes tells what a large one needs.
+    A GPU really computes them. On a CPU that could take minutes, and running out of memory kills
+    the process instead of raising an error; so the memory is extrapolated from the tensors that
+    two small batches save for their backward passes. Buffers and random states are restored.
 
     Args:
-        model: as it will be trained.
-        step: what will train it, but whole batches.
+        model: the model in its training configuration.
+        trial_step: computes a batch without splitting it into micro-batches.
         example: one image, shape (1, ...), and its label, shape (1,).
-        size: examples in this process's share of the largest batch.
-        unit: of them, at most so many at a time; None: all.
-        chunk: examples at a time in a measurement, which goes forward and backward as a step does.
-        published: examples in the largest batch where those are measured, whole; 0: they are not.
-        beside: processes that share this memory.
+        batch_size: examples in this process's share of the largest batch.
+        micro_batch: at most this many examples per pass; None for no limit.
+        chunk: examples per measurement chunk, which runs forward and backward like a step.
+        published: examples in the largest batch that measure.published uses; 0 if it is off.
+        processes: processes of the run that share this memory.
 
     Raises:
-        UsageError: it does not fit; the sentence says what to set.
+        UsageError: something does not fit; the message says which setting to change.
     """
-    at_once, device = min(size, unit or size), example[1].device
+    examples, device = min(batch_size, micro_batch or batch_size), example[1].device
 
     def fits(count: int) -> bool:
         if device.type == "cpu":
-            return _fits_main_memory(model, step, example, count, beside)
-        return _can_be_computed(model, step, example, count)
+            return _fits_main_memory(model, trial_step, example, count, processes)
+        return _fits_device(model, trial_step, example, count)
 
-    if not fits(at_once):
+    if not fits(examples):
         raise UsageError(
-            f"a batch of {size} examples, the schedule's largest, does not fit into the memory of "
-            f"{device} at {at_once} examples at a time: {remedy(model, at_once)}"
+            f"the schedule's largest batch of {batch_size} examples does not fit into the memory "
+            f"of {device} at {examples} examples per pass: {batch_remedy(model, examples)}"
         )
     measured = max(chunk, published)
-    if measured > at_once and not fits(measured):
-        words = measurement_remedy(chunk, published)
-        raise UsageError(f"the memory of {device} is too small: {words}")
+    if measured > examples and not fits(measured):
+        remedy = measurement_remedy(chunk, published)
+        raise UsageError(f"the memory of {device} is too small: {remedy}")
 
 
-def remedy(model: nn.Module, at_once: int) -> str:
-    """What to set where ``at_once`` examples were too many."""
-    half = f"hardware.micro_batch={max(1, at_once // 2)}"
-    if has_batch_norm(model):
-        return (
-            f"go on with it on a device with more memory; or begin another run with {half}, or "
-            "less, in which BatchNorm sees parts of a batch, or with a smaller largest batch"
-        )
-    return f"set {half}, or less, which splits batches and changes no result but by rounding"
-
-
-def measurement_remedy(chunk: int, published: int = 0) -> str:
-    """What to set where chunks, or the whole batches of measure.published, were too large."""
-    if published > chunk:
-        return (
-            f"measure.published goes through whole batches of up to {published} examples: take a "
-            "device with more memory, or another run without it, or with a smaller largest batch"
-        )
-    return (
-        f"a measurement goes through {chunk} examples at a time: take a device with more memory, "
-        f"or another run with measure.chunk={max(1, chunk // 2)}, or less"
-    )
-
-
-def _can_be_computed(
-    model: nn.Module, step: SgdStep, example: tuple[Tensor, Tensor], count: int
+def _fits_device(
+    model: nn.Module, trial_step: TrialStep, example: tuple[Tensor, Tensor], count: int
 ) -> bool:
     try:
-        trial(model, step, example, count)
+        _run_trial(model, trial_step, example, count)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -138,58 +83,75 @@ def _can_be_computed(
 
 
 def _fits_main_memory(
-    model: nn.Module, step: SgdStep, example: tuple[Tensor, Tensor], count: int, beside: int
+    model: nn.Module,
+    trial_step: TrialStep,
+    example: tuple[Tensor, Tensor],
+    count: int,
+    processes: int,
 ) -> bool:
     available = available_memory()
     if available is None or count < 8:
         return True
-    kept = []
-    for small in (2, 4):
-        storages: dict[int, int] = {}
-
-        def keep(tensor: Tensor, storages: dict[int, int] = storages) -> Tensor:
-            storage = tensor.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            trial(model, step, example, small)
-        kept.append(sum(storages.values()))
-    return (kept[1] - kept[0]) / 2 * count * MARGIN * beside < available
+    small, large = (_saved_bytes(model, trial_step, example, n) for n in (2, 4))
+    return (large - small) / 2 * count * OVERHEAD * processes < available
 
 
-def trial(model: nn.Module, step: SgdStep, example: tuple[Tensor, Tensor], count: int) -> None:
-    """Forward and backward of ``count`` examples; running statistics and random state come back."""
+def _saved_bytes(
+    model: nn.Module, trial_step: TrialStep, example: tuple[Tensor, Tensor], count: int
+) -> int:
+    """Return the bytes that a pass over ``count`` examples saves for its backward pass."""
+    storages: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        _run_trial(model, trial_step, example, count)
+    return sum(storages.values())
+
+
+def _run_trial(
+    model: nn.Module, trial_step: TrialStep, example: tuple[Tensor, Tensor], count: int
+) -> None:
+    """Run ``trial_step`` on ``count`` copies of ``example``; restore buffers and random states."""
     images, labels = (t.expand(count, *t.shape[1:]).clone() for t in example)
-    buffers = [(b, b.clone()) for b in model.buffers()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         try:
-            step.gradients(images, labels, count)
+            trial_step(images, labels)
         finally:
             with torch.no_grad():
-                for buffer, before in buffers:
-                    buffer.copy_(before)
+                for buffer, original in buffers:
+                    buffer.copy_(original)
 
 
 def available_memory() -> int | None:
-    """Bytes this process may still take: of the machine, and of its cgroup; None if not known."""
+    """Return the bytes this process can still allocate, or None if unknown.
+
+    That is the available memory of the machine, or less where a cgroup sets a limit.
+    """
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         values = dict(line.split(":") for line in lines)
         available = int(values["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
-    return min([available, *_cgroup_rooms()])
+    return min([available, *_cgroup_headroom()])
 
 
-def _cgroup_rooms(
-    mine: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+def _cgroup_headroom(
+    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> list[int]:
-    """What each cgroup (version 2) around this process leaves: SLURM and containers limit so."""
-    rooms = []
+    """Return the bytes left in each enclosing cgroup (version 2) that has a memory limit.
+
+    SLURM and container runtimes limit the memory of their jobs this way.
+    """
+    headroom = []
     try:
-        inner = mine.read_text().strip().rpartition("::")[2].lstrip("/")
-        for folder in (root / inner, *(root / inner).parents):
+        innermost = root / membership.read_text().strip().rpartition("::")[2].lstrip("/")
+        for folder in (innermost, *innermost.parents):
             if not folder.is_relative_to(root) or not (folder / "memory.max").is_file():
                 continue
             limit = (folder / "memory.max").read_text().strip()
@@ -197,7 +159,7 @@ def _cgroup_rooms(
                 lines = (folder / "memory.stat").read_text().splitlines()
                 stat = dict(line.split() for line in lines)
                 used = int((folder / "memory.current").read_text()) - int(stat["inactive_file"])
-                rooms.append(int(limit) - used)
+                headroom.append(int(limit) - used)
     except (OSError, ValueError, KeyError):
-        return rooms  # no cgroup of this kind: the machine's memory is the limit
-    return rooms
+        return headroom  # no cgroup v2 here: the machine's memory is the only limit
+    return headroom

@@ -1,4 +1,4 @@
-"""The floating point that a step computes in: a setting of the run."""
+"""The floating-point precision of a training step, and its compilation."""
 
 from __future__ import annotations
 
@@ -9,36 +9,38 @@ import torch
 from torch import Tensor, nn
 
 from accelerando.checks import UsageError
+from accelerando.torch_adapter import mark_batch_dynamic
 
 Forward = Callable[[Tensor], Tensor]
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Raise UsageError where the device has no such arithmetic."""
+    """Raise UsageError if the device does not support the precision."""
     if precision == "tf32" and device.type != "cuda":
         raise UsageError(
-            "precision=tf32 is arithmetic of NVIDIA GPUs, the run is on "
-            f"{device.type}: use precision=fp32 or bf16"
+            f"precision=tf32 needs an NVIDIA GPU, got device {device.type}: use precision=fp32 or "
+            "precision=bf16"
         )
 
 
 def check_compiler(device: torch.device) -> None:
-    """Raise UsageError where torch.compile has not what it needs, by compiling a sum."""
+    """Raise UsageError if torch.compile does not work here, by compiling an addition."""
     try:
         torch.compile(torch.add)(torch.ones(2, device=device), 1)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(
-            f"hardware.compile=true cannot compile for {device.type} here ({reason}): install a "
-            "C++ compiler such as g++ (for a GPU a C compiler, and triton), or leave it out"
+            f"hardware.compile=true cannot compile for {device.type} on this machine ({reason}): "
+            "install a C++ compiler such as g++ (for a GPU, a C compiler and triton), or leave it "
+            "out"
         ) from error
-    # what it learned of the sum's shapes it would take to hold for the model's images
-    torch._dynamo.reset()
+    # otherwise the shapes seen here would influence how the model is compiled
+    torch.compiler.reset()
 
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Within it tf32 multiplies in that format; outside of it, and so in measurements, nothing."""
+    """Allow TF32 if ``precision`` is "tf32"; afterwards, as in measurements, it is off again."""
     if precision != "tf32":
         yield
         return
@@ -54,24 +56,24 @@ def _allow_tf32(allow: bool) -> None:
 
 
 def training_forward(model: nn.Module, precision: str, *, compiled: bool) -> Forward:
-    """The forward pass of a step.
+    """Return the forward pass of a training step.
 
     Args:
-        model: its parameters stay in float32, and so do gradients and updates.
-        precision: bf16 makes products in bfloat16, sums and losses in float32.
-        compiled: by torch.compile, once for all batch sizes above one.
+        model: its parameters, gradients and updates stay in float32.
+        precision: bf16 computes matrix products in bfloat16, sums and losses in float32.
+        compiled: use torch.compile, which then compiles once for all batch sizes above 1.
     """
     forward: Forward = torch.compile(model) if compiled else model
 
     def dynamic(images: Tensor) -> Tensor:
-        # the batch grows: else every size would be compiled anew, until torch gives up
-        torch._dynamo.maybe_mark_dynamic(images, 0)
+        # otherwise each new batch size triggers a recompilation, up to torch's limit
+        mark_batch_dynamic(images)
         return forward(images)
 
-    def rough(images: Tensor) -> Tensor:
+    def autocast(images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16):
             return (dynamic if compiled else forward)(images).float()
 
     if precision == "bf16":
-        return rough
+        return autocast
     return dynamic if compiled else forward

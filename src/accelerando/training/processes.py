@@ -21,7 +21,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
-from torch.distributed.distributed_c10d import _get_default_store
 
 from accelerando.build import build_plan
 from accelerando.checks import UsageError
@@ -36,9 +35,10 @@ from accelerando.interruption import (
     unblock_signals,
 )
 from accelerando.runs.folder import RunFolder
+from accelerando.torch_adapter import default_store
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Diverged
-from accelerando.training.memory import OutOfMemory
+from accelerando.training.out_of_memory import OutOfMemory
 from accelerando.training.task import prepare_task
 
 READY, TRAIN, LEAVE = b"ready", b"train", b""
@@ -214,7 +214,7 @@ def _follow(settings: RunSettings, team: Team, stop: SignalHandler, local_rank: 
 
 def _leave_word(error: OutOfMemory) -> None:
     """Say that this process ends for want of memory to who finds that it is gone."""
-    store = _get_default_store()
+    store = default_store()
     store.set(_WORD, json.dumps([str(error), error.measuring]))
     store.get(_WORD)  # it was only sent: now it is there
 
@@ -232,7 +232,7 @@ def stop_followers() -> Iterator[None]:
     try:
         yield
     except ProcessLost as error:
-        store = _get_default_store()
+        store = default_store()
         if not store.check([_WORD]):
             raise
         reason, measuring = json.loads(store.get(_WORD))

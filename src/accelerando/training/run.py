@@ -24,7 +24,7 @@ from accelerando.runs.run_lock import RunLock
 from accelerando.runs.slurm_record import record_current_job
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Diverged
-from accelerando.training.memory import OutOfMemory, measurement_remedy, remedy
+from accelerando.training.out_of_memory import OutOfMemory, batch_remedy, measurement_remedy
 from accelerando.training.processes import (
     LEAVE,
     external_team,
@@ -189,7 +189,7 @@ def _words(around: Setting, state: State, error: OutOfMemory) -> str:
         words = measurement_remedy(around.task.settings.measure.chunk, around.task.published())
     else:
         at_once = min(around.team.share(size).stop, hardware.micro_batch or size)
-        words = remedy(around.task.model, at_once)
+        words = batch_remedy(around.task.model, at_once)
     return (
         f"out of memory in epoch {state.epoch} on {hardware.device}; the run is saved and goes on "
         f"from there: {words}"

@@ -10,26 +10,27 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from accelerando.distributed import SINGLE_PROCESS, Team
-from accelerando.training.batch_norm import TeamBatchNorm2d, over_team
-from accelerando.training.memory import raise_together
+from accelerando.training.batch_norm import SyncBatchNorm2d, synchronized_statistics
+from accelerando.training.out_of_memory import raise_together
 from accelerando.training.precision import matmul_precision, training_forward
 
 
 class SgdStep:
-    """θ ← θ - η v with v the gradient of the batch's mean loss, after weight decay and momentum.
+    """θ ← θ - η v, where v is the gradient of the batch's mean loss with weight decay and momentum.
 
-    Weight decay λ adds λ θ to the gradient g; momentum μ makes v = μ v + g (v = g at the first
-    step), Nesterov's variant uses g + μ v: the rules of torch.optim.SGD, without its dampening.
-    Nothing on the host waits for the device. Of several processes each computes the sum over its
-    share of the batch; the sums of all are divided by the size of the batch.
+    Weight decay λ adds λ θ to the gradient g. Momentum μ makes v = μ v + g (v = g at the first
+    step); Nesterov's variant uses g + μ v. These are the rules of torch.optim.SGD without
+    dampening. The host never waits for the device. With several processes, each computes the
+    gradient sum over its share of the batch; the sums are added and divided by the batch size.
 
     Args:
-        model: trained in place; its training mode is the caller's.
+        model: trained in place; its training mode is not changed.
         momentum: μ, at least 0; 0 is plain SGD, as in the paper.
         nesterov: use Nesterov's variant.
         weight_decay: λ, at least 0.
-        team: the processes that make the step together.
-        micro_batch: at most so many examples at a time, their gradients added up; None: all.
+        team: the processes that compute the step together.
+        micro_batch: at most this many examples per pass, with accumulated gradients; None for no
+            limit.
         precision: fp32, tf32 or bf16.
         compiled: use torch.compile.
     """
@@ -47,33 +48,35 @@ class SgdStep:
         compiled: bool = False,
     ) -> None:
         self._parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
-        self._momentum, self._nesterov, self._decay = momentum, nesterov, weight_decay
+        self._momentum, self._nesterov, self._weight_decay = momentum, nesterov, weight_decay
         self._team, self._micro_batch, self._precision = team, micro_batch, precision
         self._forward = training_forward(model, precision, compiled=compiled)
-        self._synchronised = any(isinstance(m, TeamBatchNorm2d) for m in model.modules())
-        self._plain = precision != "tf32" and not self._synchronised
+        self._sync_layers = [m for m in model.modules() if isinstance(m, SyncBatchNorm2d)]
+        # entering a context manager takes a noticeable part of a small model's step
+        self._needs_context = precision == "tf32" or bool(self._sync_layers)
         self._scales: dict[int, Tensor] = {}
         self.velocity: list[Tensor] = []
 
     def __call__(
-        self, images: Tensor, labels: Tensor, learning_rate: float, count: int | None = None
+        self, images: Tensor, labels: Tensor, learning_rate: float, batch_size: int | None = None
     ) -> Tensor:
-        """Update the parameters; return the sum of the examples' losses before it, a scalar.
+        """Update the parameters; return the sum of the examples' losses before the update.
 
         Args:
             images: this process's share of the batch, shape (m, ...).
             labels: likewise, shape (m,).
             learning_rate: η.
-            count: examples in the whole batch; None: these are all.
+            batch_size: examples in the complete batch; None if this process has all of them.
 
         Raises:
-            MemoryError: as torch's own, also where another process of the team had no memory; the
-                parameters are as they were.
+            RuntimeError: this process ran out of memory; the parameters are unchanged.
+            MemoryError: another process of the team did; the parameters are unchanged.
         """
-        # synchronised statistics are sums too: memory that runs out between them just ends the team
-        with raise_together(SINGLE_PROCESS if self._synchronised else self._team):
+        # synchronised statistics are collective too: if memory runs out between them, the
+        # processes can no longer agree on anything, and the team ends
+        with raise_together(SINGLE_PROCESS if self._sync_layers else self._team):
             gradients, loss = self.gradients(
-                images, labels, len(labels) if count is None else count
+                images, labels, len(labels) if batch_size is None else batch_size
             )
         with torch.no_grad():
             self._team.all_reduce([*gradients, loss])
@@ -81,48 +84,59 @@ class SgdStep:
             torch._foreach_add_(self._parameters, direction, alpha=-learning_rate)
         return loss
 
-    def gradients(self, images: Tensor, labels: Tensor, count: int) -> tuple[list[Tensor], Tensor]:
-        """This share's part of the gradient of the mean loss over ``count`` examples.
+    def gradients(
+        self, images: Tensor, labels: Tensor, batch_size: int
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return this share's part of the gradient of the batch's mean loss.
+
+        Args:
+            images: shape (m, ...).
+            labels: shape (m,).
+            batch_size: examples in the complete batch.
 
         Returns:
-            The gradient by each parameter, and the sum of the losses.
+            The gradient with respect to each parameter, and the sum of the losses.
         """
-        if not len(labels) and not self._synchronised:  # of a batch smaller than the team
-            nothing = [torch.zeros_like(p) for p in self._parameters]
-            return nothing, torch.zeros((), device=labels.device)
+        if not len(labels) and not self._sync_layers:  # the batch is smaller than the team
+            zeros = [torch.zeros_like(p) for p in self._parameters]
+            return zeros, torch.zeros((), device=labels.device)
         total: list[Tensor] = []
         losses: list[Tensor] = []
-        for part, targets in self._parts(images, labels):
-            with nullcontext() if self._plain else self._around(count):
-                loss = cross_entropy(self._forward(part), targets, reduction="sum")
-                # scaling what goes back rather than the loss spares two operations of a small step
-                if count not in self._scales:
-                    self._scales[count] = torch.full_like(loss, 1 / count)
-                scale = self._scales[count]
-                found = list(torch.autograd.grad(loss, self._parameters, scale))
+        for inputs, targets in self._micro_batches(images, labels):
+            with self._context(batch_size) if self._needs_context else nullcontext():
+                loss = cross_entropy(self._forward(inputs), targets, reduction="sum")
+                # scaling the incoming gradient instead of the loss saves two small kernels
+                if batch_size not in self._scales:
+                    self._scales[batch_size] = torch.full_like(loss, 1 / batch_size)
+                scale = self._scales[batch_size]
+                gradients = list(torch.autograd.grad(loss, self._parameters, scale))
             losses.append(loss.detach())
             if total:
-                torch._foreach_add_(total, found)
+                torch._foreach_add_(total, gradients)
             else:
-                total = found
+                total = gradients
         return total, sum(losses[1:], start=losses[0])
 
     @contextmanager
-    def _around(self, count: int) -> Iterator[None]:
-        """What forward and backward of a part of ``count`` examples are made in, where anything."""
-        with matmul_precision(self._precision), over_team(self._team, count):
+    def _context(self, batch_size: int) -> Iterator[None]:
+        """Set up TF32 and synchronised BatchNorm for one forward and backward pass."""
+        with (
+            matmul_precision(self._precision),
+            synchronized_statistics(self._sync_layers, self._team, batch_size),
+        ):
             yield
 
-    def _parts(self, images: Tensor, labels: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-        """What is computed at a time, equal to within one example."""
+    def _micro_batches(self, images: Tensor, labels: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+        """Split a share into micro-batches, equal in size to within one example."""
         if self._micro_batch is None or len(labels) <= self._micro_batch:
             return [(images, labels)]
         count = -(-len(labels) // self._micro_batch)
         return zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
 
     def _direction(self, gradients: list[Tensor]) -> list[Tensor]:
-        if self._decay:
-            torch._foreach_add_(gradients, self._parameters, alpha=self._decay)
+        """Return v, given the gradients, which may be changed in place."""
+        if self._weight_decay:
+            torch._foreach_add_(gradients, self._parameters, alpha=self._weight_decay)
         if not self._momentum:
             return gradients
         if not self.velocity:

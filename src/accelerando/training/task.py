@@ -70,13 +70,13 @@ class Task:
         step = SgdStep(self.model, precision=self.settings.precision.value)
         check_memory(
             self.model,
-            step,
+            lambda images, labels: step.gradients(images, labels, len(labels)),
             example,
-            share.stop,
-            hardware.micro_batch,
-            min(self.settings.measure.chunk, len(train.labels)),
-            self.published(),
-            beside=hardware.processes if self.device.type == "cpu" else 1,
+            batch_size=share.stop,
+            micro_batch=hardware.micro_batch,
+            chunk=min(self.settings.measure.chunk, len(train.labels)),
+            published=self.published(),
+            processes=hardware.processes if self.device.type == "cpu" else 1,
         )
 
     def published(self) -> int:
