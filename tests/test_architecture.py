@@ -12,8 +12,6 @@ import pytest
 
 from accelerando.build import build, build_plan, build_source
 from accelerando.config import RunSettings
-from accelerando.identity import run_folder
-from conftest import compose_settings
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "accelerando"
@@ -154,12 +152,3 @@ def test_the_shortest_runs_have_a_plan(
 
 def test_no_launcher_is_missing() -> None:
     assert options("hydra/launcher") == options("hardware")
-
-
-def test_the_run_that_the_readme_names_is_one_of_its_sweep() -> None:
-    readme = (ROOT / "README.md").read_text()
-    named = next(word for word in readme.split() if word.startswith("runs/digits-cnn/"))
-    settings = compose_settings(
-        "scheduler=warmup_increase", "seed=0", "hardware=slurm_gpu", "root=runs"
-    )
-    assert str(run_folder(settings)) == named

@@ -1,19 +1,12 @@
-"""The batch sampler works in torch's DataLoader, and the Python examples of the README run."""
+"""The batch sampler works in torch's DataLoader."""
 
 from __future__ import annotations
-
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from accelerando.schedule import BatchSampler, Constant, ExponentialBatch, Plan, Progress, Scheduler
-
-README = Path(__file__).parents[1] / "README.md"
 
 
 def make_plan() -> Plan:
@@ -46,15 +39,3 @@ def test_nonexistent_positions_and_ranks_are_rejected() -> None:
     assert list(BatchSampler(plan, seed=0, start=plan.at(3, 0))) == []
     with pytest.raises(ValueError, match="rank must be below world_size"):
         BatchSampler(plan, seed=0, rank=2, world_size=2)
-
-
-@pytest.mark.parametrize("name", ["BatchSampler", "full_gradient"])
-def test_readme_examples_run_without_hydra_and_wandb(name: str) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    (example,) = [block for block in blocks if name in block]
-    assert len([line for line in example.splitlines() if line]) <= 15
-    check = "import sys; assert not {'hydra', 'wandb'} & set(sys.modules)"
-    result = subprocess.run(
-        [sys.executable, "-c", f"{example}\n{check}"], capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
