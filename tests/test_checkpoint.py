@@ -26,7 +26,7 @@ from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Loop
 from accelerando.training.run import run
 from test_run import SHORT, same, train
-from test_run_lock import ELSEWHERE, plant
+from test_run_lock import REMOTE_OWNER, write_lock
 
 Settings = Callable[..., RunSettings]
 CPU = torch.device("cpu")
@@ -155,7 +155,7 @@ def test_who_is_taken_over_while_it_saves_replaces_nothing(
 
     def slowly(self: Checkpoint, file: Any) -> None:
         write(self, file)
-        plant(folder.path, ELSEWHERE, 2)
+        write_lock(folder.path, REMOTE_OWNER, 2)
         (folder.path / ".claim-1").unlink()
 
     monkeypatch.setattr(Checkpoint, "write", slowly)

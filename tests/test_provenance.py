@@ -36,16 +36,16 @@ def git(folder: Path, *words: str) -> str:
 
 @pytest.mark.usefixtures("package")
 def test_a_package_in_another_projects_repository_has_no_commit() -> None:
-    assert provenance.commit() is None
+    assert provenance.git_commit() is None
 
 
 def test_code_in_its_own_repository_has_its_commit(package: Path) -> None:
     git(package.parent, "add", package.name)
     git(package.parent, "commit", "-m", "the code")
     head = git(package.parent, "rev-parse", "--short=12", "HEAD")
-    assert provenance.commit() == head
+    assert provenance.git_commit() == head
     package.write_text("changed")
-    assert provenance.commit() == f"{head}-dirty"
+    assert provenance.git_commit() == f"{head}-dirty"
 
 
 def test_outside_of_a_repository_there_is_none(
@@ -53,4 +53,4 @@ def test_outside_of_a_repository_there_is_none(
 ) -> None:
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert provenance.commit() is None
+    assert provenance.git_commit() is None

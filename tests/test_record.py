@@ -21,7 +21,7 @@ from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.record import JsonLines, Recorder
 from accelerando.training.loop import Loop
 from test_run import SHORT, train
-from test_run_lock import ELSEWHERE, plant
+from test_run_lock import REMOTE_OWNER, write_lock
 
 
 def interrupt_at_step(step: int, patched: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def test_who_was_taken_over_adds_no_row(tmp_path: Path, monkeypatch: pytest.Monk
     row = {"epoch": 0, "step": 1, "seconds": 0.0}
     with folder.locked(print) as lock, closing(Recorder(folder, lock, state)) as recorder:
         recorder.log_measurement(row)
-        plant(tmp_path, ELSEWHERE, 2)
+        write_lock(tmp_path, REMOTE_OWNER, 2)
         (tmp_path / ".claim-1").unlink()
         for append in (recorder.log_measurement, recorder.log_training):
             with pytest.raises(UsageError, match="was taken over"):

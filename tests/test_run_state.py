@@ -21,7 +21,7 @@ from accelerando.runs.run_lock import Owner
 from accelerando.training import memory
 from test_record import interrupt_at_step
 from test_run import SHORT, same, train
-from test_run_lock import plant
+from test_run_lock import write_lock
 
 Settings = Callable[..., RunSettings]
 
@@ -84,7 +84,7 @@ def test_a_run_of_another_process_is_left_alone(
 ) -> None:
     folder = RunFolder(run_folder(interrupted))
     before = folder.state.read_bytes()
-    plant(folder.path, Owner.current())
+    write_lock(folder.path, Owner.current())
     monkeypatch.setattr("accelerando.training.run.prepare_task", no_data)
     with pytest.raises(UsageError, match="the data are gone"):
         train(interrupted)

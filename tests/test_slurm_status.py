@@ -11,7 +11,7 @@ import pytest
 
 from accelerando.checks import UsageError
 from accelerando.commands import main
-from accelerando.commands.logs import outputs
+from accelerando.commands.logs import output_files
 from accelerando.launch import slurm_status
 from accelerando.launch.slurm_status import SlurmJob
 from accelerando.runs.folder import RunFolder, State, Status
@@ -145,8 +145,8 @@ def test_logs_shows_the_job_and_the_run(
 ) -> None:
     run_of(tmp_path, Status.RUNNING)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UsageError, match=r"no output of .* was kept"):
-        outputs(tmp_path)
+    with pytest.raises(UsageError, match=r"no output was saved"):
+        output_files(tmp_path)
     (tmp_path / "7_1_0_log.out").write_text("of the job\n")
     main(["logs", str(tmp_path)])
     assert capsys.readouterr().out == "of the job\n"
@@ -155,11 +155,11 @@ def test_logs_shows_the_job_and_the_run(
     assert "of the job\n==> " in capsys.readouterr().out
     for name in ("7_1_10_log.out", "7_1_2_log.out", "7_1_0_log.err", "7_10_0_log.out"):
         (tmp_path / name).write_text(f"{name}\n")
-    names = [path.name.removeprefix("7_1_") for path in outputs(tmp_path)]
+    names = [path.name.removeprefix("7_1_") for path in output_files(tmp_path)]
     assert names == ["0_log.err", "0_log.out", "2_log.out", "10_log.out", "output.log"]
     with pytest.raises(SystemExit):
         main(["logs", str(tmp_path / "nowhere")])
-    assert "is not the folder of a run" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
 
 
 def test_a_run_in_a_plain_job_notes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,13 +17,13 @@ def open_atomic(
     sync: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[BinaryIO]:
-    """Write a file so that readers, and a crash, see the old content or the new, never a part.
+    """Open a temporary file that replaces ``path`` when the block ends without an error.
 
     Args:
-        path: the file; untouched where writing fails.
-        keep: what the old file is called afterwards; None: it is gone.
-        sync: bring the content to the disk before it gets its name, and then the name.
-        check: called just before it gets its name; what it raises leaves the old file.
+        path: the file; unchanged if writing fails.
+        keep: path that the old file is moved to; None to overwrite it.
+        sync: flush the content to disk before the rename, and the rename itself.
+        check: called just before the rename; if it raises, the old file stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -37,25 +37,25 @@ def open_atomic(
             path.replace(keep)
         temporary.replace(path)
         if sync:
-            _sync_names(path.parent)
+            _sync_folder(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a write does not say where
+        if isinstance(error, OSError) and error.filename is None:  # errors of write() name no file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
-def _sync_names(folder: Path) -> None:
-    """Bring to the disk which names a folder holds: a power cut would bring the old file back."""
-    with suppress(OSError):  # not every file system can, and the files are whole in any case
-        number = os.open(folder, os.O_RDONLY)
+def _sync_folder(folder: Path) -> None:
+    """Flush a rename to disk: a power cut could undo it otherwise."""
+    with suppress(OSError):  # not supported by every file system, and either file is complete
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(number)
+            os.fsync(descriptor)
         finally:
-            os.close(number)
+            os.close(descriptor)
 
 
 def write_atomic(path: Path, content: bytes, *, sync: bool = False) -> None:
-    """Write ``content`` as a whole file."""
+    """Write ``content`` to ``path`` atomically; see ``open_atomic``."""
     with open_atomic(path, sync=sync) as file:
         file.write(content)

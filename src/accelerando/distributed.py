@@ -1,4 +1,4 @@
-"""The processes that compute one run together, each on a device of its own."""
+"""The processes that train one run together (data parallel), each on its own device."""
 
 from __future__ import annotations
 
@@ -15,30 +15,34 @@ from accelerando.checks import UsageError
 
 
 class ProcessLost(UsageError):
-    """Another process of the team ended; nothing more can be computed together."""
+    """Another process of the run has ended, so that collective operations fail."""
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
+def _raise_process_lost() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # gloo and NCCL have no kind of their own for it
+    except RuntimeError as error:  # gloo and NCCL have no exception type for it
         raise ProcessLost(
-            "another process of the run was lost, and said why if it could; "
-            f"the same command goes on from the last checkpoint ({str(error).splitlines()[0]})"
+            "another process of the run was lost, see its output; rerun the same command to "
+            f"resume from the last checkpoint ({str(error).splitlines()[0]})"
         ) from error
 
 
 @dataclass(frozen=True)
 class Team:
-    """One process's place among those of a run; alone it does nothing and costs nothing.
+    """The process group of a run, as seen by one of its processes.
 
-    Its methods, but for ``share``, are collective: every process of the team calls them in the same
-    order. They raise Lost where another process has ended.
+    All methods except ``share`` are collective: every process calls them in the same order. In a
+    single process they do nothing and need no initialised process group.
 
     Args:
-        rank: which of them this is; rank 0 leads: it alone writes files and shows progress.
+        rank: rank of this process. Rank 0 is the main process, which writes files and shows
+            progress; the others are worker processes.
         world_size: number of processes, at least 1.
+
+    Raises:
+        ProcessLost: in collective methods, if another process has ended.
     """
 
     rank: int = 0
@@ -46,54 +50,59 @@ class Team:
 
     @property
     def is_main(self) -> bool:
+        """Whether this is the main process."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """This process's part of ``count`` things: the first ones have one more where need be."""
-        each, more = divmod(count, self.world_size)
-        begin = self.rank * each + min(self.rank, more)
-        return slice(begin, begin + each + (self.rank < more))
+        """Return this rank's part of ``count`` items; sizes differ by at most one.
+
+        >>> [Team(rank, 3).share(8) for rank in range(3)]
+        [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None)]
+        """
+        size, remainder = divmod(count, self.world_size)
+        begin = self.rank * size + min(self.rank, remainder)
+        return slice(begin, begin + size + (self.rank < remainder))
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over the team, in place, in one message for each type."""
+        """Sum each tensor over all processes, in place, with one message per dtype."""
         if self.world_size == 1:
             return
-        for kind in dict.fromkeys(t.dtype for t in tensors):  # in the same order everywhere
-            same = [t for t in tensors if t.dtype == kind]
-            message = torch.cat([t.reshape(-1) for t in same])
-            with _heard():
-                dist.all_reduce(message)
-            parts = torch.split(message, [t.numel() for t in same])
+        for dtype in dict.fromkeys(t.dtype for t in tensors):  # the same order in every process
+            same = [t for t in tensors if t.dtype == dtype]
+            flat = torch.cat([t.reshape(-1) for t in same])
+            with _raise_process_lost():
+                dist.all_reduce(flat)
+            parts = torch.split(flat, [t.numel() for t in same])
             for tensor, part in zip(same, parts, strict=True):
                 tensor.copy_(part.view(tensor.shape))
 
     def broadcast(self, tensors: Sequence[Tensor], rank: int = 0) -> None:
-        """Replace each tensor by that of ``rank``, in place."""
+        """Copy each tensor from ``rank`` to all processes, in place."""
         if self.world_size > 1:
-            with _heard():
+            with _raise_process_lost():
                 for tensor in tensors:
                     dist.broadcast(tensor, rank)
 
     def any(self, value: bool) -> bool:
-        """Whether ``value`` holds in any process of the team."""
+        """Return whether ``value`` is true in at least one process."""
         if self.world_size == 1:
             return value
         flag = torch.tensor(int(value))
-        with _heard():
+        with _raise_process_lost():
             dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag)
 
     def broadcast_bytes(self, content: bytes) -> bytes:
-        """The leader's ``content``, in every process."""
+        """Return the main process's ``content`` in all processes."""
         if self.world_size == 1:
             return content
         length = torch.tensor(len(content))
         self.broadcast([length])
-        message = torch.empty(int(length), dtype=torch.uint8)
+        buffer = torch.empty(int(length), dtype=torch.uint8)
         if self.is_main:
-            message.numpy()[:] = np.frombuffer(content, dtype=np.uint8)
-        self.broadcast([message])
-        return message.numpy().tobytes()
+            buffer.numpy()[:] = np.frombuffer(content, dtype=np.uint8)
+        self.broadcast([buffer])
+        return buffer.numpy().tobytes()
 
 
 SINGLE_PROCESS = Team()

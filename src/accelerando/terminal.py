@@ -1,4 +1,4 @@
-"""Where runs and sweeps say how they go, for as long as somebody reads it."""
+"""Output of runs and sweeps to the terminal, which may be closed while they continue."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from rich.console import Console
 
 
 def make_console() -> Console:
-    """A console on standard error; a pipe that is closed, or a terminal that is gone, ends no run.
+    """Return a console on standard error that ignores a closed pipe or terminal.
 
-    Left to itself rich would end the process.
+    rich would end the process.
     """
-    file = cast(IO[str], _WhileItIsRead(sys.stderr))
+    file = cast(IO[str], _IgnoreClosed(sys.stderr))
     return Console(file=file, soft_wrap=True, highlight=False, markup=False)
 
 
 def echo(line: str) -> None:
-    """Print a line to standard output, which may be a pipe that is closed."""
-    print(line, file=cast(IO[str], _WhileItIsRead(sys.stdout)), flush=True)
+    """Print a line to standard output and ignore a closed pipe."""
+    print(line, file=cast(IO[str], _IgnoreClosed(sys.stdout)), flush=True)
 
 
-class _WhileItIsRead:
-    """A stream that takes nothing more, and raises nothing, once it cannot be written to.
+class _IgnoreClosed:
+    """Stream that discards its output once the stream below cannot be written to.
 
     Args:
-        stream: None: there is none, as Python has it after ``2>&-``.
+        stream: the stream below; None, as after ``2>&-``, discards everything.
     """
 
     def __init__(self, stream: IO[str] | None) -> None:
-        self._stream, self._read = stream or io.StringIO(), True
+        self._stream, self._is_open = stream or io.StringIO(), True
 
     def write(self, text: str) -> int:
-        if self._read:
+        if self._is_open:
             try:
                 self._stream.write(text)
             except OSError:
@@ -45,17 +45,17 @@ class _WhileItIsRead:
         return len(text)
 
     def flush(self) -> None:
-        if self._read:
+        if self._is_open:
             try:
                 self._stream.flush()
             except OSError:
                 self._close()
 
     def _close(self) -> None:
-        self._read = False
-        # else Python, which keeps what it could not write, fails at its end because of it
-        with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), self._stream.fileno())
+        self._is_open = False
+        # Python flushes what is still buffered when it exits, and would fail there
+        with suppress(OSError), Path(os.devnull).open("wb") as devnull:
+            os.dup2(devnull.fileno(), self._stream.fileno())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -1,4 +1,4 @@
-"""Show what a run's processes and its SLURM job printed."""
+"""Show the output of a run and of its SLURM job."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from accelerando.runs.slurm_record import read_slurm_record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
-    parser.add_argument("run", type=Path, help="its folder, as `accelerando status` says")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on as more is printed")
+    """Define the arguments of the command."""
+    parser.add_argument("run", type=Path, help="run folder, as listed by `accelerando status`")
+    parser.add_argument("-f", "--follow", action="store_true", help="keep printing new output")
 
 
 def act(options: argparse.Namespace) -> None:
-    """Print the run's output, that of its job first."""
-    paths = outputs(options.run)
+    """Print the output of the job, then that of the run."""
+    paths = output_files(options.run)
     if options.follow:
         os.execvp("tail", ["tail", "-n", "+1", "-F", *map(str, paths)])
     for path in paths:
@@ -30,26 +30,26 @@ def act(options: argparse.Namespace) -> None:
         print(path.read_text(errors="replace"), end="")
 
 
-def outputs(folder: Path) -> list[Path]:
-    """The files that hold what a run printed.
+def output_files(folder: Path) -> list[Path]:
+    """Return the files that contain the output of a run.
 
     Raises:
-        UsageError: there is none, and why.
+        UsageError: there are none, or the folder is not a run folder.
     """
-    word = read_slurm_record(folder) if folder.is_dir() else None
-    if word is None and (not folder.is_dir() or not RunFolder(folder).state.exists()):
-        raise UsageError(f"{folder} is not the folder of a run: `accelerando status` lists them")
-    possible = _of_all_tasks(Path(word.output)) if word is not None and word.output else []
-    found = [path for path in (*possible, RunFolder(folder).output) if path.is_file()]
-    if not found:
+    record = read_slurm_record(folder) if folder.is_dir() else None
+    if record is None and (not folder.is_dir() or not RunFolder(folder).state.exists()):
+        raise UsageError(f"{folder} is not a run folder: `accelerando status` lists them")
+    job_files = _task_files(Path(record.output)) if record is not None and record.output else []
+    files = [path for path in (*job_files, RunFolder(folder).output) if path.is_file()]
+    if not files:
         (run,) = add_slurm_status([run_status(folder)])
         details = f" ({run.details})" if run.details else ""
-        raise UsageError(f"no output of {folder} was kept: it is {run.status}{details}")
-    return found
+        raise UsageError(f"no output was saved for {folder}: the run is {run.status}{details}")
+    return files
 
 
-def _of_all_tasks(first: Path) -> list[Path]:
-    """The output of a job's first task, and those of its others, which submitit numbers."""
-    job, numbered, _ = first.name.rpartition("_0_log")
-    tasks = first.parent.glob(f"{job}_*_log.*") if numbered else [first]
-    return sorted(tasks, key=lambda path: (len(path.name), path.name))  # 2 before 10
+def _task_files(first: Path) -> list[Path]:
+    """Return the output files of all tasks of a job, given that of the first task."""
+    job, is_submitit, _ = first.name.rpartition("_0_log")
+    files = first.parent.glob(f"{job}_*_log.*") if is_submitit else [first]
+    return sorted(files, key=lambda path: (len(path.name), path.name))  # 2 before 10

@@ -1,4 +1,4 @@
-"""List runs: what became of each, how far it is, when it will be done."""
+"""List runs: status, progress, speed and remaining time of each."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -35,8 +36,8 @@ COLOURS = {
     Status.LOST: "red",
     Status.UNREADABLE: "red",
 }
-"""In the order in which they are counted."""
-FIRST = (
+"""In the order of the counts in the first line."""
+PRIORITY = (
     Status.RUNNING,
     Status.STARTING,
     Status.FAILED,
@@ -46,128 +47,164 @@ FIRST = (
     Status.INTERRUPTED,
     Status.REQUEUED,
 )
-"""What is shown first where there is no room for all: what is alive, then what went wrong."""
-SHORTEST = 0.1
-"""Seconds between two looks, at least; a look at 1,000 runs takes a fifth of one."""
+"""Shown first if not all runs fit: active runs, then those that need attention."""
+NUMBERS = ("epoch", "epochs/h", "gradient", "time", "left")
+WIDE, WIDE_ONLY = 100, ("epochs/h", "time")
+"""Columns that are shown only if the terminal is wide enough."""
+MIN_INTERVAL = 0.1
+"""Least number of seconds between refreshes; reading 1,000 runs takes 0.2 s."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Define the arguments of the command."""
     parser.add_argument("folder", type=Path, help="folder with runs, such as runs/")
-    parser.add_argument("--watch", action="store_true", help="keep the list alive until Ctrl-C")
+    parser.add_argument("--watch", action="store_true", help="refresh the list until Ctrl-C")
     parser.add_argument(
-        "--every", type=float, help="seconds between two looks: 2, with jobs of SLURM 15"
+        "--every",
+        type=float,
+        metavar="SECONDS",
+        help="refresh interval (default: 2, with SLURM jobs 15)",
     )
-    parser.add_argument("--json", action="store_true", help="a line of JSON for each run")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON per run")
 
 
 def act(options: argparse.Namespace) -> None:
-    """Print the list, once or again and again."""
+    """Print the list, with ``--watch`` repeatedly."""
     if options.json:
-        for run in look(options.folder):
-            print(_as_json(run))
+        for run in read_runs(options.folder):
+            print(_to_json(run))
         return
     console = Console()
     if not console.is_terminal:
-        console.width = 500  # one line for each run, for grep
+        console.width = 500  # do not wrap, so that grep finds a run and its details in one line
     if not options.watch:
-        console.print(listing(look(options.folder), options.folder))
+        console.print(format_runs(read_runs(options.folder), options.folder, console.width))
         return
     try:
         if options.every is not None:
-            at_least("--every", options.every, SHORTEST)
+            at_least("--every", options.every, MIN_INTERVAL)
     except ValueError as error:
         raise UsageError(str(error)) from error
     with suppress(KeyboardInterrupt):
         _watch(options.folder, options.every, console)
 
 
-def _watch(folder: Path, every: float | None, console: Console) -> None:
-    runs = look(folder)
+def _watch(folder: Path, interval: float | None, console: Console) -> None:
+    runs = read_runs(folder)
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
-            room = console.height if console.is_terminal else None
-            live.update(listing(runs, folder, room=room), refresh=True)
-            # a cluster's controller answers everybody, and is to be asked seldom
-            time.sleep(every or (15 if any(run.job for run in runs) else 2))
-            runs = look(folder)
+            height = console.height if console.is_terminal else None
+            live.update(format_runs(runs, folder, console.width, height), refresh=True)
+            # all users of a cluster share its controller: query it rarely
+            time.sleep(interval or (15 if any(run.job for run in runs) else 2))
+            runs = read_runs(folder)
 
 
-def look(folder: Path) -> list[RunStatus]:
-    """Every run below a folder, and what SLURM knows of those that were submitted to it."""
+def read_runs(folder: Path) -> list[RunStatus]:
+    """Return the status of all runs below a folder, from their files and from SLURM."""
     return add_slurm_status(list_runs(folder))
 
 
-def listing(runs: Sequence[RunStatus], folder: Path, *, room: int | None = None) -> Group:
-    """Counts, then a line for each run.
+def format_runs(
+    runs: Sequence[RunStatus], folder: Path, width: int, height: int | None = None
+) -> Group:
+    """Format the number of runs by status and a table with one row per run.
 
     Args:
-        runs: what was found.
-        folder: where.
-        room: lines that there are, one for each run then; None: as many as it takes.
+        runs: the runs to show.
+        folder: the folder that they were read from; run names are relative to it.
+        width: columns of the terminal; a narrow one does not show all columns of the table.
+        height: lines of the terminal, with one line per run; None: as many as needed.
     """
+    one_line = height is not None
     counts = Counter(run.status for run in runs)
-    words = [f"{counts[status]} {status}" for status in COLOURS if counts[status]]
+    by_status = ", ".join(f"{counts[status]} {status}" for status in COLOURS if counts[status])
+    heading = Text(f"{len(runs)} runs: {by_status or 'none'}", no_wrap=one_line)
+    numbers = [name for name in NUMBERS if width >= WIDE or name not in WIDE_ONLY]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    numbers = ("epoch", "epochs/h", "gradient", "time", "left")
-    for name in ("status", "run", *numbers, ""):
-        right = name in numbers
-        table.add_column(
-            name, justify="right" if right else "left", no_wrap=name != "", overflow="fold"
-        )
-    shown = runs if room is None else _first(runs, room)
+    table.add_column("status", no_wrap=True)
+    table.add_column("run", overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    shown = runs if height is None else _select(runs, height)
     for run in shown:
-        *cells, words_on_it = _row(run, folder)
-        if room is not None:
-            words_on_it.no_wrap, words_on_it.overflow = True, "ellipsis"
-        table.add_row(*cells, words_on_it)
-    head = Text(f"{len(runs)} runs: " + (", ".join(words) or "none"))
-    head.no_wrap = room is not None
-    left_out = len(runs) - len(shown)
-    foot = [Text(f"{left_out} more are not shown", style="dim")] if left_out else []
-    return Group(head, table, *foot)
+        name = str(run.path.relative_to(folder)) if run.path != folder else run.path.name
+        values, details = _numbers(run), Text(_details(run))
+        if one_line:
+            details.no_wrap, details.overflow = True, "ellipsis"
+        table.add_row(
+            Text(run.status, style=COLOURS[run.status]),
+            _CropLeft(name) if one_line else Text(name),
+            *(values[number] for number in numbers),
+            details,
+        )
+    hidden = len(runs) - len(shown)
+    footer = [Text(f"{hidden} more not shown", style="dim")] if hidden else []
+    return Group(heading, table, *footer)
 
 
-def _first(runs: Sequence[RunStatus], room: int) -> Sequence[RunStatus]:
-    """As many runs as fit, those first that somebody may want to do something about."""
-    if len(runs) <= room - 2:  # below the counts and the columns' names
+def _select(runs: Sequence[RunStatus], height: int) -> Sequence[RunStatus]:
+    """Return as many runs as fit, those of ``PRIORITY`` first."""
+    if len(runs) <= height - 2:  # below the counts and the column names
         return runs
-    order = {status: place for place, status in enumerate(FIRST)}
-    urgent = sorted(runs, key=lambda run: order.get(run.status, len(order)))
-    return urgent[: max(0, room - 3)]  # and above how many are left out
+    order = {status: index for index, status in enumerate(PRIORITY)}
+    by_priority = sorted(runs, key=lambda run: order.get(run.status, len(order)))
+    return by_priority[: max(0, height - 3)]  # and above the footer
 
 
-def _row(run: RunStatus, folder: Path) -> list[Text]:
-    status = Text(run.status, style=COLOURS[run.status])
-    name = Text(str(run.path.relative_to(folder)) if run.path != folder else run.path.name)
+def _numbers(run: RunStatus) -> dict[str, str]:
+    """Return the cells of the columns ``NUMBERS``."""
     state = run.state
     if state is None:
-        return [status, name, *(Text() for _ in range(5)), Text(run.details)]
-    norm = state.full_gradient_norm
-    host = (
-        f"on {state.environment.get('host', '')}"
-        if run.status in (Status.RUNNING, Status.LOST)
-        else ""
-    )
-    return [
-        status,
-        name,
-        Text(f"{state.epoch}/{state.epochs}"),
-        Text("" if run.epochs_per_hour is None else f"{run.epochs_per_hour:,.3g}"),
-        Text("" if norm is None else f"{norm:.3g}"),
-        Text(_duration(state.seconds)),
-        Text(_duration(run.seconds_left)),
-        Text(" ".join(", ".join(filter(None, [run.details, host])).split())),
-    ]
+        return dict.fromkeys(NUMBERS, "")
+    norm, speed = state.full_gradient_norm, run.epochs_per_hour
+    return {
+        "epoch": f"{state.epoch}/{state.epochs}",
+        "epochs/h": "" if speed is None else f"{speed:,.3g}" if speed < 1000 else f"{speed:,.0f}",
+        "gradient": "" if norm is None else f"{norm:.3g}",
+        "time": _format_duration(state.seconds),
+        "left": _format_duration(run.seconds_left),
+    }
 
 
-def _duration(seconds: float | None) -> str:
+def _details(run: RunStatus) -> str:
+    """Return the details of a run, and its host if it is or was running, in one line."""
+    parts = [run.details]
+    if run.state is not None and run.status in (Status.RUNNING, Status.LOST):
+        parts.append(f"on {run.state.environment.get('host', '')}")
+    return " ".join(", ".join(filter(None, parts)).split())
+
+
+class _CropLeft:
+    """Text of one line that loses its beginning if it does not fit: paths differ at their ends."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, len(self._text))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        fits = len(self._text) <= width
+        yield Text(self._text if fits else f"…{self._text[1 - width :]}", no_wrap=True)
+
+
+def _format_duration(seconds: float | None) -> str:
     return "" if seconds is None else str(timedelta(seconds=round(seconds)))
 
 
-def _as_json(run: RunStatus) -> str:
+def _to_json(run: RunStatus) -> str:
     state = {} if run.state is None else asdict(run.state)
-    more = {"path": str(run.path), "status": run.status, "job": run.job, "reason": run.reason}
     return json.dumps(
-        state | more | {"epochs_per_hour": run.epochs_per_hour, "seconds_left": run.seconds_left}
+        state
+        | {
+            "path": str(run.path),
+            "status": run.status,
+            "job": run.job,
+            "reason": run.reason,
+            "epochs_per_hour": run.epochs_per_hour,
+            "seconds_left": run.seconds_left,
+        }
     )

@@ -18,7 +18,7 @@ from accelerando.hydra_adapter import HydraJob
 from accelerando.identity import run_folder
 from accelerando.interruption import SignalHandler
 from accelerando.launch.pool import Job, run_jobs
-from accelerando.provenance import commit
+from accelerando.provenance import git_commit
 from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Plan
 
@@ -86,7 +86,7 @@ def unfinished_jobs(jobs: Sequence[Job], console: Console) -> list[Job]:
     ended = [state for state in states if state is not None and state.status.is_final]
     if ended:
         console.print(f"{len(ended)} of {len(jobs)} runs have already ended")
-        current = commit()
+        current = git_commit()
         outdated = sum(state.environment.get("commit") != current for state in ended)
         if outdated:
             console.print(

@@ -13,7 +13,7 @@ import torch
 from accelerando import __version__
 from accelerando.checks import UsageError
 from accelerando.config import HardwareSettings
-from accelerando.provenance import commit
+from accelerando.provenance import git_commit
 
 ROUNDING = ("processes", "micro_batch", "channels_last", "compile")
 """Settings of the hardware that change results by rounding."""
@@ -72,7 +72,7 @@ def environment(device: torch.device, hardware: HardwareSettings) -> dict[str, A
     names = {"cuda": lambda: torch.cuda.get_device_name(device)}
     return {
         "accelerando": __version__,
-        "commit": commit(),
+        "commit": git_commit(),
         "torch": torch.__version__,
         "device": names.get(device.type, lambda: device.type)(),
         "threads": torch.get_num_threads(),

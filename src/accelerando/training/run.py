@@ -17,7 +17,7 @@ from accelerando.config import RunSettings
 from accelerando.distributed import Team
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted, SignalHandler
-from accelerando.provenance import commit
+from accelerando.provenance import git_commit
 from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.record import Recorder
 from accelerando.runs.run_lock import RunLock
@@ -108,7 +108,7 @@ def _ended(folder: RunFolder, console: Console) -> State | None:
     if state is None or not state.status.is_final:
         return None
     console.print(f"{state.status} already, nothing to do: {folder.path}")
-    if state.environment.get("commit") != commit():
+    if state.environment.get("commit") != git_commit():
         console.print(f"note: by other code, {state.environment.get('commit')}; {_ANEW}")
     return state
 
