@@ -1,4 +1,4 @@
-"""What SLURM, its accounting and its database are told: the text of their files."""
+"""Configuration files of SLURM, its accounting and its database."""
 
 NODES = ["n1", "n2", "n3", "n4"]
 
@@ -9,13 +9,13 @@ SlurmctldPort={port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# a requeued job waits for as long as its old credential lasts: 120 s unless told
+# a requeued job waits until its old credential expires, by default 120 s
 AuthInfo=socket={folder}/munge/socket,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/run/slurmctld.pid
 SlurmdPidFile={folder}/run/%n.pid
-# the steps of a node hold this file open: so they are found
+# job steps keep the log file of their node open, which identifies them
 SlurmdLogFile={folder}/log/%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -28,14 +28,14 @@ SlurmctldTimeout=30
 KillWait=15
 MinJobAge=300
 SelectType=select/cons_tres
-# memory is not counted: a test asks for what a real cluster would need
+# do not count memory: tests request as much as on a real cluster
 SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=2,bf_interval=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 {storage}
 GresTypes=gpu
-# the nodes are whatever is written here, not what this host has
+# use the nodes' resources as configured here, not those of this host
 SlurmdParameters=config_overrides
 {nodes}
 PartitionName=main Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE
@@ -47,13 +47,13 @@ NODE = (
     " CPUs=8 RealMemory=64000 Gres=gpu:2"
 )
 
-# SLURM sets CUDA_VISIBLE_DEVICES for device files only
+# SLURM sets CUDA_VISIBLE_DEVICES only for GPUs with a device file
 GRES_CONF = """\
 NodeName=n[1-4] Name=gpu File=/dev/null
 NodeName=n[1-4] Name=gpu File=/dev/zero
 """
 
-# the "password" is where munge listens: AuthInfo says that for all but this connection
+# the "password" is munge's socket: AuthInfo does not apply to this connection
 STORAGE = """\
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
@@ -75,5 +75,5 @@ StorageUser=root
 StorageLoc=slurm
 """
 
-# a database for minutes: nothing waits for a disk
+# the database lives for minutes, so it need not be durable
 MARIADB = ["--innodb-flush-method=nosync", "--innodb-flush-log-at-trx-commit=0"]

@@ -1,4 +1,4 @@
-"""Processes, files and ports, as the cluster needs them; Linux."""
+"""Processes, private files, sockets and ports; Linux only."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def started_at(pid: int) -> str | None:
-    """When a living process began, in ticks since boot: with its pid an identity for good."""
+def start_time(pid: int) -> str | None:
+    """Return when a living process started, in ticks since boot; with the pid it is unique."""
     fields = _stat(pid)
     return fields[19] if fields and fields[0] not in "ZX" else None
 
 
 def _state(pid: int) -> str:
-    """One letter, as ps says it; "" where there is no such process."""
+    """Return the one-letter state that ps shows, or "" if there is no such process."""
     return "".join(_stat(pid)[:1])
 
 
 def _stat(pid: int) -> list[str]:
-    """What the kernel says of a process, after its name, which may hold anything."""
+    """Return the fields of ``/proc/<pid>/stat`` after the name, which may contain anything."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -31,38 +31,38 @@ def _stat(pid: int) -> list[str]:
 
 
 def freeze(pids: set[int]) -> None:
-    """Stop processes and wait until they are: none sees what becomes of another any more."""
+    """Stop processes and wait until they have stopped, so that none can react to the others."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
-    # one that waits for a disk, D, stops before it does anything else
+    # a process in state D (waiting for a disk) stops before it does anything else
     while any(_state(pid) in ("R", "S") for pid in pids):
         time.sleep(0.01)
 
 
 def kill(pids: set[int]) -> None:
-    """Kill processes and wait until they are gone."""
+    """Kill processes and wait until they have ended."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    while any(started_at(pid) for pid in pids):
+    while any(start_time(pid) for pid in pids):
         time.sleep(0.01)
 
 
-def private(path: Path, content: bytes) -> None:
-    """Write a file that is nobody else's, from its beginning: SLURM and munge insist."""
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can ever read, as SLURM and munge require."""
     path.touch(0o600)
     path.write_bytes(content)
 
 
-def listens(path: Path) -> bool:
-    """Whether somebody answers at a Unix socket."""
+def is_listening(path: Path) -> bool:
+    """Return whether a process accepts connections at a Unix socket."""
     with socket.socket(socket.AF_UNIX) as client:
         return client.connect_ex(str(path)) == 0
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports below those that the kernel gives to outgoing connections: they stay free."""
+    """Return free ports below the kernel's range for outgoing connections, so they stay free."""
     ports: list[int] = []
     for port in random.sample(range(12000, 32000), 1000):
         with socket.socket() as probe:
@@ -73,30 +73,30 @@ def free_ports(count: int) -> list[int]:
         ports.append(port)
         if len(ports) == count:
             return ports
-    raise OSError(f"found no {count} free ports between 12000 and 32000")
+    raise OSError(f"found fewer than {count} free ports between 12000 and 32000")
 
 
-def of_node(node: str, cluster: str, log: Path) -> set[int]:
-    """The slurmd and the steps of a node, what descends from them, and what got away.
+def processes_of_node(node: str, cluster: str, log: Path) -> set[int]:
+    """Return the pids of a node's slurmd, its job steps, their descendants and orphans.
 
-    A step hides its environment behind its title but holds the log of its node open; a
-    process of a job that was left by its parents still has the job's environment.
+    A job step hides its environment behind its process title, but keeps the log file of its node
+    open. A process of a job whose parents have ended still has the job's environment.
     """
-    found: set[int] = set()
+    pids: set[int] = set()
     children: dict[int, set[int]] = {}
     marks = {f"SLURM_CLUSTER_NAME={cluster}".encode(), f"SLURMD_NODENAME={node}".encode()}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
             children.setdefault(parent, set()).add(int(process.name))
-            of_slurm = (process / "comm").read_text().startswith("slurm")
-            inside = of_slurm and any(fd.readlink() == log for fd in process.glob("fd/*"))
-            if inside or marks <= set((process / "environ").read_bytes().split(b"\0")):
-                found.add(int(process.name))
+            is_slurm = (process / "comm").read_text().startswith("slurm")
+            has_log = is_slurm and any(fd.readlink() == log for fd in process.glob("fd/*"))
+            if has_log or marks <= set((process / "environ").read_bytes().split(b"\0")):
+                pids.add(int(process.name))
         except OSError:
-            continue  # it ended meanwhile
-    new = found
+            continue  # the process has ended
+    new = pids
     while new:
-        new = {child for pid in new for child in children.get(pid, ())} - found
-        found |= new
-    return {pid for pid in found if started_at(pid)}
+        new = {child for pid in new for child in children.get(pid, ())} - pids
+        pids |= new
+    return {pid for pid in pids if start_time(pid)}
