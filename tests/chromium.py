@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to by its DevTools protocol over a pipe, without a library."""
+"""A headless Chromium, driven through its DevTools protocol over a pipe, without a library."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-extensions",
     "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
-PATIENCE = 60.0
+TIMEOUT = 60.0
+"""Seconds to wait for a reply."""
 
 
-def required() -> str:
+def find_chromium() -> str:
     """Return the path of a Chromium; without one, skip the test, or fail it if it is required."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
         missing("chromium", f"no {' or '.join(NAMES)} on the path: apt install chromium")
-    return found
+    return path
 
 
 class Browser:
-    """One page of a browser, and what it did: requests, messages of its console, exceptions."""
+    """One page of an offline browser, with its requests, console messages and exceptions."""
 
-    def __init__(self, out: int, into: int) -> None:
-        self._out, self._into = out, into
-        self._buffer, self._last = b"", 0
+    def __init__(self, replies: int, commands: int) -> None:
+        self._replies, self._commands = replies, commands
+        self._buffer, self._last_id = b"", 0
         self.requests: list[str] = []
         self.errors: list[str] = []
         self.session: str | None = None
@@ -47,121 +48,130 @@ class Browser:
         self.session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Network.emulateNetworkConditions", offline=True, latency=0,
+                  downloadThroughput=0, uploadThroughput=0)  # fmt: skip
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer."""
-        self._last += 1
-        message = {"id": self._last, "method": method, "params": parameters}
+        """Send a command and return its result."""
+        self._last_id += 1
+        message = {"id": self._last_id, "method": method, "params": parameters}
         if self.session is not None:
             message["sessionId"] = self.session
-        os.write(self._into, json.dumps(message).encode() + b"\0")
+        os.write(self._commands, json.dumps(message).encode() + b"\0")
         while True:
-            answer = self._receive(PATIENCE)
-            assert answer is not None, f"no answer to {method}"
-            if answer.get("id") == self._last:
-                assert "error" not in answer, f"{method}: {answer['error']}"
-                result: dict[str, Any] = answer["result"]
+            reply = self._receive(TIMEOUT)
+            assert reply is not None, f"no reply to {method}"
+            if reply.get("id") == self._last_id:
+                assert "error" not in reply, f"{method}: {reply['error']}"
+                result: dict[str, Any] = reply["result"]
                 return result
 
-    def _receive(self, patience: float) -> dict[str, Any] | None:
-        until = time.monotonic() + patience
+    def _receive(self, timeout: float) -> dict[str, Any] | None:
+        deadline = time.monotonic() + timeout
         while b"\0" not in self._buffer:
-            left = until - time.monotonic()
-            if left <= 0 or not select.select([self._out], [], [], left)[0]:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._replies], [], [], left)[0]:
                 return None
-            part = os.read(self._out, 1 << 20)
-            assert part, "the browser ended"
-            self._buffer += part
+            chunk = os.read(self._replies, 1 << 20)
+            assert chunk, "the browser exited"
+            self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\0")
         message: dict[str, Any] = json.loads(line)
-        self._note(message.get("method"), message.get("params", {}))
+        self._record(message.get("method"), message.get("params", {}))
         return message
 
-    def _note(self, method: str | None, given: dict[str, Any]) -> None:
-        if method == "Network.requestWillBeSent":
-            self.requests.append(given["request"]["url"])
-        elif method == "Runtime.exceptionThrown":
-            self.errors.append(str(given["exceptionDetails"]))
-        elif method == "Log.entryAdded" and given["entry"]["level"] in ("error", "warning"):
-            self.errors.append(str(given["entry"]))
-        elif method == "Runtime.consoleAPICalled":
-            self.errors.append(str(given))
+    def _record(self, event: str | None, parameters: dict[str, Any]) -> None:
+        if event == "Network.requestWillBeSent":
+            self.requests.append(parameters["request"]["url"])
+        elif event == "Runtime.exceptionThrown":
+            self.errors.append(str(parameters["exceptionDetails"]))
+        elif event == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
+            self.errors.append(str(parameters["entry"]))
+        elif event == "Runtime.consoleAPICalled":
+            self.errors.append(str(parameters))
 
     def settle(self, seconds: float = 0.3) -> None:
-        """Let the page work, and hear what it says meanwhile."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
+        """Give the page time to react, and record its events."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
             self._receive(left)
 
     def open(self, path: Path, *, width: int = 1200, height: int = 900) -> None:
-        self.size(width, height)
+        self.resize(width, height)
         self.call("Page.navigate", url=path.resolve().as_uri())
-        until = time.monotonic() + PATIENCE
-        while self.ask("document.readyState") != "complete":
-            assert time.monotonic() < until, "the page does not load"
+        deadline = time.monotonic() + TIMEOUT
+        while self.evaluate("document.readyState") != "complete":
+            assert time.monotonic() < deadline, "the page does not load"
         self.settle()
 
-    def size(self, width: int, height: int) -> None:
+    def resize(self, width: int, height: int) -> None:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
                   deviceScaleFactor=1, mobile=width < 600)  # fmt: skip
         self.settle()
 
-    def ask(self, expression: str) -> Any:
-        """The value of a JavaScript expression."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
-        return answer["result"].get("value")
+    def evaluate(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression, awaited if it is a promise."""
+        reply = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in reply, reply["exceptionDetails"]
+        return reply["result"].get("value")
 
     def click(self, selector: str) -> None:
-        """As a mouse does: at the place where the element is."""
-        place = self.ask(
+        """Click the centre of an element with the mouse."""
+        x, y = self.evaluate(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
             "e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect();"
             "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
-        for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1],
-                      button="left", clickCount=1)  # fmt: skip
+        self.drag(x, y, x, y)
+
+    def drag(self, x0: float, y0: float, x1: float, y1: float) -> None:
+        """Press the mouse button at one place and release it at another."""
+        for kind, x, y in (
+            ("mousePressed", x0, y0), ("mouseMoved", x1, y1), ("mouseReleased", x1, y1),
+        ):  # fmt: skip
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
         self.settle()
 
     def move(self, x: float, y: float) -> None:
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         self.settle()
 
-    def picture(self, path: Path) -> None:
-        """The whole page as PNG."""
-        found = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(found["data"]))
+    def screenshot(self, path: Path) -> None:
+        """Write the entire page as PNG."""
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(shot["data"]))
 
     def print(self, path: Path) -> None:
-        """The page on paper, as PDF."""
-        found = self.call("Page.printToPDF", printBackground=False, preferCSSPageSize=True)
-        path.write_bytes(base64.b64decode(found["data"]))
+        """Print the page to PDF."""
+        printed = self.call("Page.printToPDF", printBackground=False, preferCSSPageSize=True)
+        path.write_bytes(base64.b64decode(printed["data"]))
 
 
 @contextmanager
 def browser(folder: Path) -> Iterator[Browser]:
-    """A browser with a fresh profile in ``folder``, ended at the end."""
-    program = required()
-    (read, into), (out, write) = os.pipe(), os.pipe()
-    # the protocol's pipe is descriptors 3 and 4 of the browser
-    command = ["bash", "-c", f'exec "$@" 3<&{read} 4>&{write}', "bash", program, *FLAGS]
+    """Run a browser with a fresh profile in ``folder``."""
+    program = find_chromium()
+    (child_input, commands), (replies, child_output) = os.pipe(), os.pipe()
+    # the protocol uses file descriptors 3 and 4 of the browser
+    redirect = f'exec "$@" 3<&{child_input} 4>&{child_output}'
     process = subprocess.Popen(
-        [*command, f"--user-data-dir={folder / 'profile'}"],
-        pass_fds=(read, write),
+        ["bash", "-c", redirect, "bash", program, *FLAGS, f"--user-data-dir={folder / 'profile'}"],
+        pass_fds=(child_input, child_output),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    os.close(read)
-    os.close(write)
+    os.close(child_input)
+    os.close(child_output)
     try:
-        page = Browser(out, into)
+        page = Browser(replies, commands)
         yield page
         page.session = None
         page.call("Browser.close")
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
     finally:
         process.kill()
         process.wait()
-        os.close(out)
-        os.close(into)
+        os.close(replies)
+        os.close(commands)

@@ -15,7 +15,7 @@ from accelerando.compare.bound import draw as draw_bound
 from accelerando.compare.figure import draw
 from accelerando.compare.groups import group
 from accelerando.compare.pictures import MOST, figures
-from accelerando.compare.report.data import chart_data
+from accelerando.compare.report.chart_data import chart_data
 from accelerando.compare.yardstick import draw as draw_yardsticks
 from accelerando.plotting import save_figure
 from made_runs import Make, compared, norms_of, printed, runs, write
@@ -112,9 +112,9 @@ def test_a_factor_known_from_one_side_is_a_hollow_triangle(tmp_path: Path) -> No
     assert [label for label in labels if label.startswith("at ")] == [
         "at least: the reference never got there", "at most: the group itself never got there",
     ]  # fmt: skip
-    drawn = chart_data(found)["speedUps"]
-    assert [one["bound"] for one in drawn["epochs"][2]] == ["exact", "at least", "at least"]
-    assert [one["bound"] for one in drawn["steps"][2]] == ["exact"]
+    drawn = chart_data(found)["groups"][2]["speedups"]
+    assert [one["bound"] for one in drawn["epochs"]] == ["exact", "at least", "at least"]
+    assert [one["bound"] for one in drawn["steps"]] == ["exact"]
 
 
 def test_many_groups_are_drawn_as_far_as_a_reader_can_tell_them(tmp_path: Path) -> None:
@@ -129,10 +129,10 @@ def test_many_groups_are_drawn_as_far_as_a_reader_can_tell_them(tmp_path: Path) 
     assert "scheduler01" not in labels
     assert "the best 10 of 15" in str(figure.get_suptitle())
     # of the colour that the report gives them, though the report has more of them
-    report = {group["label"]: group["colour"] for group in chart_data(found)["groups"]}
+    report = {group["label"]: group["color"] for group in chart_data(found)["groups"]}
     drawn = {str(line.get_label()): line.get_color() for line in figure.axes[1].lines}
     assert drawn == {label: report[label] for label in labels}
-    looks = {(g["colour"], g["dash"], g["mark"]) for g in chart_data(found)["groups"]}
+    looks = {(g["color"], g["dash"], g["symbol"]) for g in chart_data(found)["groups"]}
     assert len(looks) == MOST + 5
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from accelerando.compare.export import AT_END, tree, write_csv
 from accelerando.compare.groups import group
-from accelerando.compare.report import page
+from accelerando.compare.report import render
 from accelerando.compare.table import at_end
 from made_runs import compared, runs, write
 
@@ -29,7 +29,7 @@ def test_loss_and_accuracy_are_those_of_the_last_row(tmp_path: Path) -> None:
     (row, *_) = csv.DictReader(io.StringIO(file.getvalue()))
     ends = [row[f"{name}_at_end"] for name in AT_END]
     assert ends == ["0.3", "0.6", "0.52"]
-    assert "<td>0.3</td><td>0.6</td><td>52</td>" in page(found, tmp_path)
+    assert "<td>0.3</td><td>0.6</td><td>52</td>" in render(found, tmp_path)
 
 
 def test_what_runs_end_at_is_averaged_within_a_seed(tmp_path: Path) -> None:

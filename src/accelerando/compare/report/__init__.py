@@ -1,64 +1,97 @@
-"""The report: one file that opens in any browser, without a network."""
+"""The HTML report of a comparison: one file that opens in any browser, without a network."""
 
 from __future__ import annotations
 
-import json
-from html import escape
+import os
+from functools import partial
 from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from accelerando.atomic_write import write_atomic
+from accelerando.compare.align import NORM, column
 from accelerando.compare.comparison import Comparison
-from accelerando.compare.report import blocks
-from accelerando.compare.report.data import chart_data
-from accelerando.compare.summary_text import caveats, question
+from accelerando.compare.load import Run
+from accelerando.compare.report import tables
+from accelerando.compare.report.chart_data import chart_data, dash_lengths
+from accelerando.compare.summary_text import caveats, describe_left_out, format_number, question
+from accelerando.plotting import group_styles
 
 _HERE = Path(__file__).parent
+_OUTLINES = {
+    "s": "M-3.5-3.5h7v7h-7Z",
+    "D": "M0-5L5 0L0 5L-5 0Z",
+    "P": "M-1.6-5h3.2v3.4H5v3.2H1.6V5h-3.2V1.6H-5v-3.2h3.4Z",
+    "X": "M-5-2l3-3l2 2l2-2l3 3l-3 2l3 2l-3 3l-2-2l-2 2l-3-3l3-2Z",
+    "*": "M0-6L1.4-1.9H5.7L2.3.7L3.5 4.9L0 2.4L-3.5 4.9L-2.3.7L-5.7-1.9H-1.4Z",
+    "h": "M0-5L4.3-2.5V2.5L0 5L-4.3 2.5V-2.5Z",
+}
+"""SVG outlines of the markers of ``GroupStyle``, centred on the origin."""
 
 
 def write_report(
     comparison: Comparison, path: Path, *, axis: str = "epochs", raw: bool = False
 ) -> None:
-    """Write the report; links in it are relative to where it is.
+    """Write the report to ``path``; its links are relative to that file's folder.
 
-    Its figures are drawn by a script of its own from data inside it; the words and tables are
-    there without the script. A content security policy keeps it from asking any network.
+    The figures are drawn by an inlined copy of plotly.js from data in the page; text and tables
+    need no script. A content security policy forbids network requests.
     """
-    write_atomic(path, page(comparison, path.parent, axis=axis, raw=raw).encode())
+    write_atomic(path, render(comparison, path.parent, axis=axis, raw=raw).encode())
 
 
-def page(comparison: Comparison, folder: Path, *, axis: str = "epochs", raw: bool = False) -> str:
-    """The report as text.
+def render(comparison: Comparison, folder: Path, *, axis: str = "epochs", raw: bool = False) -> str:
+    """Return the report as HTML.
 
     Args:
-        comparison: what was found.
-        folder: where the report will be.
-        axis: what it opens on.
-        raw: whether it opens with norms as they were measured, not their minimum so far.
+        comparison: what to report.
+        folder: the report's folder.
+        axis: the axis shown first.
+        raw: show norms as measured first, not their minimum so far.
     """
-    parts = {
-        "title": escape(comparison.title),
-        "style": (_HERE / "page.css").read_text(),
-        "question": escape(question(comparison)),
-        "answers": blocks.answers(comparison, axis),
-        "switch": blocks.switch(comparison, axis),
-        "lowest": "" if raw else " checked",
-        "raw": " checked" if raw else "",
-        "cautions": blocks.cautions(caveats(comparison)),
-        "tables": blocks.tables(comparison, axis),
-        "compared": blocks.compared(comparison),
-        "runs": blocks.runs(comparison, folder),
-        "left_out": blocks.left_out(comparison, folder),
-        "data": _inside_script(json.dumps(chart_data(comparison, axis), separators=(",", ":"))),
-        "script": (_HERE / "chart.js").read_text() + (_HERE / "page.js").read_text(),
-    }
-    text = (_HERE / "page.html").read_text()
-    # split first: what is put in may itself hold the marks
-    pieces = text.split("{{")
-    return pieces[0] + "".join(
-        parts[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces[1:])
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    several = len(comparison.groups) > 1
+    return environment.get_template("page.html").render(
+        comparison=comparison,
+        axis=axis,
+        raw=raw,
+        question=question(comparison),
+        caveats=caveats(comparison),
+        left_out=describe_left_out(comparison),
+        figures=["norm", "batch", "rate", "loss", "accuracy"]
+        + ["ratios"] * several
+        + ["speedups"] * (several and bool(comparison.thresholds)),
+        tables=[tables.axis_tables(comparison, on) for on in comparison.axes.values()],
+        norm_header=tables.NORM_HEADER,
+        threshold_header=[f"{threshold:g}" for threshold in comparison.thresholds],
+        shared_settings=tables.shared_settings(comparison),
+        describe_settings=tables.describe_settings,
+        minimum_norm=lambda run: format_number(float(column(run, NORM).min())),
+        format_number=format_number,
+        link=partial(_link, folder=folder),
+        wandb_url=_wandb_url,
+        styles=group_styles(comparison.names),
+        dash_lengths=dash_lengths,
+        outlines=_OUTLINES,
+        data=chart_data(comparison, axis),
+        style=(_HERE / "page.css").read_text(),
+        plotly=(_HERE / "vendor" / "plotly-basic.min.js").read_text(),
+        script=(_HERE / "charts.js").read_text(),
     )
 
 
-def _inside_script(text: str) -> str:
-    """JSON that cannot end the script element that it stands in."""
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+def _link(target: Path, folder: Path) -> str:
+    return quote(os.path.relpath(target.resolve(), folder.resolve()))
+
+
+def _wandb_url(run: Run) -> str:
+    """The run's W&B page, empty if it has none; a URL with another scheme is not linked."""
+    url = str(run.state.wandb.get("url") or "")
+    return url if url.startswith(("https://", "http://")) else ""
