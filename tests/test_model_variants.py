@@ -1,4 +1,4 @@
-"""What holds of every family of models with every norm: sizes, functional calls, autocast."""
+"""All model families with every norm: input sizes, functional calls, autocast, compilation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from accelerando.models import ResNet, WideResNet, imagenet_resnet
-from test_models import CLASSES, NORM_LAYERS, batch, shuffled
+from test_models import CLASSES, NORM_LAYERS, batch, randomised
 
 FAMILIES: dict[str, Callable[[Sequence[int], str], nn.Module]] = {
     "resnet": lambda shape, norm: ResNet(shape, CLASSES, [1, 1, 1, 1], norm=norm),
@@ -28,11 +28,11 @@ each_variant = pytest.mark.parametrize(("family", "norm"), VARIANTS)
 
 
 @each_variant
-def test_norm_is_the_one_asked_for(family: str, norm: str) -> None:
+def test_requested_norm_is_used(family: str, norm: str) -> None:
     with torch.device("meta"):
         modules = list(FAMILIES[family]((3, 32, 32), norm).modules())
-    for name, kind in (("batch", _BatchNorm), ("group", nn.GroupNorm)):
-        assert any(isinstance(module, kind) for module in modules) == (name == norm)
+    for name, layer in (("batch", _BatchNorm), ("group", nn.GroupNorm)):
+        assert any(isinstance(module, layer) for module in modules) == (name == norm)
     for module in modules:
         if isinstance(module, nn.GroupNorm):
             assert module.num_channels == 8 * module.num_groups
@@ -42,7 +42,7 @@ def test_norm_is_the_one_asked_for(family: str, norm: str) -> None:
 
 @each_variant
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (3, 64, 64), (1, 8, 8)], ids=str)
-def test_takes_any_image_and_a_batch_of_one(
+def test_any_image_size_and_a_single_example(
     family: str, norm: str, shape: tuple[int, int, int]
 ) -> None:
     torch.manual_seed(1)
@@ -57,39 +57,39 @@ def test_takes_any_image_and_a_batch_of_one(
 
 
 @each_variant
-def test_weights_can_be_given_from_outside(family: str, norm: str) -> None:
-    model = shuffled(FAMILIES[family]((3, 32, 32), norm))
+def test_functional_call_leaves_the_model_unchanged(family: str, norm: str) -> None:
+    model = randomised(FAMILIES[family]((3, 32, 32), norm))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    given = {name: tensor.clone() for name, tensor in before.items()}
+    state = {name: tensor.clone() for name, tensor in before.items()}
     images, _ = batch(2, 3, 32, 32)
-    result = functional_call(model, given, (images,))
+    result = functional_call(model, state, (images,))
     assert torch.equal(images, batch(2, 3, 32, 32)[0])
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    moved = {name for name in given if not torch.equal(given[name], before[name])}
-    assert moved == {name for name, _ in model.named_buffers()}
+    changed = {name for name in state if not torch.equal(state[name], before[name])}
+    assert changed == {name for name, _ in model.named_buffers()}
     assert torch.equal(result, model(images))
 
 
 @each_variant
-def test_autocast_and_channels_last_give_nearly_the_same(family: str, norm: str) -> None:
+def test_autocast_and_channels_last_are_accurate(family: str, norm: str) -> None:
     torch.manual_seed(1)
     model = FAMILIES[family]((3, 32, 32), norm).eval()
     images = batch(2, 3, 32, 32)[0].float()
     expected = model(images)
     scale = float(expected.detach().abs().max())
     with torch.autocast("cpu", torch.bfloat16):
-        half = model(images)
-    assert half.dtype == torch.bfloat16
-    torch.testing.assert_close(half.float(), expected, rtol=0, atol=0.05 * scale)
-    last = model.to(memory_format=torch.channels_last)(
+        bfloat16 = model(images)
+    assert bfloat16.dtype == torch.bfloat16
+    torch.testing.assert_close(bfloat16.float(), expected, rtol=0, atol=0.05 * scale)
+    channels_last = model.to(memory_format=torch.channels_last)(
         images.contiguous(memory_format=torch.channels_last)
     )
-    torch.testing.assert_close(last, expected, rtol=0, atol=1e-4 * scale)
+    torch.testing.assert_close(channels_last, expected, rtol=0, atol=1e-4 * scale)
 
 
 @pytest.mark.parametrize("family", ["resnet", "wide_resnet"])
-def test_compiles_as_one_graph(family: str) -> None:
-    torch.compiler.reset()  # the compilations of all models are counted together, and limited
+def test_model_compiles_without_graph_breaks(family: str) -> None:
+    torch.compiler.reset()  # torch limits the number of compilations per process
     torch.manual_seed(1)
     model = FAMILIES[family]((3, 32, 32), "batch").eval()
     images = batch(1, 3, 32, 32)[0].float()

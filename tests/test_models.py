@@ -1,4 +1,4 @@
-"""The models against the literature's sizes and against independent builds with equal weights."""
+"""Models: published parameter counts, and equality with independent implementations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv2d, cross_entropy, group_norm
 
 from accelerando.build import build
-from accelerando.config import RunSettings
 from accelerando.models import Cnn, ResNet, WideResNet, imagenet_resnet
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
@@ -24,10 +23,10 @@ CLASSES = 7
 
 
 def from_yaml(name: str, shape: Sequence[int], classes: int, **changes: object) -> nn.Module:
-    config = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), changes)
-    assert isinstance(config, RunSettings)
-    assert config.name == name
-    model: nn.Module = build(config, leave_out=("name",), shape=list(shape), classes=classes)
+    target = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    assert isinstance(target, dict)
+    assert target.pop("name") == name
+    model: nn.Module = build("model", {**target, **changes}, shape=list(shape), classes=classes)
     return model
 
 
@@ -37,8 +36,8 @@ def batch(*shape: int) -> tuple[Tensor, Tensor]:
     return images, torch.randint(0, CLASSES, shape[:1], generator=random)
 
 
-def shuffled(model: nn.Module) -> nn.Module:
-    """The model in float64, its scales and biases random too, so that none stands for another."""
+def randomised(model: nn.Module) -> nn.Module:
+    """Convert to float64 with random scales and biases, so that no two tensors are the same."""
     torch.manual_seed(5)
     for parameter in model.parameters():
         if parameter.ndim == 1:
@@ -50,10 +49,10 @@ def gradients(logits: Tensor, labels: Tensor, parameters: Sequence[Tensor]) -> l
     return list(torch.autograd.grad(cross_entropy(logits, labels), parameters))
 
 
-def close(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+def assert_all_close(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
     assert len(actual) == len(expected) > 0
-    for one, other in zip(actual, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+    for tensor, reference in zip(actual, expected, strict=True):
+        torch.testing.assert_close(tensor, reference, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def close(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
         ("resnet34_imagenet", (3, 224, 224), 1000, 21_797_672),
     ],
 )
-def test_has_as_many_parameters_as_published(
+def test_parameter_count_equals_the_published_one(
     name: str, shape: tuple[int, ...], classes: int, count: int
 ) -> None:
     with torch.device("meta"):
@@ -86,21 +85,21 @@ NORM_LAYERS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def torchvisions(depth: int, norm: str) -> nn.Module:
-    make: Callable[..., nn.Module] = getattr(torchvision.models, f"resnet{depth}")
-    return make(num_classes=CLASSES, norm_layer=NORM_LAYERS[norm])
+def torchvision_resnet(depth: int, norm: str) -> nn.Module:
+    build_model: Callable[..., nn.Module] = getattr(torchvision.models, f"resnet{depth}")
+    return build_model(num_classes=CLASSES, norm_layer=NORM_LAYERS[norm])
 
 
-def twin(depth: int, channels: int, norm: str) -> nn.Module:
-    """The ResNet of torchvision in the CIFAR form."""
-    model = torchvisions(depth, norm)
+def torchvision_cifar_resnet(depth: int, channels: int, norm: str) -> nn.Module:
+    """Adapt torchvision's ResNet to small images."""
+    model = torchvision_resnet(depth, norm)
     model.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
     model.maxpool = nn.Identity()
     if norm == "none":
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
                 module.bias = nn.Parameter(torch.empty(module.out_channels))
-    return shuffled(model)
+    return randomised(model)
 
 
 @pytest.mark.parametrize(
@@ -115,49 +114,51 @@ def twin(depth: int, channels: int, norm: str) -> nn.Module:
     ],
     ids=str,
 )
-def test_resnet_is_torchvisions(depth: int, shape: tuple[int, int, int], norm: str) -> None:
+def test_resnet_equals_torchvision(depth: int, shape: tuple[int, int, int], norm: str) -> None:
     images, labels = batch(3, *shape)
-    other = twin(depth, shape[0], norm).train()
+    other = torchvision_cifar_resnet(depth, shape[0], norm).train()
     own = from_yaml(f"resnet{depth}", shape, CLASSES, norm=norm).double().train()
-    values = other.state_dict().values()  # in the same order, under other names
+    values = other.state_dict().values()  # in the same order under different names
     own.load_state_dict(dict(zip(own.state_dict(), values, strict=True)))
     expected, actual = other(images), own(images)
-    close([actual], [expected])
-    close(
+    assert_all_close([actual], [expected])
+    assert_all_close(
         gradients(actual, labels, list(own.parameters())),
         gradients(expected, labels, list(other.parameters())),
     )
-    # the training pass has moved the running statistics, if there are any
-    close(list(own.state_dict().values()), list(other.state_dict().values()))
-    close([own.eval()(images)], [other.eval()(images)])
+    # including the running statistics of the training pass, if any
+    assert_all_close(list(own.state_dict().values()), list(other.state_dict().values()))
+    assert_all_close([own.eval()(images)], [other.eval()(images)])
 
 
 @pytest.mark.parametrize(("depth", "norm"), [(18, "group"), (34, "batch"), (50, "batch")])
-def test_imagenet_resnet_is_torchvisions(depth: int, norm: str) -> None:
+def test_imagenet_resnet_equals_torchvision(depth: int, norm: str) -> None:
     torch.manual_seed(0)
     own = imagenet_resnet((3, 64, 64), CLASSES, depth=depth, norm=norm)
     torch.manual_seed(0)
-    other = torchvisions(depth, norm)
+    other = torchvision_resnet(depth, norm)
     assert list(own.state_dict()) == list(other.state_dict())
     images = batch(2, 3, 64, 64)[0].float()
     assert torch.equal(own(images), other(images))
 
 
-def test_imagenet_resnet_has_torchvisions_stem_for_other_channels() -> None:
+def test_imagenet_resnet_stem_for_one_channel() -> None:
     torch.manual_seed(0)
     stem = imagenet_resnet((1, 64, 64), CLASSES).conv1
     assert isinstance(stem, nn.Conv2d)
     assert stem.weight.shape == (64, 1, 7, 7)
     assert (stem.stride, stem.padding, stem.bias) == ((2, 2), (3, 3), None)
-    deviation = (2 / (64 * 7 * 7)) ** 0.5  # He et al., fan out
+    deviation = (2 / (64 * 7 * 7)) ** 0.5  # He initialisation, fan-out
     assert float(stem.weight.detach().std()) == pytest.approx(deviation, rel=0.1)
 
 
-def formula(model: nn.Module, norm: str, x: Tensor, depth: int, width: int) -> Tensor:
-    """WRN-depth-width of the images x, by functions of the model's tensors one after the other.
+def functional_wide_resnet(
+    model: nn.Module, norm: str, x: Tensor, depth: int, width: int
+) -> Tensor:
+    """Evaluate WRN-depth-width with functional operations on the model's tensors in order.
 
-    Zagoruyko and Komodakis, arXiv 1605.07146, Table 1 and Figure 1(b); as in their code the
-    1 x 1 shortcut takes the activation where the number of channels changes.
+    Zagoruyko and Komodakis, arXiv 1605.07146, Table 1 and Figure 1(b); as in their code, the 1 x 1
+    shortcut takes the activation if the number of channels changes.
     """
     parameters = iter(model.parameters())
     statistics = iter([buffer.clone() for buffer in model.buffers() if buffer.ndim == 1])
@@ -197,23 +198,23 @@ def formula(model: nn.Module, norm: str, x: Tensor, depth: int, width: int) -> T
     [(10, 1, (3, 32, 32)), (16, 2, (1, 17, 13)), (22, 3, (3, 11, 18))],
     ids=str,
 )
-def test_wide_resnet_is_the_papers(
+def test_wide_resnet_equals_the_paper(
     depth: int, width: int, shape: tuple[int, int, int], norm: str
 ) -> None:
     images, labels = batch(3, *shape)
-    model = shuffled(WideResNet(shape, CLASSES, depth, width, norm)).train()
+    model = randomised(WideResNet(shape, CLASSES, depth, width, norm)).train()
     parameters = list(model.parameters())
-    expected = formula(model, norm, images, depth, width)
+    expected = functional_wide_resnet(model, norm, images, depth, width)
     actual = model(images)
-    close([actual], [expected])
-    close(gradients(actual, labels, parameters), gradients(expected, labels, parameters))
-    model.eval()  # with the running statistics that the training pass has moved
-    close([model(images)], [formula(model, norm, images, depth, width)])
+    assert_all_close([actual], [expected])
+    assert_all_close(gradients(actual, labels, parameters), gradients(expected, labels, parameters))
+    model.eval()  # uses the running statistics of the training pass
+    assert_all_close([model(images)], [functional_wide_resnet(model, norm, images, depth, width)])
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
-def test_cnn_is_its_layers_in_order(norm: str) -> None:
-    """As older records have it: names, order of the initial draws, and result."""
+def test_cnn_equals_its_layers_in_sequence(norm: str) -> None:
+    """Parameter names, initial weights and outputs must stay those of existing records."""
     torch.manual_seed(2)
     layers: list[nn.Module] = []
     for channels, out, groups in ((3, 4, 1), (4, 16, 2), (16, 24, 3)):
@@ -231,28 +232,28 @@ def test_cnn_is_its_layers_in_order(norm: str) -> None:
 
 SMALL = (3, 32, 32)
 NORM = "norm must be one of none, batch, group, got 'x'"
-NORM_THERE = "norm must be one of batch, group, got 'none'"
-WRONG: list[tuple[Callable[[], object], str]] = [
+IMAGENET_NORM = "norm must be one of batch, group, got 'none'"
+INVALID: list[tuple[Callable[[], object], str]] = [
     (lambda: Cnn(SMALL, 10, [], "x"), NORM),
     (lambda: ResNet(SMALL, 10, [1, 1, 1, 1], norm="x"), NORM),
-    (lambda: ResNet(SMALL, 10, [2, 2]), "blocks must be 4 numbers, one a stage, got [2, 2]"),
+    (lambda: ResNet(SMALL, 10, [2, 2]), "blocks must be 4 numbers, one per stage, got [2, 2]"),
     (lambda: ResNet(SMALL, 10, [2, 0, 2, 2]), "blocks must be at least 1, got 0"),
     (lambda: WideResNet(SMALL, 10, 10, 1, "x"), NORM),
     (lambda: WideResNet(SMALL, 10, 26, 1), "depth must be 6k + 4 (10, 16, 22, 28, ...), got 26"),
     (lambda: WideResNet(SMALL, 10, 4, 1), "depth must be at least 10, got 4"),
     (lambda: WideResNet(SMALL, 10, 10, 0), "width must be at least 1, got 0"),
     (lambda: imagenet_resnet(SMALL, 10, 101), "depth must be one of 18, 34, 50, got 101"),
-    (lambda: imagenet_resnet(SMALL, 10, 34, "none"), NORM_THERE),
+    (lambda: imagenet_resnet(SMALL, 10, 34, "none"), IMAGENET_NORM),
 ]
 
 
-@pytest.mark.parametrize(("make", "message"), WRONG)
-def test_refuses_what_is_not_allowed(make: Callable[[], object], message: str) -> None:
+@pytest.mark.parametrize(("build_model", "message"), INVALID)
+def test_invalid_arguments_are_refused(build_model: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        make()
+        build_model()
 
 
-def test_torchvision_is_imported_for_its_own_models_alone() -> None:
+def test_torchvision_is_imported_only_for_its_own_models() -> None:
     code = (
         "import sys; from accelerando.models import WideResNet, ResNet, imagenet_resnet;"
         "ResNet((1, 8, 8), 2, [1, 1, 1, 1]); print('torchvision' in sys.modules);"

@@ -1,4 +1,4 @@
-"""Models: one family per file, plain modules."""
+"""Models as plain ``torch.nn.Module``, one family per file."""
 
 from accelerando.models.cnn import Cnn
 from accelerando.models.imagenet_resnet import imagenet_resnet

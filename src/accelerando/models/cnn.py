@@ -1,4 +1,4 @@
-"""Small convolutional network, with and without BatchNorm."""
+"""A small convolutional network, with or without normalisation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from accelerando.models.norm import check_norm, norm_layers
 
 
 class Cnn(nn.Sequential):
-    """3 x 3 convolutions of stride 2, each with ReLU, then one linear layer.
+    """3 x 3 convolutions of stride 2, each followed by ReLU, then a linear layer.
 
     Args:
-        shape: channels, height, width of an image; each side at least 2 per convolution.
+        shape: channels, height, width of an image; each convolution halves height and width.
         classes: number of outputs.
         widths: channels of each convolution.
-        norm: "none", "batch" or "group" (8 channels a group), before each ReLU.
+        norm: "none", "batch" or "group" (8 channels per group), before each ReLU.
+
+    Raises:
+        ValueError: a value is not allowed, or the images are too small for the convolutions.
     """
 
     def __init__(
@@ -30,10 +33,10 @@ class Cnn(nn.Sequential):
             whole("widths", out, 1)
             if min(height, width) < 2:
                 raise ValueError(
-                    f"widths has {len(widths)} convolutions, more than images of "
-                    f"{shape[1]} x {shape[2]} pixels can be halved"
+                    f"widths has {len(widths)} convolutions, too many for images of "
+                    f"{shape[1]} x {shape[2]} pixels: each one halves height and width"
                 )
-            bias = norm == "none"  # else the normalisation brings its own
+            bias = norm == "none"  # normalisation layers have their own
             convolution = nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=bias)
             layers += [convolution, *norm_layers(norm, out), nn.ReLU()]
             channels, height, width = out, (height + 1) // 2, (width + 1) // 2

@@ -1,4 +1,4 @@
-"""Fully connected network."""
+"""A fully connected network."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from accelerando.checks import whole
 
 
 class Mlp(nn.Sequential):
-    """Linear layers with ReLU between them.
+    """Linear layers with ReLU in between.
 
     Args:
         shape: channels, height, width of an image.
         classes: number of outputs.
-        widths: units of each hidden layer.
+        widths: number of units in each hidden layer.
+
+    Raises:
+        ValueError: a width is not a positive integer.
     """
 
     def __init__(self, shape: Sequence[int], classes: int, widths: Sequence[int]) -> None:

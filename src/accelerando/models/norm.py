@@ -1,4 +1,4 @@
-"""Normalisation of feature maps, chosen by name."""
+"""Normalisation layers by name."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ NORMS = ("none", "batch", "group")
 
 
 def check_norm(norm: str, allowed: Collection[str] = NORMS) -> None:
-    """Raise ValueError where ``norm`` is not one of ``allowed``."""
+    """Raise ValueError unless ``norm`` is one of ``allowed``."""
     if norm not in allowed:
         raise ValueError(f"norm must be one of {', '.join(allowed)}, got {norm!r}")
 
 
 def norm_layers(norm: str, channels: int) -> list[nn.Module]:
-    """The layers that normalise (batch, channels, height, width): one, or none at all.
+    """Return a list with the layer that normalises (batch, channels, height, width), if any.
 
     Args:
         norm: "none", "batch" (BatchNorm, Ioffe and Szegedy, arXiv 1502.03167) or "group"
-            (GroupNorm, Wu and He, arXiv 1803.08494, with 8 channels a group).
+            (GroupNorm, Wu and He, arXiv 1803.08494, with 8 channels per group).
         channels: channels of the feature map.
 
     Raises:
-        ValueError: there is no such norm.
+        ValueError: unknown norm.
     """
     check_norm(norm)
     if norm == "batch":

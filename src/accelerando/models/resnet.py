@@ -15,25 +15,25 @@ WIDTHS = (64, 128, 256, 512)
 
 
 class ResNet(nn.Sequential):
-    """Residual network in the form used for CIFAR: a 3 x 3 stem and no max-pooling.
+    """Residual network for small images such as CIFAR, with a 3 x 3 stem and no max-pooling.
 
-    Four stages of 64, 128, 256 and 512 channels, of which all but the first halve the image; global
-    average pooling, one linear layer (He et al., arXiv 1512.03385, Table 1, but for the stem).
-    Where a block changes the shape, a 1 x 1 convolution is its shortcut (option B). A bottleneck
-    has its stride in the 3 x 3 convolution, as torchvision has it. Weights are initialised as
-    PyTorch does by default. Maps (batch, channels, height, width) to (batch, classes).
+    Four stages of 64, 128, 256 and 512 channels, each but the first of stride 2, then global
+    average pooling and a linear layer (He et al., arXiv 1512.03385, Table 1, except the stem). If a
+    block changes the shape, its shortcut is a 1 x 1 convolution (option B). As in torchvision, the
+    stride of a bottleneck is in its 3 x 3 convolution. Weights have PyTorch's default
+    initialisation. Maps (batch, channels, height, width) to (batch, classes).
 
     Args:
-        shape: channels, height, width of an image; any height and width will do.
+        shape: channels, height, width of an image; any height and width.
         classes: number of outputs.
-        blocks: number of blocks in each of the four stages: [2, 2, 2, 2] is ResNet-18,
-            [3, 4, 6, 3] ResNet-34, or ResNet-50 with ``bottleneck``.
-        bottleneck: blocks of a 1 x 1, a 3 x 3 and a 1 x 1 convolution with four times the channels
-            at the end, instead of two 3 x 3 convolutions.
-        norm: "none", "batch" or "group" (8 channels a group), after each convolution.
+        blocks: number of blocks in each of the four stages: [2, 2, 2, 2] for ResNet-18,
+            [3, 4, 6, 3] for ResNet-34 and, with ``bottleneck``, for ResNet-50.
+        bottleneck: use blocks of 1 x 1, 3 x 3 and 1 x 1 convolutions, the last with four times the
+            channels, instead of two 3 x 3 convolutions.
+        norm: "none", "batch" or "group" (8 channels per group), after each convolution.
 
     Raises:
-        ValueError: ``blocks`` are not four numbers of at least 1, or there is no such ``norm``.
+        ValueError: ``blocks`` does not hold four positive integers, or unknown ``norm``.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ResNet(nn.Sequential):
     ) -> None:
         check_norm(norm)
         if len(blocks) != len(WIDTHS):
-            raise ValueError(f"blocks must be {len(WIDTHS)} numbers, one a stage, got {blocks!r}")
+            raise ValueError(f"blocks must be {len(WIDTHS)} numbers, one per stage, got {blocks!r}")
         channels = WIDTHS[0]
         stem = nn.Sequential(*_convolution(shape[0], channels, 3, 1, norm), nn.ReLU())
         stages = nn.Sequential()
@@ -73,9 +73,9 @@ class Block(nn.Module):
     Args:
         channels: channels of the input.
         width: channels of the 3 x 3 convolutions.
-        stride: of the first 3 x 3 convolution.
-        bottleneck: 1 x 1, 3 x 3, 1 x 1 instead of two 3 x 3 convolutions.
-        norm: after each convolution.
+        stride: stride of the first 3 x 3 convolution.
+        bottleneck: use 1 x 1, 3 x 3 and 1 x 1 instead of two 3 x 3 convolutions.
+        norm: normalisation after each convolution.
     """
 
     def __init__(self, channels: int, width: int, stride: int, bottleneck: bool, norm: str) -> None:
@@ -99,7 +99,7 @@ class Block(nn.Module):
         if stride != 1 or channels != self.channels:
             shortcut = _convolution(channels, self.channels, 1, stride, norm)
         self.branch = nn.Sequential(*branch)
-        self.shortcut = nn.Sequential(*shortcut)  # of no layers: the identity
+        self.shortcut = nn.Sequential(*shortcut)  # without layers: the identity
         self.relu = nn.ReLU()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class Block(nn.Module):
 
 
 def _convolution(channels: int, out: int, size: int, stride: int, norm: str) -> list[nn.Module]:
-    """A convolution and its normalisation, which brings the bias."""
+    """Return a convolution and its normalisation, which replaces the bias."""
     bias = norm == "none"
     convolution = nn.Conv2d(channels, out, size, stride, padding=size // 2, bias=bias)
     return [convolution, *norm_layers(norm, out)]

@@ -15,21 +15,20 @@ class WideResNet(nn.Sequential):
     """Wide residual network WRN-depth-width, without dropout.
 
     A 3 x 3 stem of 16 channels; three stages of (depth - 4) / 6 pre-activation blocks with 16, 32
-    and 64 times ``width`` channels, of which the last two halve the image; normalisation, ReLU,
-    global average pooling, one linear layer (Zagoruyko and Komodakis, arXiv 1605.07146, Table 1).
-    Weights are initialised as PyTorch does by default. Maps (batch, channels, height, width) to
-    (batch, classes).
+    and 64 times ``width`` channels, the last two of stride 2; normalisation, ReLU, global average
+    pooling and a linear layer (Zagoruyko and Komodakis, arXiv 1605.07146, Table 1). Weights have
+    PyTorch's default initialisation. Maps (batch, channels, height, width) to (batch, classes).
 
     Args:
-        shape: channels, height, width of an image; any height and width will do.
+        shape: channels, height, width of an image; any height and width.
         classes: number of outputs.
-        depth: number of convolutions, the three 1 x 1 shortcuts among them: 6k + 4, with k blocks
-            a stage (10, 16, 22, 28, ...).
-        width: factor of the channels, at least 1.
-        norm: "none", "batch" or "group" (8 channels a group), before each ReLU.
+        depth: number of convolutions including the three 1 x 1 shortcuts: 6k + 4 for k blocks per
+            stage (10, 16, 22, 28, ...).
+        width: factor of the number of channels, at least 1.
+        norm: "none", "batch" or "group" (8 channels per group), before each ReLU.
 
     Raises:
-        ValueError: ``depth`` or ``width`` is not allowed, or there is no such ``norm``.
+        ValueError: ``depth`` or ``width`` is out of range, or unknown ``norm``.
     """
 
     def __init__(
@@ -58,16 +57,16 @@ class WideResNet(nn.Sequential):
 
 
 class Block(nn.Module):
-    """branch(a) + x with a = relu(norm(x)); branch(a) + shortcut(a) where the shape changes.
+    """branch(a) + x with a = relu(norm(x)), or branch(a) + shortcut(a) if the shape changes.
 
     Maps (batch, channels, height, width) to (batch, out, ceil(height / stride),
     ceil(width / stride)).
 
     Args:
         channels: channels of the input.
-        out: channels of the output; a stride above 1 needs another number than ``channels``.
-        stride: of the first convolution.
-        norm: before each ReLU.
+        out: channels of the output; must differ from ``channels`` if the stride is above 1.
+        stride: stride of the first convolution.
+        norm: normalisation before each ReLU.
     """
 
     def __init__(self, channels: int, out: int, stride: int, norm: str) -> None:
@@ -83,13 +82,13 @@ class Block(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         active = self.activation(images)
-        # the published code feeds the shortcut the activation, and adds the input where there is
-        # no shortcut: hence no ReLU in place, which without a norm would change that input
+        # as in the published code, the shortcut takes the activation but the identity the input;
+        # without a norm an in-place ReLU would overwrite that input
         skipped = images if self.shortcut is None else self.shortcut(active)
         result: Tensor = self.branch(active) + skipped
         return result
 
 
 def _convolution(channels: int, out: int, size: int, stride: int, norm: str) -> nn.Conv2d:
-    bias = norm == "none"  # else the normalisation that follows brings its own
+    bias = norm == "none"  # normalisation layers have their own
     return nn.Conv2d(channels, out, size, stride, padding=size // 2, bias=bias)
