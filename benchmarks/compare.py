@@ -25,7 +25,7 @@ from accelerando.composition import compose_runs
 from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.runs.folder import Status
-from accelerando.training.run_state import unbegun
+from accelerando.training.run_state import new_state
 
 CASES = "scheduler=decay_constant,decay_increase,increase_increase,warmup_increase"
 
@@ -54,7 +54,7 @@ def write_run(config: RunSettings, generator: np.random.Generator) -> None:
         for epoch in epochs
     ]
     (folder / "record.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    state = unbegun(config, plan, ())
+    state = new_state(config, plan, ())
     state.status, state.epoch, state.seconds = Status.FINISHED, plan.epochs, rows[-1]["seconds"]
     (folder / "state.json").write_text(json.dumps(asdict(state)))
     (folder / "config.yaml").write_text(config.to_yaml())

@@ -89,7 +89,7 @@ def test_the_one_before_is_used(
     assert state is not None
     assert state.status == "finished"
     text = console.export_text()
-    assert "checkpoint.pt is damaged" in text
+    assert "checkpoint.pt is corrupt" in text
     assert (folder.path / "checkpoint.damaged.pt").read_bytes() == damaged
     reference = settings(*MORE, f"root={tmp_path}/whole")
     train(reference)
@@ -101,7 +101,7 @@ def test_both_damaged_is_an_error_and_nothing_is_overwritten(interrupted: RunSet
     for path in (folder.checkpoint, folder.previous_checkpoint):
         path.write_bytes(cut(path.read_bytes()))
     before = {path: path.read_bytes() for path in folder.path.iterdir()}
-    with pytest.raises(UsageError, match=r"no checkpoint that is whole: checkpoint\.pt .* damaged"):
+    with pytest.raises(UsageError, match=r"all checkpoints in .* are corrupt: checkpoint\.pt "):
         train(interrupted)
     assert before == {path: path.read_bytes() for path in folder.path.iterdir()}
 
@@ -140,7 +140,7 @@ def test_a_checkpoint_executes_no_code(interrupted: RunSettings, tmp_path: Path)
     folder = RunFolder(run_folder(interrupted))
     torch.save({"position": Evil()}, folder.checkpoint)
     folder.previous_checkpoint.write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(UsageError, match="no checkpoint that is whole"):
+    with pytest.raises(UsageError, match="are corrupt"):
         train(interrupted)
     assert not (tmp_path / "executed").exists()
 

@@ -11,7 +11,7 @@ from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.distributed import SINGLE_PROCESS
 from accelerando.training.device import prepare_device
-from accelerando.training.processes import with_followers
+from accelerando.training.processes import spawn_other_ranks
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,11 @@ def test_more_processes_than_gpus_are_refused(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     config = settings("hardware=multi_gpu")
-    words = r"^hardware\.processes=2 is a GPU for each, this machine shows 1: set it to that"
-    with pytest.raises(UsageError, match=words), with_followers(config, SINGLE_PROCESS):
+    words = r"^hardware\.processes=2 needs one GPU per process, and this machine has 1: reduce it"
+    with pytest.raises(UsageError, match=words), spawn_other_ranks(config, SINGLE_PROCESS):
         pass
 
 
 def test_a_device_that_is_not_there_is_said() -> None:
-    with pytest.raises(UsageError, match=r"^hardware\.device=nothing cannot be used on this"):
+    with pytest.raises(UsageError, match=r"^hardware\.device=nothing is not available on this"):
         prepare_device("nothing", 1)

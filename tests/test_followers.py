@@ -47,7 +47,7 @@ def test_they_see_that_a_loss_diverged_where_the_leader_does(settings: Settings)
 NEEDS: dict[str, tuple[type, str, Callable[..., bool]]] = {
     "step": (SgdStep, "gradients", lambda *given: given[2] == 128),
     "batch": (Batches, "at", lambda *given: given[2] == 128),
-    "measurement": (Measurement, "_full", lambda *_: True),
+    "measurement": (Measurement, "_full_row", lambda *_: True),
 }
 """What asks for memory, and when it gets none."""
 
@@ -98,7 +98,7 @@ def test_memory_that_runs_out_in_one_of_them_saves_the_run(
     assert [process.exitcode for process in both] == [1, 1]
     folder = RunFolder(run_folder(broken))
     said = (folder.path / "said").read_text()
-    assert said.startswith(f"out of memory in epoch {epoch} on cpu; the run is saved and goes on")
+    assert said.startswith(f"out of memory in epoch {epoch} on cpu; a checkpoint was saved")
     assert words in said
     assert "in another process" in said
     saved = Checkpoint.load(folder, torch.device("cpu"), print)

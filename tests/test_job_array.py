@@ -61,7 +61,7 @@ def test_a_plain_array_saves_at_its_signal_and_goes_on(
     assert same(folders[0], undisturbed)
     text = Path(f"{tmp_path}/{job}_0.out").read_text()
     assert "interrupted by SIGUSR2, saved" in text
-    assert re.search(r"going on from epoch [1-9]", text)
+    assert re.search(r"resuming from epoch [1-9]", text)
     cluster.wait_until(lambda: cluster.state(f"{job}_1") == "COMPLETED", 90)
 
 
@@ -85,7 +85,7 @@ def test_agents_in_an_array_hand_a_run_back_at_their_signal(
     cluster.wait_until(lambda: [run.exitcode for run in runs.values()] == [0, 0], 300)
     text = Path(f"{tmp_path}/{job}_0.out").read_text()
     assert re.search("interrupted by SIG(USR1|TERM), saved", text), text
-    assert "interrupted earlier, going on from epoch" in text
+    assert "interrupted earlier, resuming from epoch" in text
     here = folders(tmp_path / "runs")
     assert {identity: run.rows for identity, run in runs.items()} == {
         identity: rows(folder) for identity, folder in here.items()

@@ -221,7 +221,10 @@ def test_passes_that_disagree_stop_the_run(
     [
         (("measure.variance=true", "model=cnn_bn"), "BatchNorm couples the examples"),
         (("measure.variance=true", "measure.chunk=1437"), "needs at least two chunks"),
-        (("measure.subset=300", "model=cnn_bn"), "the error needs two of them, got 300 examples"),
+        (
+            ("measure.subset=300", "model=cnn_bn"),
+            r"measure\.subset=300 must be above measure\.chunk",
+        ),
         (("measure.chunk=1", "model=resnet18"), "set a larger measure.chunk"),
         (("measure.chunk=1", "model=resnet18", "measure.subset=8"), "set a larger measure.chunk"),
         (("measure.subset=1438",), "measure.subset must be from 2 to 1437 examples, got 1438"),

@@ -63,8 +63,10 @@ def test_processes_with_statistics_of_their_own_are_another_run(settings: Settin
     assert run_id(settings("precision=bf16")) != run_id(settings())
 
 
-SHARES = r"^BatchNorm sees the shares of 2 processes of a batch.*sync_batch_norm=true makes them"
-PARTS = r"^BatchNorm sees parts of 100 examples of the larger batches \(hardware\.micro_batch\)"
+SHARES = (
+    r"^each of the 2 processes computes BatchNorm statistics of its own share.*sync_batch_norm=true"
+)
+PARTS = r"^BatchNorm uses the statistics of micro-batches of 100 examples \(hardware\.micro_batch\)"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_a_launcher_with_another_number_is_refused(
 ) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(UsageError, match=r"3 processes were started, hardware\.processes says 2"):
+    with pytest.raises(UsageError, match=r"3 processes were started, but hardware\.processes is 2"):
         train(settings(*SHORT, "hardware.processes=2"))
 
 

@@ -127,7 +127,7 @@ def test_a_state_is_true_as_soon_as_a_run_goes_on(
         train(config)
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         patched.setattr(loop.Loop, "run", lambda self: signal.raise_signal(signal.SIGTERM)
-                        or self._pause())  # fmt: skip
+                        or self._check_interrupt())  # fmt: skip
         train(config)
     state = RunFolder(run_folder(config)).read_state()
     assert state is not None

@@ -132,7 +132,7 @@ def test_disturbed_runs_are_what_they_would_have_been(
 def went_on_as_one(folder: RunFolder) -> None:
     """Its log says where it went on, and W&B has one run with every row."""
     text = python("-m", "accelerando.commands", "logs", folder.path).stdout
-    assert re.search(r"earlier, going on from epoch [1-9]", text), text
+    assert re.search(r"earlier, resuming from epoch [1-9]", text), text
     files = sorted(folder.path.glob("wandb/offline-run-*/*.wandb"))
     ids = {r.run.run_id for f in files for r in offline.records(f) if r.HasField("run")}
     assert len(ids) == 1

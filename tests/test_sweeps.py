@@ -180,7 +180,7 @@ def test_a_preempted_run_is_handed_back_and_resumes(
     state = folder.read_state()
     assert state is not None
     assert state.status == "finished", output
-    assert "interrupted earlier, going on from epoch" in output
+    assert "interrupted earlier, resuming from epoch" in output
     assert shown.exitcode == 0
     assert shown.rows == rows(folder)
     assert shown.config["hydra"] == OmegaConf.to_container(OmegaConf.load(folder.config))
@@ -200,7 +200,7 @@ def test_a_run_that_its_sweep_has_given_up_does_not_come_back(
     assert (shown.preempting, shown.exitcode) == (False, 0), output
     assert len(made.dealt) == 1
     assert "interrupted: " in output
-    assert "(by SIGTERM: the sweep has given it up)" in output
+    assert "(by SIGTERM: stopped by its sweep)" in output
     assert shown.rows == rows(folder)
     assert shown.summary["status"] == "interrupted"
 

@@ -58,7 +58,7 @@ def _build_model(settings: RunSettings) -> nn.Module:
 def _check_measurement(settings: RunSettings, plan: Plan) -> None:
     data = make_data(settings, torch.device("cpu"))
     measurement = Measurement(settings.measure, plan, data, settings.seed)
-    measurement.suits(_build_model(settings), settings.dataset.shape)
+    measurement.check_model(_build_model(settings), settings.dataset.shape)
 
 
 def _check_batches(settings: RunSettings, plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""The checkpoint: all that a run needs to go on exactly where it was."""
+"""The checkpoint: everything that a run needs to resume exactly where it stopped."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from accelerando.schedule import Progress
 
 @dataclass
 class Checkpoint:
-    """State between two steps.
+    """State of a run between two steps.
+
+    The names of the attributes are those in the file.
 
     Args:
-        position: where the run stands.
+        position: position in the plan.
         measured: step of the last measurement, -1 before the first.
-        lowest: minimum full gradient norm so far.
-        seconds: time spent so far.
-        lengths: bytes of the record's two files.
+        lowest: minimum full gradient norm so far; None before the first measurement.
+        seconds: training time so far.
+        lengths: bytes of ``record.jsonl`` and ``steps.jsonl``.
         window: sum of losses and number of examples since the last training row.
-        model: the model's state.
-        velocity: the momentum buffers, none without momentum.
+        model: state dict of the model.
+        velocity: momentum buffers; empty without momentum.
         random: see ``random_states``.
     """
 
@@ -55,8 +57,8 @@ class Checkpoint:
             self.write(file)
 
     def write(self, file: BinaryIO) -> None:
-        """Its content, in torch's format, of which every part has a checksum."""
-        content = io.BytesIO()  # torch hides a full disk behind errors of its own
+        """Write to a file in torch's format, in which every part has a checksum."""
+        content = io.BytesIO()  # torch would report a full disk as some RuntimeError
         torch.save(vars(self) | {"position": tuple(self.position)}, content)
         file.write(content.getbuffer())
 
@@ -64,50 +66,56 @@ class Checkpoint:
     def load(
         cls, folder: RunFolder, device: torch.device, notify: Callable[[str], None]
     ) -> Checkpoint | None:
-        """The last checkpoint that is whole, or None where there is none. It executes no code.
+        """Load the latest intact checkpoint. No code in it is executed.
 
-        A damaged one is set aside under another name.
+        Corrupt checkpoints are reported and renamed to ``*.damaged.pt``.
 
         Args:
-            folder: the run's.
-            device: where its tensors go.
-            notify: told of damage.
+            folder: the run folder.
+            device: where to put the tensors.
+            notify: called with a message about each corrupt checkpoint.
+
+        Returns:
+            The checkpoint; None if the run has none.
 
         Raises:
-            UsageError: there is none but damaged ones.
+            UsageError: all checkpoints are corrupt.
         """
-        damaged = []
+        corrupt: list[tuple[Path, str]] = []
         for path in (folder.checkpoint, folder.previous_checkpoint):
             if not path.exists():
                 continue
             try:
-                found = cls.read(path, device)
-            except Exception as error:  # torch and zipfile raise many kinds for damaged files
-                damaged.append((path, str(error).splitlines()[0] if str(error) else repr(error)))
+                checkpoint = cls.read(path, device)
+            except Exception as error:  # torch and zipfile raise many types for corrupt files
+                corrupt.append((path, str(error).splitlines()[0] if str(error) else repr(error)))
                 continue
-            for bad, reason in damaged:
-                aside = bad.with_name(f"{bad.stem}.damaged.pt")
-                bad.replace(aside)
-                notify(f"{bad} is damaged ({reason}), now {aside.name}: the one before it is used")
-            return found
-        if not damaged:
+            for bad, reason in corrupt:
+                quarantine = bad.with_name(f"{bad.stem}.damaged.pt")
+                bad.replace(quarantine)
+                notify(
+                    f"{bad} is corrupt ({reason}); renamed it to {quarantine.name} and resuming "
+                    "from the previous checkpoint"
+                )
+            return checkpoint
+        if not corrupt:
             return None
-        words = ", ".join(f"{path.name} ({reason})" for path, reason in damaged)
+        files = ", ".join(f"{path.name} ({reason})" for path, reason in corrupt)
         raise UsageError(
-            f"{folder.path} holds no checkpoint that is whole: {words} damaged; restore one, or "
-            "remove the folder to start the run again"
+            f"all checkpoints in {folder.path} are corrupt: {files}; restore one, or remove the "
+            "folder to start the run again"
         )
 
     @classmethod
     def read(cls, source: Path | BinaryIO, device: torch.device) -> Checkpoint:
-        """The checkpoint in a file.
+        """Read the checkpoint in a file.
 
         Raises:
-            Exception: of many kinds, where it is damaged.
+            Exception: the file is corrupt; torch and zipfile raise many types.
         """
         with zipfile.ZipFile(source) as archive:
             if (part := archive.testzip()) is not None:
-                raise ValueError(f"{part} does not have its checksum")
+                raise ValueError(f"wrong checksum of {part}")
         if not isinstance(source, Path):
             source.seek(0)
         values = torch.load(source, map_location=device, weights_only=True)
@@ -117,13 +125,13 @@ class Checkpoint:
 
 
 def random_states(device: torch.device) -> list[Tensor]:
-    """States of torch's generators, for models that draw random numbers."""
+    """Return the states of torch's generators, which dropout and similar layers draw from."""
     on_gpu = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return [torch.get_rng_state(), *on_gpu]
 
 
 def set_random_states(states: list[Tensor], device: torch.device) -> None:
-    """Set torch's generators, as far as there are states for them."""
+    """Restore torch's generators; that of a GPU only if the checkpoint was made on one."""
     torch.set_rng_state(states[0])
     if device.type == "cuda" and len(states) > 1:
         torch.cuda.set_rng_state(states[1], device)

@@ -1,4 +1,4 @@
-"""The only training loop."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ MUST_BE_FINITE = (
     "approximate_loss",
     "subset_loss",
 )
-"""Measurements without which a run cannot go on."""
+"""Measured values that end the run as diverged if they are not finite."""
 
 
-class Feed(Protocol):
-    """Where batches come from."""
+class BatchSource(Protocol):
+    """Batches of the training set, by position."""
 
     def at(self, epoch: int, offset: int, size: int) -> tuple[Tensor, Tensor]:
-        """Images and labels of this process's share of the batch at a position."""
+        """Return images and labels of this process's share of the batch at a position."""
         ...
 
 
 class Loop:
-    """Trains one model by a plan, and measures it on the way.
+    """Train a model by a plan, measuring and saving it on the way.
 
     Args:
-        plan: the schedule; asked at every step, by position.
+        plan: the schedule: batch size and learning rate at each position.
         model: trained in place.
-        step: updates the model by one batch.
-        batches: of the training set, on the model's device.
-        measurement: what is measured, and when.
-        every: steps between two training rows; an epoch's end makes a row too.
+        step: updates the model with one batch.
+        batches: batches of the training set, on the model's device.
+        measurement: what to measure, and when.
+        every: steps between two training rows; the end of an epoch adds a row.
         save_seconds: time between two checkpoints.
-        save_epochs: also one after every so many epochs.
-        folder: where the checkpoint goes.
-        recorder: where rows go; None in all processes of a team but its leader.
-        start: the checkpoint to go on from, if there is one.
-        check_interrupt: called between steps; raises Interrupted where a signal asks to stop.
-        team: the processes that train together.
+        save_epochs: epochs between two additional checkpoints; None: none.
+        folder: the run folder, for checkpoints.
+        recorder: receives the rows; None except in the main process.
+        start: the checkpoint to resume from, if any.
+        check_interrupt: called between steps; raises Interrupted if a signal asked to stop.
+        team: the processes of the run.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Loop:
         plan: Plan,
         model: nn.Module,
         step: SgdStep,
-        batches: Feed,
+        batches: BatchSource,
         measurement: Measurement,
         every: int,
         save_seconds: float,
@@ -84,20 +84,21 @@ class Loop:
         self._plan, self._model, self._step, self._batches = plan, model, step, batches
         self._measurement, self._team = measurement, team
         self._every, self._save_seconds, self._save_epochs = every, save_seconds, save_epochs
-        self._folder, self._recorder, self._pause = folder, recorder, check_interrupt
-        self._way = Execution(team, check_interrupt)
+        self._folder, self._recorder = folder, recorder
+        self._check_interrupt = check_interrupt
+        self._execution = Execution(team, check_interrupt)
         self._position, self._measured = Progress(), -1
-        self._earlier_seconds = 0.0
+        self._previous_seconds = 0.0
         device = next(model.parameters()).device
         self._loss, self._count = torch.zeros((), dtype=torch.float64, device=device), 0
         if start is not None:
             self._restore(start)
         buffers = list(model.buffers())
-        # by type: copied together, else a GPU is asked for each
-        kinds = dict.fromkeys(b.dtype for b in buffers)
-        self._statistics = [[b for b in buffers if b.dtype == kind] for kind in kinds]
-        self._before = [[b.clone() for b in same] for same in self._statistics]
-        self._began = self._saved = time.monotonic()
+        # one copy per dtype instead of one per buffer: fewer kernel launches on a GPU
+        dtypes = dict.fromkeys(b.dtype for b in buffers)
+        self._buffers = [[b for b in buffers if b.dtype == dtype] for dtype in dtypes]
+        self._buffers_before_step = [[b.clone() for b in group] for group in self._buffers]
+        self._started = self._saved = time.monotonic()
 
     def run(self) -> None:
         """Train to the end of the plan.
@@ -105,8 +106,8 @@ class Loop:
         Raises:
             Interrupted: a signal asked to stop; a checkpoint was saved.
             Diverged: the loss or the gradient is no longer finite.
-            OutOfMemory: the device had no memory for a step or a measurement.
-            Lost: another process of the team has ended.
+            OutOfMemory: the device has too little memory for a step or a measurement.
+            ProcessLost: another process of the run has ended.
         """
         try:
             self._measure_if_due()
@@ -115,32 +116,30 @@ class Loop:
                 self._measure_if_due()
                 self._save_if_due()
             self._save()
-        except (
-            Interrupted,
-            ProcessLost,
-        ):  # a step that another process left was not made here either
+        except (Interrupted, ProcessLost):
+            # a step in which another process was lost did not update the model here either
             self._save()
             raise
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             self._save()
-            raise OutOfMemory(str(error), measuring=self._to_measure()) from error
+            raise OutOfMemory(str(error), measuring=self._measurement_due()) from error
 
     def _advance(self) -> None:
         position, setting = self._position, self._plan.setting(self._position)
         images, labels = self._batches.at(position.epoch, position.offset, setting.batch_size)
         count = min(setting.batch_size, self._plan.examples - position.offset)
-        _copy(self._statistics, self._before)
+        _copy(self._buffers, self._buffers_before_step)
         try:
             self._loss += self._step(images, labels, setting.learning_rate, count)
         except BaseException:
-            # BatchNorm's, moved by the forward pass of half a step
-            _copy(self._before, self._statistics)
+            # the forward pass of the incomplete step updated BatchNorm's running statistics
+            _copy(self._buffers_before_step, self._buffers)
             raise
         self._count += count
         self._position = self._plan.advance(position)
-        # an epoch's end makes a row too, so that no window mixes two batch sizes
+        # also at the end of an epoch, so that no row averages over two batch sizes
         if self._position.step % self._every == 0 or self._position.offset == 0:
             self._record_training()
 
@@ -153,28 +152,28 @@ class Loop:
         if not math.isfinite(loss):
             raise Diverged(f"the training loss is {loss}")
 
-    def _to_measure(self) -> bool:
+    def _measurement_due(self) -> bool:
         return self._measured != self._position.step and self._measurement.due(self._position)
 
     def _measure_if_due(self) -> None:
-        if self._to_measure():
+        if self._measurement_due():
             self._measure()
 
     def _measure(self) -> None:
-        # those of the leader count, where processes did not share their statistics
+        # without synchronised BatchNorm each process has its own running statistics: use rank 0's
         self._team.broadcast(list(self._model.buffers()))
-        found = self._measurement.take(self._model, self._position, self._way)
+        values = self._measurement.take(self._model, self._position, self._execution)
         if self._recorder is not None:
-            self._recorder.log_measurement(self._row(**found))
+            self._recorder.log_measurement(self._row(**values))
         self._measured = self._position.step
         for name in MUST_BE_FINITE:
-            if not math.isfinite(found.get(name, 0.0)):
-                raise Diverged(f"the {name.replace('_', ' ')} is {found[name]}")
+            if not math.isfinite(values.get(name, 0.0)):
+                raise Diverged(f"the {name.replace('_', ' ')} is {values[name]}")
 
     def _row(self, **values: Any) -> Row:
-        """A row at the current position; batch size and rate are those of the last step.
+        """Return a row at the current position, with batch size and rate of the last step.
 
-        Before the first step they are what that step will use.
+        Before the first step, they are those of the first step.
         """
         position, examples = self._position, self._plan.examples
         setting = self._plan.last_setting(position)
@@ -189,14 +188,14 @@ class Loop:
         }
 
     def _seconds(self) -> float:
-        return self._earlier_seconds + time.monotonic() - self._began
+        return self._previous_seconds + time.monotonic() - self._started
 
     def _save_if_due(self) -> None:
-        self._pause()
-        of_epoch = self._save_epochs and not (
+        self._check_interrupt()
+        after_epoch = self._save_epochs and not (
             self._position.offset or self._position.epoch % self._save_epochs
         )
-        if of_epoch or time.monotonic() - self._saved > self._save_seconds:
+        if after_epoch or time.monotonic() - self._saved > self._save_seconds:
             self._save()
 
     def _save(self) -> None:
@@ -218,13 +217,13 @@ class Loop:
 
     def _restore(self, start: Checkpoint) -> None:
         self._position, self._measured = start.position, start.measured
-        self._earlier_seconds = start.seconds
+        self._previous_seconds = start.seconds
         self._loss, self._count = start.window
         self._model.load_state_dict(start.model)
         self._step.velocity = start.velocity
         set_random_states(start.random, self._loss.device)
 
 
-def _copy(tensors: list[list[Tensor]], into: list[list[Tensor]]) -> None:
-    for same, copies in zip(tensors, into, strict=True):
-        torch._foreach_copy_(copies, same)
+def _copy(sources: list[list[Tensor]], targets: list[list[Tensor]]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        torch._foreach_copy_(target, source)

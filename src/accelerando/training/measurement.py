@@ -1,4 +1,4 @@
-"""What a run measures, and when."""
+"""What a run measures, and at which positions."""
 
 from __future__ import annotations
 
@@ -44,31 +44,31 @@ APPROXIMATE = {
     "gradient_variance_error": "approximate_gradient_variance_error",
     "noise_scale": "approximate_noise_scale",
 }
-"""What in low precision goes by another name, so that it is not taken for the exact one."""
+"""Names of values measured in low precision: they must not be mistaken for the exact ones."""
 
 
 class TrainingSet(Examples, Protocol):
-    """A training set, which is also seen augmented."""
+    """A training set that can also be read augmented."""
 
     def augmented(self, *, seed: int, epoch: int) -> Examples: ...
 
 
 @dataclass(frozen=True)
 class Execution:
-    """Who measures together, and what is called between chunks: see ``Chunks``."""
+    """The processes that measure together, and the check between chunks: see ``Chunks``."""
 
     team: Team = SINGLE_PROCESS
     check_interrupt: Callable[[], None] = never_interrupt
 
 
 class Measurement:
-    """The measurements of one run; they see the model and the data, and leave both as they were.
+    """The measurements of one run. They change neither model nor data.
 
     Args:
         settings: the group ``measure`` of the run.
-        plan: says where the run ends, and the batch size that the published way depends on.
+        plan: the schedule, for the end of the run and the batch size of ``measure.published``.
         data: the training and the test set.
-        seed: of the run; it fixes the chunks.
+        seed: the seed of the run; it determines the chunks.
 
     Raises:
         UsageError: the subset does not fit the data.
@@ -83,13 +83,11 @@ class Measurement:
     ) -> None:
         self._settings, self._plan, self._seed = settings, plan, seed
         self._train, self._test = data
-        # asked at every step, where a look into the settings would be felt
         self._every_steps = settings.every_steps
         self._sharpness_epochs = frozenset(settings.sharpness_epochs)
         random = generator(seed, Purpose.CHUNKS)
         order = torch.from_numpy(random.permutation(len(self._train.labels)))
         order = order.to(self._train.labels.device)
-        # made, and checked, once
         self._parts = split_into_chunks(self._train, settings.chunk, order=order).indices
         if settings.subset is not None:
             self._classes = int(self._train.labels.max()) + 1
@@ -98,46 +96,49 @@ class Measurement:
             except ValueError as error:
                 raise UsageError(f"measure.{error}") from error
 
-    def suits(self, model: nn.Module, shape: Sequence[int]) -> None:
-        """Raise UsageError where the model does not allow what is to be measured.
+    def check_model(self, model: nn.Module, shape: Sequence[int]) -> None:
+        """Check that the settings can be measured on a model.
 
         Args:
-            model: on any device, meta too.
-            shape: of an image.
+            model: on any device, including meta.
+            shape: shape of one image.
+
+        Raises:
+            UsageError: the model does not allow a measurement that the settings ask for.
         """
         size, chunk = self._settings.subset, self._settings.chunk
         smallest = smallest_micro_batch(size or len(self._train.labels), 1, chunk)
         if smallest == 1 and self._coupled(model) and rejects_single_example(model, shape):
             raise UsageError(
-                "BatchNorm has no variance of the one value in a feature map of a single example, "
-                f"which chunks of {chunk} come to: set a larger measure.chunk, "
+                f"with measure.chunk={chunk} a chunk has a single example, and BatchNorm cannot "
+                "normalise the single value of its feature maps: set a larger measure.chunk, "
                 "measure.batch_norm=running, or model.norm=group"
             )
         if size is not None and self._coupled(model) and size <= chunk:
             raise UsageError(
-                f"measure.subset: BatchNorm uses the statistics of chunks of {chunk}, and the "
-                f"error needs two of them, got {size} examples: take more than {chunk}, add "
-                "measure.batch_norm=running, or measure.chunk for another yardstick"
+                f"measure.subset={size} must be above measure.chunk={chunk} for models with "
+                "BatchNorm, because the error is estimated from at least two chunks: set a larger "
+                "subset, a smaller chunk, or measure.batch_norm=running"
             )
         if not self._settings.variance:
             return
         if self._coupled(model):
             raise UsageError(
-                "measure.variance is that of per-example gradients, and BatchNorm couples the "
-                "examples of a chunk: add measure.batch_norm=running, or take another model"
+                "measure.variance needs per-example gradients, but BatchNorm couples the examples "
+                "of a chunk: add measure.batch_norm=running, or use a model without BatchNorm"
             )
         if self._settings.chunk >= len(self._train.labels):
             raise UsageError(
-                f"measure.variance needs at least two chunks: make measure.chunk smaller than the "
+                f"measure.variance needs at least two chunks: measure.chunk must be below the "
                 f"{len(self._train.labels)} training examples, got {self._settings.chunk}"
             )
 
     def _coupled(self, model: nn.Module) -> bool:
-        """Whether the examples of a chunk see each other."""
+        """Whether BatchNorm couples the examples of a chunk."""
         return couples_examples(model, self._settings.batch_norm.value)
 
     def due(self, position: Progress) -> bool:
-        """Whether to measure here: the first and last positions always."""
+        """Whether to measure at a position; always at the first and the last."""
         if position.step in (0, self._plan.total_steps) or self._sharpness_due(position):
             return True
         if self._every_steps is not None:
@@ -152,50 +153,56 @@ class Measurement:
         return position.offset == 0 and position.epoch in self._sharpness_epochs
 
     def take(
-        self, model: nn.Module, position: Progress, way: Execution = Execution()
+        self, model: nn.Module, position: Progress, execution: Execution = Execution()
     ) -> dict[str, Any]:
-        """The measured columns of the record's row, the same in every process of a team.
+        """Measure, and return the values of a row; they are the same in every process of a team.
 
         Raises:
-            RuntimeError: two passes were asked to agree bitwise and do not.
+            RuntimeError: ``measure.check`` is set and two passes differ.
         """
         settings = self._settings
-        row = self._subset_row(model, way) if settings.subset else self._full(model, way)
+        row = (
+            self._subset_row(model, execution)
+            if settings.subset
+            else self._full_row(model, execution)
+        )
         if settings.published:
-            chunks = self._published_batches(position, way)
+            chunks = self._published_batches(position, execution)
             row["published_gradient_norm"] = published_gradient_norm(model, chunks)
-        # the error of a variance may well be unknown
+        # not the errors of estimates, which may be nan
         finite = all(math.isfinite(row[name]) for name in row if name.endswith(("_norm", "_loss")))
         if finite and self._sharpness_due(position):
-            value = sharpness_over(model, self._chunks(way), **self._exactly())
-            row["approximate_sharpness" if self._rough else "sharpness"] = value
-        test = split_into_chunks(self._test, DEFAULT_CHUNK, **vars(way))
+            value = sharpness_over(model, self._chunks(execution), **self._gradient_options())
+            row["approximate_sharpness" if self._approximate else "sharpness"] = value
+        test = split_into_chunks(self._test, DEFAULT_CHUNK, **vars(execution))
         found = evaluate(model, test)
         return row | {"test_loss": found.loss, "test_accuracy": found.accuracy}
 
-    def _chunks(self, way: Execution) -> Chunks:
-        """The fixed chunks of the whole training set."""
-        return Chunks(self._train, self._parts, **vars(way))
+    def _chunks(self, execution: Execution) -> Chunks:
+        """The fixed chunks of the training set."""
+        return Chunks(self._train, self._parts, **vars(execution))
 
     @property
-    def _rough(self) -> bool:
+    def _approximate(self) -> bool:
         return bool(self._settings.dtype == MeasureDtype.bfloat16)
 
-    def _exactly(self) -> dict[str, Any]:
+    def _gradient_options(self) -> dict[str, Any]:
         name = self._settings.dtype
         dtype = None if name is None else DTYPES[name.value]
         return {"batch_norm": self._settings.batch_norm.value, "dtype": dtype}
 
-    def _full(self, model: nn.Module, way: Execution) -> dict[str, Any]:
+    def _full_row(self, model: nn.Module, execution: Execution) -> dict[str, Any]:
         settings = self._settings
         wanted: dict[str, Any] = {"per_layer": settings.per_layer, "variance": settings.variance}
 
         def measure() -> FullGradient:
-            return full_gradient_over(model, self._chunks(way), **self._exactly(), **wanted)
+            return full_gradient_over(
+                model, self._chunks(execution), **self._gradient_options(), **wanted
+            )
 
         found = measure()
-        if settings.check and repr(again := measure()) != repr(found):  # NaN is NaN here
-            raise RuntimeError(f"two passes over the same weights differ: {found}, then {again}")
+        if settings.check and repr(again := measure()) != repr(found):  # repr: nan equals nan
+            raise RuntimeError(f"two passes over the same weights differ: {found} and {again}")
         row: dict[str, Any] = {
             "full_gradient_norm": found.norm,
             "empirical_loss": found.loss,
@@ -207,12 +214,14 @@ class Measurement:
             row["gradient_variance"] = found.variance
             row["gradient_variance_error"] = found.variance_error
             row["noise_scale"] = found.noise_scale
-        return {APPROXIMATE[name]: value for name, value in row.items()} if self._rough else row
+        return (
+            {APPROXIMATE[name]: value for name, value in row.items()} if self._approximate else row
+        )
 
-    def _subset_row(self, model: nn.Module, way: Execution) -> dict[str, Any]:
+    def _subset_row(self, model: nn.Module, execution: Execution) -> dict[str, Any]:
         chunk, coupled = self._settings.chunk, self._coupled(model)
         parts = split_subset(self._subset, chunk, classes=self._classes, coupled=coupled)
-        chunks = Chunks(self._train, parts, **vars(way))
+        chunks = Chunks(self._train, parts, **vars(execution))
         examples, batch_norm = len(self._train.labels), self._settings.batch_norm.value
         found = subset_gradient(model, chunks, examples=examples, batch_norm=batch_norm)
         return {
@@ -221,10 +230,10 @@ class Measurement:
             "subset_loss": found.loss,
         }
 
-    def _published_batches(self, position: Progress, way: Execution) -> Chunks:
-        """Batches of the size, in the order, and as augmented, as in the epoch trained last."""
+    def _published_batches(self, position: Progress, execution: Execution) -> Chunks:
+        """The batches of the last epoch: same size, order and augmentation."""
         size = self._plan.last_setting(position).batch_size
         epoch = max(0, position.epoch - (position.offset == 0))
         order = torch.from_numpy(permutation(self._seed, epoch, len(self._train.labels)))
         view = self._train.augmented(seed=self._seed, epoch=epoch)
-        return Chunks(view, torch.split(order.to(view.labels.device), size), **vars(way))
+        return Chunks(view, torch.split(order.to(view.labels.device), size), **vars(execution))

@@ -1,4 +1,8 @@
-"""Start, or join, the processes that compute one run together."""
+"""Start, or join, the processes that compute one run together.
+
+The main process (rank 0) checks the run, locks its folder and writes all files. The other ranks
+train and measure with it; they are started by torchrun or srun, or spawned by the main process.
+"""
 
 from __future__ import annotations
 
@@ -41,26 +45,33 @@ from accelerando.training.loop import Diverged
 from accelerando.training.out_of_memory import OutOfMemory
 from accelerando.training.task import prepare_task
 
-READY, TRAIN, LEAVE = b"ready", b"train", b""
-PATIENCE = 10.0
-"""Seconds that followers are given to leave by themselves."""
+_READY = b"ready"
+"""Sent to the main process by a spawned rank that has started."""
+_TRAIN, _EXIT = b"train", b""
+"""Commands of the main process to the other ranks."""
+_EXIT_TIMEOUT_SECONDS = 10.0
+"""Time that spawned ranks have to exit before they are killed."""
 
 
 @contextmanager
-def external_team(processes: int) -> Iterator[Team]:
-    """The team in which torchrun or srun has started this process; alone where neither has.
+def launched_team(processes: int) -> Iterator[Team]:
+    """Join the process group that torchrun or srun started this process in, if any.
+
+    Args:
+        processes: the setting ``hardware.processes``.
 
     Raises:
-        UsageError: as many processes were started as the settings do not say.
+        UsageError: another number of processes was started than the settings say.
     """
-    _from_slurm()
+    _adopt_slurm_variables()
     world_size = int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else 1
     if world_size == 1:
         yield SINGLE_PROCESS
         return
     if world_size != processes:
         raise UsageError(
-            f"{world_size} processes were started, hardware.processes says {processes}: make them agree"
+            f"{world_size} processes were started, but hardware.processes is {processes}: "
+            "use the same number for both"
         )
     dist.init_process_group(_backend())
     try:
@@ -69,52 +80,57 @@ def external_team(processes: int) -> Iterator[Team]:
         dist.destroy_process_group()
 
 
-def _from_slurm() -> None:
-    """Where srun has started a task for each process, say so as torchrun does."""
-    here = os.environ
-    # of this step: a job's own script is told the number of tasks of the job, and is alone
-    tasks = int(here.get("SLURM_STEP_NUM_TASKS", 1))
-    if "RANK" in here or "SLURM_PROCID" not in here or tasks == 1:
+def _adopt_slurm_variables() -> None:
+    """If srun started several tasks, set the environment variables that torchrun would set."""
+    env = os.environ
+    # of the job step: the batch script of a job sees the job's number of tasks, but is one process
+    tasks = int(env.get("SLURM_STEP_NUM_TASKS", 1))
+    if "RANK" in env or "SLURM_PROCID" not in env or tasks == 1:
         return
-    if int(here.get("SLURM_STEP_NUM_NODES", 1)) == 1:
-        first = "127.0.0.1"
+    if int(env.get("SLURM_STEP_NUM_NODES", 1)) == 1:
+        address = "127.0.0.1"
     else:
-        first = _first_address(here["SLURM_STEP_NODELIST"])
-    here |= {
-        "RANK": here["SLURM_PROCID"],
+        address = _first_address(env["SLURM_STEP_NODELIST"])
+    env |= {
+        "RANK": env["SLURM_PROCID"],
         "WORLD_SIZE": str(tasks),
-        "LOCAL_RANK": here.get("SLURM_LOCALID", "0"),
-        "MASTER_ADDR": first,
-        # the same for all tasks, and another for each job of a node
-        "MASTER_PORT": str(20000 + int(here["SLURM_JOB_ID"]) % 10000),
+        "LOCAL_RANK": env.get("SLURM_LOCALID", "0"),
+        "MASTER_ADDR": address,
+        # the same in all tasks of a job, different for each job on a node
+        "MASTER_PORT": str(20000 + int(env["SLURM_JOB_ID"]) % 10000),
     }
 
 
 def _first_address(nodes: str) -> str:
-    """Where SLURM itself reaches the first of ``nodes``, as it writes them: n[1-4].
+    """Return the address of the first node in a SLURM node list such as ``n[1-4]``.
 
-    By its name where SLURM does not say, as inside of a container without its programs.
+    Falls back to the node's name if SLURM cannot be asked, for example inside a container.
     """
     first = re.sub(r"\[([^],-]+)[^]]*\]", r"\1", nodes).partition(",")[0]
     with suppress(OSError, subprocess.SubprocessError):
         command = ["scontrol", "-o", "show", "node", first]
-        answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-        node = dict(word.split("=", 1) for word in answer.stdout.split() if "=" in word)
+        result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        node = dict(field.split("=", 1) for field in result.stdout.split() if "=" in field)
         return node.get("NodeAddr", first)
     return first
 
 
 def local_rank() -> int:
-    """Which process of this machine's this is."""
+    """Return the number of this process among those of the run on this machine."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
+def dismiss_other_ranks(team: Team) -> None:
+    """Tell ranks that torchrun or srun started to exit: there is nothing to train."""
+    team.broadcast_bytes(_EXIT)
+
+
 @contextmanager
-def with_followers(settings: RunSettings, team: Team) -> Iterator[Team]:
-    """Start the other processes of a run on this machine, if it has any and nothing did before.
+def spawn_other_ranks(settings: RunSettings, team: Team) -> Iterator[Team]:
+    """Spawn the other ranks on this machine, unless they were started already.
 
     Raises:
-        UsageError: one of them could not start; it has said why. Or there are not as many GPUs.
+        UsageError: a rank could not start (its own output says why), or there are too few GPUs.
     """
     processes = settings.hardware.processes
     if processes == team.world_size:
@@ -122,33 +138,33 @@ def with_followers(settings: RunSettings, team: Team) -> Iterator[Team]:
         return
     if settings.hardware.device == "cuda" and (gpus := torch.cuda.device_count()) < processes:
         raise UsageError(
-            f"hardware.processes={processes} is a GPU for each, this machine shows {gpus}: "
-            "set it to that, or start the processes by torchrun or srun on several machines"
+            f"hardware.processes={processes} needs one GPU per process, and this machine has "
+            f"{gpus}: reduce it, or start the processes on several machines with torchrun or srun"
         )
     store = TCPStore("127.0.0.1", 0, processes, is_master=True, wait_for_workers=False)
-    followers = [
-        _start(settings, Team(rank, processes), store.port) for rank in range(1, processes)
-    ]
+    spawned = [_spawn(settings, Team(rank, processes), store.port) for rank in range(1, processes)]
     try:
-        for _, connection in followers:
+        for _, connection in spawned:
             with suppress(EOFError):
-                if connection.recv_bytes() == READY:
+                if connection.recv_bytes() == _READY:
                     continue
-            raise UsageError(f"one of {processes} processes ended before the run began")
+            raise UsageError(
+                f"one of {processes} processes exited before the run started: see its output"
+            )
         dist.init_process_group(_backend(), store=store, rank=0, world_size=processes)
         yield Team(0, processes)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
-        for process, _ in followers:
-            process.join(PATIENCE)
+        for process, _ in spawned:
+            process.join(_EXIT_TIMEOUT_SECONDS)
             process.kill()
 
 
-def _start(settings: RunSettings, team: Team, port: int) -> tuple[Any, Connection]:
+def _spawn(settings: RunSettings, team: Team, port: int) -> tuple[Any, Connection]:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_started, args=(settings, team, port, sender))
+    process = context.Process(target=_spawned, args=(settings, team, port, sender))
     # only the main process acts on signals; it tells the others to stop
     with signals_blocked():
         ensure_running()
@@ -158,38 +174,42 @@ def _start(settings: RunSettings, team: Team, port: int) -> tuple[Any, Connectio
     return process, receiver
 
 
-def _started(settings: RunSettings, team: Team, port: int, sender: Connection) -> None:
-    """In a process that the leader has started."""
+def _spawned(settings: RunSettings, team: Team, port: int, sender: Connection) -> None:
+    """Entry point of a spawned process."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     unblock_signals()
-    threading.Thread(target=_leave_with_the_leader, daemon=True).start()
+    threading.Thread(target=_exit_with_main_process, daemon=True).start()
     store = TCPStore("127.0.0.1", port, team.world_size, is_master=False)
-    sender.send_bytes(READY)
+    sender.send_bytes(_READY)
     dist.init_process_group(_backend(), store=store, rank=team.rank, world_size=team.world_size)
-    follow(settings, team, SignalHandler(), team.rank)
+    run_other_rank(settings, team, SignalHandler(), team.rank)
     dist.destroy_process_group()
 
 
-def _leave_with_the_leader() -> None:
-    """End this process when the leader is gone, even while it waits for the leader."""
-    leader = multiprocessing.parent_process()
-    assert leader is not None
-    leader.join()
+def _exit_with_main_process() -> None:
+    """Exit when the main process is gone, even while waiting for it in a collective."""
+    main_process = multiprocessing.parent_process()
+    assert main_process is not None
+    main_process.join()
     os._exit(1)
 
 
-def follow(settings: RunSettings, team: Team, stop: SignalHandler, local_rank: int) -> None:
-    """Do the part of a process that does not lead: train and measure, write nothing."""
+def run_other_rank(
+    settings: RunSettings, team: Team, signals: SignalHandler, local_rank: int
+) -> None:
+    """Do the work of a rank above 0: train and measure with the main process, write no files."""
     try:
-        _follow(settings, team, stop, local_rank)
+        _train_other_rank(settings, team, signals, local_rank)
     except ProcessLost as error:
-        print(f"process {team.rank} leaves: {error}", file=sys.stderr)
+        print(f"process {team.rank} exits: {error}", file=sys.stderr)
         sys.exit(1)
 
 
-def _follow(settings: RunSettings, team: Team, stop: SignalHandler, local_rank: int) -> None:
-    if team.broadcast_bytes(LEAVE) != TRAIN:
+def _train_other_rank(
+    settings: RunSettings, team: Team, signals: SignalHandler, local_rank: int
+) -> None:
+    if team.broadcast_bytes(_EXIT) != _TRAIN:
         return
     try:
         task = prepare_task(settings, build_plan(settings), local_rank)
@@ -203,58 +223,58 @@ def _follow(settings: RunSettings, team: Team, stop: SignalHandler, local_rank: 
     content = team.broadcast_bytes(b"")
     start = Checkpoint.read(io.BytesIO(content), task.device) if content else None
     try:
-        task.loop(team, RunFolder(run_folder(settings)), None, start, stop).run()
+        task.loop(team, RunFolder(run_folder(settings)), None, start, signals).run()
     except (Interrupted, Diverged):
-        return  # so it is in the leader, which says it
+        return  # the main process raised the same, and reports it
     except OutOfMemory as error:
         print(f"error in process {team.rank}: out of memory: {error}", file=sys.stderr)
-        _leave_word(error)
+        _publish_out_of_memory(error)
         sys.exit(1)
 
 
-def _leave_word(error: OutOfMemory) -> None:
-    """Say that this process ends for want of memory to who finds that it is gone."""
+def _publish_out_of_memory(error: OutOfMemory) -> None:
+    """Tell the main process, which will notice that this process is gone, the reason."""
     store = default_store()
-    store.set(_WORD, json.dumps([str(error), error.measuring]))
-    store.get(_WORD)  # it was only sent: now it is there
+    store.set(_OUT_OF_MEMORY, json.dumps([str(error), error.measuring]))
+    store.get(_OUT_OF_MEMORY)  # set() returns before the value has arrived
 
 
-_WORD = "out of memory"
+_OUT_OF_MEMORY = "out of memory"
 
 
 @contextmanager
-def stop_followers() -> Iterator[None]:
-    """Within it a process that was lost for want of memory is told as that.
+def explain_lost_process() -> Iterator[None]:
+    """Replace ProcessLost by OutOfMemory if that is why the other process exited.
 
     Raises:
-        OutOfMemory: in place of Lost.
+        OutOfMemory: in place of ProcessLost.
     """
     try:
         yield
     except ProcessLost as error:
         store = default_store()
-        if not store.check([_WORD]):
+        if not store.check([_OUT_OF_MEMORY]):
             raise
-        reason, measuring = json.loads(store.get(_WORD))
+        reason, measuring = json.loads(store.get(_OUT_OF_MEMORY))
         raise OutOfMemory(f"{reason}, in another process", measuring=measuring) from error
 
 
-def lead(team: Team, start: Checkpoint | None, every: int) -> None:
-    """Let the others of the team begin, from the same checkpoint.
+def start_other_ranks(team: Team, start: Checkpoint | None, row_interval: int) -> None:
+    """Make the other ranks of a team train from the same checkpoint.
 
     Args:
         team: the processes of the run.
-        start: the checkpoint, if there is one.
-        every: steps between two training rows, at which all see whether the loss is finite.
+        start: the checkpoint to resume from, if any.
+        row_interval: steps between two training rows, at which every rank checks the loss.
 
     Raises:
-        UsageError: one of them cannot; it has said why.
+        UsageError: a rank could not start; its own output says why.
     """
-    team.broadcast_bytes(TRAIN)
+    team.broadcast_bytes(_TRAIN)
     if team.any(False):
-        raise UsageError("a process of the run could not begin: its own output says why")
+        raise UsageError("a process of the run could not start: see its output")
     if team.world_size > 1:
-        team.broadcast_bytes(b"%d" % every)
+        team.broadcast_bytes(b"%d" % row_interval)
         content = io.BytesIO()
         if start is not None:
             start.write(content)

@@ -1,4 +1,4 @@
-"""What a single run shows while it works: a bar in a terminal, a few lines elsewhere."""
+"""Progress of a single run: a bar in a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from accelerando.runs.record import Row
 
 
 class ProgressView:
-    """Epoch, batch size, learning rate, loss and full gradient norm of one run.
+    """Show epoch, batch size, learning rate, loss and full gradient norm of a run.
 
     Args:
-        console: where to show it; a bar in a terminal, else a line for every tenth of the run.
+        console: a bar if it is a terminal, else a line for every tenth of the run.
         epochs: length of the run.
-        examples: training examples in an epoch.
+        examples: training examples per epoch.
     """
 
     def __init__(self, console: Console, *, epochs: int, examples: int) -> None:
@@ -32,7 +32,7 @@ class ProgressView:
             disable=not console.is_terminal,
             transient=True,
         )
-        # examples, not steps: late steps take far longer than early ones
+        # progress in examples, not steps: the late steps of a growing batch take far longer
         self._task = self._bar.add_task(
             "", total=epochs * examples, epoch=0, epochs=epochs, width=len(str(epochs)), text=""
         )

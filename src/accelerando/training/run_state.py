@@ -1,11 +1,11 @@
-"""The state that a run begins with, and that of a run that could not begin."""
+"""The state that a run starts with, and that of a run that failed before it started."""
 
 from __future__ import annotations
 
 import secrets
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 
 from omegaconf import OmegaConf
@@ -20,9 +20,20 @@ from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.run_lock import RunLock
 from accelerando.schedule import Plan
 from accelerando.training.checkpoint import Checkpoint
-from accelerando.training.device import ROUNDING, environment
+from accelerando.training.device import HARDWARE_AFFECTING_ROUNDING, environment
 from accelerando.training.task import Task
 from accelerando.wandb_mirror import sweep_agent
+
+_COMPARED = (
+    "commit",
+    "torch",
+    "device",
+    "threads",
+    "machine",
+    "cpu",
+    *HARDWARE_AFFECTING_ROUNDING,
+)
+"""Entries of the environment that must stay the same for a bitwise identical resume."""
 
 
 def initial_state(
@@ -32,31 +43,30 @@ def initial_state(
     overrides: Sequence[str],
     console: Console,
 ) -> State:
-    """The state to begin with: where the checkpoint stands, and what earlier starts made known."""
-    state = unbegun(task.settings, task.plan, overrides)
-    state.status, state.environment = (
-        Status.RUNNING,
-        environment(task.device, task.settings.hardware),
-    )
+    """Return the state at ``start``, with what earlier starts of the run recorded.
+
+    Prints a note for each part of the environment that changed since the last start.
+    """
+    state = new_state(task.settings, task.plan, overrides)
+    state.status = Status.RUNNING
+    state.environment = environment(task.device, task.settings.hardware)
     if start is not None:
         state.epoch, state.step = start.position.epoch, start.position.step
         state.progress = state.epoch + start.position.offset / task.plan.examples
         state.seconds, state.full_gradient_norm = start.seconds, start.lowest
-    earlier = folder.read_state()
-    if earlier is not None:
-        state.wandb = earlier.wandb
-        console.print(f"{earlier.status} earlier, going on from epoch {state.epoch}")
-        # a start that failed before it knew its device has computed nothing there
-        for key in ("commit", "torch", "device", "threads", "machine", "cpu", *ROUNDING):
-            before, now = earlier.environment.get(key), state.environment[key]
-            if earlier.environment and before != now:
+    previous = folder.read_state()
+    if previous is not None:
+        state.wandb = previous.wandb
+        console.print(f"{previous.status} earlier, resuming from epoch {state.epoch}")
+        # empty if the last start failed before it selected a device, and so computed nothing
+        for key in _COMPARED if previous.environment else ():
+            before, now = previous.environment.get(key), state.environment[key]
+            if before != now:
                 console.print(f"note: {key} was {before}, is {now}: results may differ")
-    identity_there = sweep_agent.assigned_run_id()
-    if identity_there is not None and identity_there != state.wandb["id"]:
-        state.wandb = {
-            "id": identity_there,
-            "sweep": sweep_agent.sweep_id(),
-        }  # nothing is known of that one
+    assigned_id = sweep_agent.assigned_run_id()
+    if assigned_id is not None and assigned_id != state.wandb["id"]:
+        # another W&B run: what is recorded of the previous one does not hold for it
+        state.wandb = {"id": assigned_id, "sweep": sweep_agent.sweep_id()}
     return state
 
 
@@ -78,38 +88,38 @@ def record_failure(
     plan: Plan,
     folder: RunFolder,
     overrides: Sequence[str],
-    held: Callable[[], AbstractContextManager[RunLock]],
+    lock: RunLock | Callable[[], AbstractContextManager[RunLock]],
 ) -> Iterator[None]:
-    """Leave word of what fails here in the run's folder: of one to go on with, or of a sweep.
+    """Record an exception raised inside in the run folder, if there is one, and re-raise it.
 
-    A new run that cannot begin leaves no folder; whoever started it is told.
+    The folder exists if the run was started before or belongs to a sweep. No folder is created for
+    a new run that cannot start.
 
     Args:
-        settings: the run's settings.
+        settings: the settings of the run.
         plan: its schedule.
-        folder: where it is, or would be.
-        overrides: the command line that made the settings.
-        held: keeps other processes from working on the run meanwhile.
+        folder: the run folder.
+        overrides: the command line.
+        lock: the lock on the folder, or a function that acquires it.
     """
     try:
         yield
     except Exception as error:
         if any(not path.name.startswith(".") for path in folder.path.glob("*")):
-            with (
-                suppress(UsageError, OSError),
-                held() as lock,
-            ):  # the first error is the one to tell
-                state = folder.readable_state() or unbegun(settings, plan, overrides)
-                if not state.status.is_final:  # by the process that held it a moment ago
+            locked = nullcontext(lock) if isinstance(lock, RunLock) else lock()
+            # errors here are suppressed in favour of the first one
+            with suppress(UsageError, OSError), locked as acquired:
+                state = folder.readable_state() or new_state(settings, plan, overrides)
+                if not state.status.is_final:  # by the previous owner of the lock
                     state.status, state.message = Status.FAILED, f"{type(error).__name__}: {error}"
                     state.traceback = traceback.format_exc()
                     write_atomic(folder.config, settings.to_yaml().encode())
-                    folder.write_state(state, lock, sync=True)
+                    folder.write_state(state, acquired, sync=True)
         raise
 
 
-def unbegun(settings: RunSettings, plan: Plan, overrides: Sequence[str]) -> State:
-    """The state of a run that has not done a step, said to have failed until it begins."""
+def new_state(settings: RunSettings, plan: Plan, overrides: Sequence[str]) -> State:
+    """Return the state of a run without a step; it counts as failed until it starts."""
     identity = run_id(settings)
     return State(
         status=Status.FAILED,
@@ -121,6 +131,7 @@ def unbegun(settings: RunSettings, plan: Plan, overrides: Sequence[str]) -> Stat
         epochs=plan.epochs,
         steps=plan.total_steps,
         overrides=list(overrides),
-        # the token keeps colleagues with the same run apart, and a run deleted there sendable
+        # With a random suffix, two people can track the same run in one W&B project, and a run
+        # that was deleted in W&B, which never reuses an id, can be sent again.
         wandb={"id": f"{identity}-{secrets.token_hex(3)}"},
     )

@@ -1,4 +1,4 @@
-"""What every process of a run makes for itself: device, model, data, measurement, and its loop."""
+"""What every process of a run prepares for itself: device, model, data, measurement and loop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Data = InMemoryDataset | StreamedDataset
 
 @dataclass(frozen=True)
 class Task:
-    """All that one process needs for its part of a run, made before the run's folder is touched."""
+    """Everything that one process needs for its part of a run; made without the run folder."""
 
     settings: RunSettings
     plan: Plan
@@ -44,26 +44,26 @@ class Task:
     measurement: Measurement
 
     def notes(self) -> list[str]:
-        """What the user should know of how batches are computed."""
+        """Return notes for the user on how BatchNorm sees the batches."""
         hardware, notes = self.settings.hardware, []
         if not has_batch_norm(self.model):
             return []
         if hardware.processes > 1 and not hardware.sync_batch_norm:
             notes.append(
-                f"BatchNorm sees the shares of {hardware.processes} processes of a batch, not the "
-                "whole: results differ from those of one process; hardware.sync_batch_norm=true "
-                "makes them the same"
+                f"each of the {hardware.processes} processes computes BatchNorm statistics of its "
+                "own share of a batch, so results differ from those of one process; set "
+                "hardware.sync_batch_norm=true to use those of the whole batch"
             )
         share = Team(0, hardware.processes).share(self.plan.largest_batch).stop
         if (hardware.micro_batch or share) < share:
             notes.append(
-                f"BatchNorm sees parts of {hardware.micro_batch} examples of the larger batches "
-                "(hardware.micro_batch), not the whole: results differ from those of a whole batch"
+                f"BatchNorm uses the statistics of micro-batches of {hardware.micro_batch} examples "
+                "(hardware.micro_batch), so results differ from those of undivided batches"
             )
         return notes
 
     def check_memory(self) -> None:
-        """Raise UsageError where the largest scheduled batch, or a measurement, does not fit."""
+        """Raise UsageError if the largest scheduled batch or a measurement does not fit in memory."""
         hardware, train = self.settings.hardware, self.data[0]
         share = Team(0, hardware.processes).share(self.plan.largest_batch)
         (example,) = train.read([slice(0, 1)])
@@ -75,16 +75,16 @@ class Task:
             batch_size=share.stop,
             micro_batch=hardware.micro_batch,
             chunk=min(self.settings.measure.chunk, len(train.labels)),
-            published=self.published(),
+            published=self.published_batch(),
             processes=hardware.processes if self.device.type == "cpu" else 1,
         )
 
-    def published(self) -> int:
-        """Examples in the largest batch that is measured in the published way; 0: none is."""
+    def published_batch(self) -> int:
+        """Size of the largest batch that ``measure.published`` passes at once; 0 if it is off."""
         return self.plan.largest_batch if self.settings.measure.published else 0
 
     def step(self, team: Team, *, compiled: bool) -> SgdStep:
-        """What updates the model."""
+        """Return the update of the model."""
         return SgdStep(
             self.model,
             **vars(self.settings.optimizer),
@@ -100,15 +100,15 @@ class Task:
         folder: RunFolder,
         recorder: Recorder | None,
         start: Checkpoint | None,
-        stop: SignalHandler,
+        signals: SignalHandler,
     ) -> Loop:
-        """The loop of this process."""
-        settings, begin = self.settings, START if start is None else start.position
+        """Return the training loop of this process."""
+        settings, position = self.settings, START if start is None else start.position
         return Loop(
             plan=self.plan,
             model=self.model,
             step=self.step(team, compiled=settings.hardware.compile),
-            batches=self.data[0].batches(self.plan, seed=settings.seed, start=begin, team=team),
+            batches=self.data[0].batches(self.plan, seed=settings.seed, start=position, team=team),
             measurement=self.measurement,
             every=settings.tracking.every,
             save_seconds=settings.checkpoint.seconds,
@@ -116,21 +116,21 @@ class Task:
             folder=folder,
             recorder=recorder,
             start=start,
-            check_interrupt=_agreed(stop, team),
+            check_interrupt=_joint_interrupt_check(signals, team),
             team=team,
         )
 
 
 def prepare_task(settings: RunSettings, plan: Plan, local_rank: int = 0) -> Task:
-    """Make the model and read the data.
+    """Build the model and load the data.
 
     Args:
-        settings: the run's settings.
-        plan: its schedule.
-        local_rank: which of this machine's devices of the kind asked for.
+        settings: the settings of the run.
+        plan: the schedule of the run.
+        local_rank: number of this process among those of the run on this machine.
 
     Raises:
-        UsageError: something is not to be had, or does not suit the rest.
+        UsageError: the device or the data are not available, or settings do not fit together.
     """
     hardware = settings.hardware
     device = prepare_device(hardware.device, hardware.threads, local_rank)
@@ -144,13 +144,13 @@ def prepare_task(settings: RunSettings, plan: Plan, local_rank: int = 0) -> Task
     model = model.to(device, memory_format=order).train()  # type: ignore[call-overload]
     data = make_data(settings, device)
     measurement = Measurement(settings.measure, plan, data, settings.seed)
-    measurement.suits(model, settings.dataset.shape)
+    measurement.check_model(model, settings.dataset.shape)
     check_batches(plan, settings.hardware, model, settings.dataset.shape)
     return Task(settings, plan, device, model, data, measurement)
 
 
 def make_data(settings: RunSettings, device: torch.device) -> tuple[Data, Data]:
-    """The training and the test set of a run."""
+    """Load the training and the test set of a run."""
     loaded, augmentation = load_data(settings), build_augmentation(settings)
     order = {"channels_last": settings.hardware.channels_last}
     if isinstance(loaded, ImageFiles):
@@ -162,7 +162,7 @@ def make_data(settings: RunSettings, device: torch.device) -> tuple[Data, Data]:
 
 
 def seeded_model(settings: RunSettings) -> nn.Module:
-    """The model with the weights of the run's seed; what it draws later has a seed of its own."""
+    """Build the model with the weights of the seed, then seed what it draws in training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(settings.seed, Purpose.WEIGHTS))
         model = build(
@@ -175,12 +175,12 @@ def seeded_model(settings: RunSettings) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-def _agreed(stop: SignalHandler, team: Team) -> Callable[[], None]:
-    """Stop where a signal has come to any process: all leave the loop at the same step."""
+def _joint_interrupt_check(signals: SignalHandler, team: Team) -> Callable[[], None]:
+    """Return a check that raises Interrupted in every process of a team after the same step."""
 
     def check_interrupt() -> None:
-        if team.any(stop.received is not None):
-            stop.check_interrupt()
+        if team.any(signals.received is not None):
+            signals.check_interrupt()
             raise Interrupted(None)
 
-    return stop.check_interrupt if team.world_size == 1 else check_interrupt
+    return signals.check_interrupt if team.world_size == 1 else check_interrupt
