@@ -75,7 +75,7 @@ def test_a_run_of_a_sweep_that_cannot_begin_is_listed(
     assert "does not fit into the memory" in run.details
     assert job_outcome(Job("job", folder.path, print), JobResult(1)) == ("failed", run.details)
     main(["sync", config.root])
-    assert "1 not begun" in capsys.readouterr().out
+    assert "1 not started" in capsys.readouterr().out
     assert train(config).status == "finished"
 
 
