@@ -1,4 +1,4 @@
-"""Extensions of the documentation build: command help on pages, doctests as code blocks."""
+"""Extensions of the documentation build: command help, included files, doctests as code blocks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import io
 import os
 import re
 from contextlib import redirect_stdout, suppress
+from pathlib import Path
 from typing import Any
 
 import griffe
 
 from accelerando.commands import main
 
-PLACEHOLDER = re.compile(r"<!-- help: (\w+) -->")
+ROOT = Path(__file__).parents[1]
+HELP = re.compile(r"<!-- help: (\w+) -->")
+INCLUDE = re.compile(r"<!-- include: (\S+) -->")
 DOCTEST = re.compile(r"^>>> .*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -25,9 +28,16 @@ def command_help(name: str) -> str:
     return output.getvalue()
 
 
+def included(name: str) -> str:
+    """Return a Markdown file of the repository's top folder, with its links as seen from docs/."""
+    text = (ROOT / name).read_text().replace("](docs/", "](")
+    return re.sub(r"\]\(([A-Z]+)\.md", lambda match: f"]({match[1].lower()}.md", text)
+
+
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """MkDocs: replace each ``<!-- help: NAME -->`` by a code block with that command's help."""
-    return PLACEHOLDER.sub(lambda match: f"```text\n{command_help(match[1])}```", markdown)
+    """MkDocs: replace ``<!-- help: COMMAND -->`` and ``<!-- include: FILE -->``."""
+    markdown = HELP.sub(lambda match: f"```text\n{command_help(match[1])}```", markdown)
+    return INCLUDE.sub(lambda match: included(match[1]), markdown)
 
 
 class Doctests(griffe.Extension):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -242,3 +243,13 @@ def test_every_subcommand_has_a_section() -> None:
     sections = re.findall(r"^## accelerando (\w+)\n\n<!-- help: (\w+) -->$", page, re.MULTILINE)
     names = [module.__name__.rpartition(".")[2] for module in commands.COMMANDS]
     assert sections == [(name, name) for name in names]
+
+
+def test_reference_covers_the_public_names() -> None:
+    text = "".join(path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md"))
+    documented = re.findall(r"^::: (.+)\.(\w+)$", text, re.MULTILINE)
+    for module, name in documented:
+        assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
+    for module in ("accelerando.schedule", "accelerando.measure", "accelerando.models"):
+        for name in importlib.import_module(module).__all__:
+            assert (module, name) in documented
