@@ -1,7 +1,7 @@
-"""A real SLURM cluster for tests: started once, by the first test of any process that asks.
+"""A real SLURM cluster for tests, started by the first test that uses it.
 
-A test takes the fixture ``cluster`` and has the cluster to itself until it ends: it may fill it,
-or cut the power of a node. Processes of pytest-xdist share one cluster.
+A test that takes the fixture ``cluster`` has the cluster for itself until it ends: it may fill the
+queue or simulate power failures. The processes of pytest-xdist share one cluster.
 """
 
 from __future__ import annotations
@@ -39,35 +39,35 @@ def bring_up(folder: Path, *options: str) -> Path:
 
 
 @contextmanager
-def locked(path: Path, kind: int) -> Iterator[None]:
+def locked(path: Path, operation: int) -> Iterator[None]:
     with path.open("w") as handle:
-        fcntl.flock(handle, kind)
+        fcntl.flock(handle, operation)
         yield
 
 
 @cache
 def shared_cluster(base: Path) -> Path:
-    """The folder of the cluster that all processes of this test session share.
+    """Return the folder of the cluster that all processes of this test session share.
 
-    Each process holds a shared lock for as long as it lives, however it dies; a process apart
-    waits for the lock to be nobody's and then stops the cluster.
+    Each process holds a shared lock until it ends, however it ends. A separate process waits for an
+    exclusive lock and then stops the cluster.
     """
-    # numbers, not objects: they live until the process ends
+    # file descriptors instead of file objects: they stay open until the process ends
     users = base / "slurm-users.lock"
-    holding = os.open(users, os.O_CREAT | os.O_RDWR)
-    fcntl.flock(holding, fcntl.LOCK_SH)
+    descriptor = os.open(users, os.O_CREAT | os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
     folder = base / "slurm"
     with locked(base / "slurm-up.lock", fcntl.LOCK_EX):
         if not folder.exists():
             bring_up(folder)
             stop = ["flock", users, DEV_CLUSTER, "down", "--folder", folder]
-            nowhere = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
-            os.posix_spawnp("flock", stop, os.environ, file_actions=nowhere, setsid=True)
+            devnull = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+            os.posix_spawnp("flock", stop, os.environ, file_actions=devnull, setsid=True)
     return folder
 
 
 class Cluster:
-    """The commands of SLURM, as tests need them. Job ids are text: ``12``, or ``12_3``."""
+    """SLURM's commands as methods. Job ids are strings: ``12``, or ``12_3`` for a task."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,9 +78,9 @@ class Cluster:
         return (self.folder / "slurmdbd.conf").exists()
 
     def call(self, *command: object) -> str:
-        """What a SLURM command prints; it must succeed."""
+        """Return the output of a SLURM command, which must succeed."""
         result = subprocess.run(
-            [str(word) for word in command],
+            [str(argument) for argument in command],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -90,13 +90,13 @@ class Cluster:
         return result.stdout.strip()
 
     def sbatch(self, script: str, *options: str) -> str:
-        """Submit the lines of a script; returns the job id."""
+        """Submit the lines of a script and return the job id."""
         return self.call("sbatch", "--parsable", *options, "--wrap", script)
 
     def job_states(self, ids: Iterable[str]) -> dict[str, str]:
-        """States such as RUNNING by job id; those of an array's tasks by ``id_index``."""
-        form = ["--array", "--noheader", "--states=all"]
-        lines = self.call("squeue", *form, "--format=%i %T", "--jobs=" + ",".join(ids))
+        """Return states such as RUNNING by job id, with a separate id for each array task."""
+        options = ["--array", "--noheader", "--states=all"]
+        lines = self.call("squeue", *options, "--format=%i %T", "--jobs=" + ",".join(ids))
         return dict(line.split() for line in lines.splitlines())
 
     def state(self, job: str) -> str:
@@ -106,25 +106,29 @@ class Cluster:
         self.wait_until(lambda: self.state(job) == state, seconds, lambda: self.state(job))
 
     def wait_until(
-        self, true: Callable[[], bool], seconds: float, notify: Callable[[], object] = str
+        self, condition: Callable[[], bool], seconds: float, describe: Callable[[], object] = str
     ) -> None:
-        """Return when ``true()``; fail, with what ``notify()`` returns, when time is up."""
+        """Wait for ``condition()``; on timeout fail with what ``describe()`` returns."""
         end = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < end, f"not within {seconds} s: {notify()}"
+        while not condition():
+            assert time.monotonic() < end, f"not within {seconds} s: {describe()}"
             time.sleep(0.1)
+
+    def release(self, job: str) -> None:
+        """Start a job that was submitted with a later begin time."""
+        self.call("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def node_state(self, node: str) -> str:
         return self.call("sinfo", "-h", "-n", node, "-p", "main", "-o", "%T")
 
     def kill(self, node: str) -> None:
-        """Cut the power of a node; it is back at the end of the test at the latest."""
+        """Simulate a power failure of a node; it is started again when the test ends."""
         assert dev_cluster("kill", node, "--folder", self.folder).returncode == 0
-        # slurmctld would see it for itself, but half a minute later
+        # slurmctld would notice by itself, but only after half a minute
         self.call("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=power")
 
     def clear(self) -> None:
-        """Leave no job and no dead node to the next test."""
+        """Cancel all jobs and start dead nodes again, for the next test."""
         self.call("scancel", "--me")
         self.wait_until(lambda: not self.call("squeue", "-h"), 90)
         bring_up(self.folder)
@@ -134,11 +138,11 @@ class Cluster:
 def cluster(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Cluster]:
-    """A SLURM cluster of the test's own until it ends, also for commands that it runs."""
+    """A SLURM cluster that the test has for itself; commands that it starts use it too."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    found = Cluster(shared_cluster(base))
-    monkeypatch.setenv("SLURM_CONF", found.environment["SLURM_CONF"])
+    shared = Cluster(shared_cluster(base))
+    monkeypatch.setenv("SLURM_CONF", shared.environment["SLURM_CONF"])
     with locked(base / "slurm-turn.lock", fcntl.LOCK_EX):
-        yield found
-        found.clear()
+        yield shared
+        shared.clear()

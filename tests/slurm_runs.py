@@ -1,4 +1,4 @@
-"""What tests of runs on a real SLURM share: to submit them, and to see how they are."""
+"""Helpers of tests that train runs on a real SLURM cluster: submit, wait, read the status."""
 
 from __future__ import annotations
 
@@ -17,48 +17,59 @@ from cluster import Cluster
 from conftest import ROOT
 
 LONG = ("model=mlp", "epochs=300", "checkpoint.epochs=1", "tracking.every=200")
-"""Long enough to be met on its way."""
+"""Overrides for a run that is long enough to be interrupted."""
 ON_SLURM = ("hardware=slurm_cpu", "hydra.launcher.mem_gb=1")
-HELD = "hydra.launcher.additional_parameters={begin: now+1hour}"
-"""Until a test lets it begin."""
+BEGIN_LATER = "hydra.launcher.additional_parameters={begin: now+1hour}"
+"""The job waits until the test calls ``cluster.release``."""
 
 
-def python(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
-    """A command of the product's, as a user gives it; runs have no W&B unless told."""
+def python(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with Python, by default with W&B disabled."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
-        env={**os.environ, "WANDB_MODE": "disabled", **more},
+        env={**os.environ, "WANDB_MODE": "disabled", **environment},
         capture_output=True,
         text=True,
         timeout=300,
     )
 
 
-def submit(root: Path, *words: str) -> str:
-    """Submit runs and return the job's id."""
-    result = python(ROOT / "train.py", *ON_SLURM, *words, f"root={root}")
+def submit(root: Path, *overrides: str) -> str:
+    """Submit runs and return the job id."""
+    result = python(ROOT / "train.py", *ON_SLURM, *overrides, f"root={root}")
     assert result.returncode == 0, result.stderr
-    (job,) = re.findall(r"^submitted job (\d+)", result.stdout)
+    return job_id(result.stdout)
+
+
+def job_id(output: str) -> str:
+    """Return the job id from what a submission printed."""
+    (job,) = re.findall(r"^submitted job (\d+)", output)
     return str(job)
 
 
-def folder_of(root: Path, *words: str) -> RunFolder:
-    (config,) = compose_runs([*words, f"root={root}"])
-    return RunFolder(run_folder(config))
+def folder_of(root: Path, *overrides: str) -> RunFolder:
+    (settings,) = compose_runs([*overrides, f"root={root}"])
+    return RunFolder(run_folder(settings))
 
 
-def epochs_of(folder: RunFolder) -> int:
+def completed_epochs(folder: RunFolder) -> int:
     state = folder.read_state()
     return 0 if state is None else state.epoch
 
 
 def status_of(folder: RunFolder) -> str:
+    """Return the status in ``state.json``."""
     state = folder.read_state()
     return "none" if state is None else state.status
 
 
-def finish(cluster: Cluster, *folders: RunFolder, seconds: float = 240) -> None:
-    """Wait until runs have finished."""
+def listed(folder: RunFolder) -> RunStatus:
+    """Return the run as ``accelerando status`` lists it."""
+    (run,) = add_slurm_status(list_runs(folder.path))
+    return run
+
+
+def wait_until_finished(cluster: Cluster, *folders: RunFolder, seconds: float = 240) -> None:
     cluster.wait_until(
         lambda: all(status_of(folder) == Status.FINISHED for folder in folders),
         seconds,
@@ -66,19 +77,16 @@ def finish(cluster: Cluster, *folders: RunFolder, seconds: float = 240) -> None:
     )
 
 
-def seen(folder: RunFolder) -> RunStatus:
-    (run,) = add_slurm_status(list_runs(folder.path))
-    return run
-
-
-def stages(cluster: Cluster, folder: RunFolder, last: str, seconds: float = 240) -> list[str]:
-    """What `accelerando status` says of a run, in order, until it says ``last``."""
-    found: list[str] = []
+def statuses_until(
+    cluster: Cluster, folder: RunFolder, last: str, seconds: float = 240
+) -> list[str]:
+    """Wait until ``accelerando status`` lists ``last``; return all statuses on the way."""
+    statuses: list[str] = []
 
     def reached() -> bool:
-        status = seen(folder).status
-        found.extend([status] if status not in found[-1:] else [])
+        status = listed(folder).status
+        statuses.extend([status] if status not in statuses[-1:] else [])
         return status == last
 
-    cluster.wait_until(reached, seconds, lambda: (found, cluster.call("sacct", "-D", "-X")))
-    return found
+    cluster.wait_until(reached, seconds, lambda: (statuses, cluster.call("sacct", "-D", "-X")))
+    return statuses

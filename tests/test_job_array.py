@@ -1,4 +1,4 @@
-"""The same sweep as a plain job array; and what is refused before anything is submitted."""
+"""Sweeps as plain job arrays, without submitit: ``accelerando expand`` and the batch scripts."""
 
 from __future__ import annotations
 
@@ -17,65 +17,66 @@ from accelerando.runs.folder import RunFolder
 from accelerando.runs.slurm_record import read_slurm_record
 from cluster import Cluster
 from conftest import ROOT
-from slurm_runs import LONG, epochs_of, finish, folder_of
+from slurm_runs import LONG, completed_epochs, folder_of, wait_until_finished
 from test_run import same
 from test_sweeps import folders, recorded, sweep
 from test_wandb import rows
 from wandb_server import WandbServer
 
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+"""The batch scripts expect ``python`` and ``accelerando`` on the path."""
+
 
 def test_expand_prints_a_line_for_each_run(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["scheduler=glob(*)", "seed=0,1,2", "dataset.augmentation={crop: 4}"]
-    main(["expand", *words])
+    overrides = ["scheduler=glob(*)", "seed=0,1,2", "dataset.augmentation={crop: 4}"]
+    main(["expand", *overrides])
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
-    assert [shlex.split(line) for line in lines] == expand_overrides(words)
+    assert [shlex.split(line) for line in lines] == expand_overrides(overrides)
     assert "12 runs: --array=0-11" in printed.err
-    main(["expand", "-m", *words, "--line", "7"])
+    main(["expand", "-m", *overrides, "--line", "7"])
     assert capsys.readouterr().out.splitlines() == [lines[7]]
     with pytest.raises(SystemExit):
-        main(["expand", *words, "--line", "12"])
-    assert "there is no run 12: these words stand for 12" in capsys.readouterr().err
+        main(["expand", *overrides, "--line", "12"])
+    assert "there is no run 12" in capsys.readouterr().err
 
 
-def test_a_plain_array_saves_at_its_signal_and_goes_on(
+def test_plain_array_saves_at_its_signal_and_resumes(
     cluster: Cluster, tmp_path: Path, undisturbed: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    words = [*LONG, "seed=0,1", "hardware=slurm_cpu", f"root={tmp_path}"]
+    overrides = [*LONG, "seed=0,1", "hardware=slurm_cpu", f"root={tmp_path}"]
     job = cluster.call(
-        *("sbatch", "--parsable", "--array=0-1", "--time=10", f"--export=ALL,PATH={path}"),
-        *(f"--output={tmp_path}/%A_%a.out", "slurm/array.sbatch", *words),
+        *("sbatch", "--parsable", "--array=0-1", "--time=10", f"--export=ALL,PATH={PATH}"),
+        *(f"--output={tmp_path}/%A_%a.out", "slurm/array.sbatch", *overrides),
     )
-    folders = [folder_of(tmp_path, *LONG, f"seed={seed}") for seed in range(2)]
-    cluster.wait_until(lambda: min(map(epochs_of, folders)) > 3, 180)
-    for seed, folder in enumerate(folders):
-        word = read_slurm_record(folder.path)
-        assert word is not None
-        assert (word.job, word.output) == (f"{job}_{seed}", f"{tmp_path}/{job}_{seed}.out")
-    cluster.call("scancel", "--batch", "--signal=USR2", f"{job}_0")  # as before the end of its time
+    runs = [folder_of(tmp_path, *LONG, f"seed={seed}") for seed in range(2)]
+    cluster.wait_until(lambda: min(map(completed_epochs, runs)) > 3, 180)
+    for seed, folder in enumerate(runs):
+        record = read_slurm_record(folder.path)
+        assert record is not None
+        assert (record.job, record.output) == (f"{job}_{seed}", f"{tmp_path}/{job}_{seed}.out")
+    cluster.call("scancel", "--batch", "--signal=USR2", f"{job}_0")  # as before the time limit
     cluster.wait_until(lambda: cluster.state(f"{job}_0") == "PENDING", 90)
-    finish(cluster, *folders)
-    assert same(folders[0], undisturbed)
+    wait_until_finished(cluster, *runs)
+    assert same(runs[0], undisturbed)
     text = Path(f"{tmp_path}/{job}_0.out").read_text()
     assert "interrupted by SIGUSR2, saved" in text
     assert re.search(r"resuming from epoch [1-9]", text)
     cluster.wait_until(lambda: cluster.state(f"{job}_1") == "COMPLETED", 90)
 
 
-def test_agents_in_an_array_hand_a_run_back_at_their_signal(
+def test_agent_returns_its_run_at_the_signal_and_another_resumes_it(
     wandb_server: WandbServer, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The task goes back into the queue, and its next agent goes on with the run."""
+    """The task is requeued, and its next agent takes the run up again."""
     monkeypatch.chdir(ROOT)
-    words = ("epochs=400", "tracking.every=100000", "tracking=online")
-    name = sweep(wandb_server, tmp_path, {"seed": [0, 1]}, *words)
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    overrides = ("epochs=400", "tracking.every=100000", "tracking=online")
+    name = sweep(wandb_server, tmp_path, {"seed": [0, 1]}, *overrides)
     job = cluster.call(
         *("sbatch", "--parsable", "--array=0-1", "--time=10", f"--output={tmp_path}/%A_%a.out"),
-        *(f"--export=ALL,PATH={path},WANDB_DIR={tmp_path}", "slurm/agents.sbatch", name),
+        *(f"--export=ALL,PATH={PATH},WANDB_DIR={tmp_path}", "slurm/agents.sbatch", name),
     )
     cluster.wait_until(lambda: len(recorded(tmp_path)) == 2, 240)
     time.sleep(2)
@@ -85,8 +86,8 @@ def test_agents_in_an_array_hand_a_run_back_at_their_signal(
     cluster.wait_until(lambda: [run.exitcode for run in runs.values()] == [0, 0], 300)
     text = Path(f"{tmp_path}/{job}_0.out").read_text()
     assert re.search("interrupted by SIG(USR1|TERM), saved", text), text
-    assert "interrupted earlier, resuming from epoch" in text
-    here = folders(tmp_path / "runs")
+    assert "resuming from epoch" in text
+    by_id = folders(tmp_path / "runs")
     assert {identity: run.rows for identity, run in runs.items()} == {
-        identity: rows(folder) for identity, folder in here.items()
+        identity: rows(folder) for identity, folder in by_id.items()
     }

@@ -1,4 +1,4 @@
-"""Runs on a real SLURM: submitted and left."""
+"""Runs that are submitted to a real SLURM cluster."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,181 +18,193 @@ from accelerando.launch.array_task import ArrayTask
 from accelerando.launch.pool import Job
 from accelerando.launch.slurm_status import add_slurm_status
 from accelerando.runs.folder import RunFolder, Status
-from accelerando.runs.listing import list_runs
+from accelerando.runs.listing import RunStatus, list_runs
 from cluster import Cluster
 from conftest import ROOT, begin
-from slurm_runs import HELD, LONG, ON_SLURM, finish, folder_of, python, seen, status_of, submit
+from slurm_runs import (
+    BEGIN_LATER,
+    LONG,
+    ON_SLURM,
+    folder_of,
+    job_id,
+    listed,
+    python,
+    status_of,
+    submit,
+    wait_until_finished,
+)
 from test_run import lines, train
 
 
-def test_a_sweep_is_submitted_and_left(cluster: Cluster, tmp_path: Path) -> None:
-    words = ("-m", "scheduler=glob(*)", "seed=0,1,2", "model=mlp", "epochs=2")
-    # held back until it was seen that a second call leaves them alone
-    job = submit(tmp_path, *words, HELD)
-    waiting = add_slurm_status(list_runs(tmp_path))
-    assert [run.status for run in waiting] == [Status.PENDING] * 12
-    # SLURM says why when it has looked at the job
-    cluster.wait_until(lambda: "BeginTime" in add_slurm_status(list_runs(tmp_path))[0].details, 30)
-    again = python(ROOT / "train.py", *ON_SLURM, *words, f"root={tmp_path}")
-    assert "12 of 12 are already in SLURM's queue" in again.stderr
-    assert "submitted" not in again.stdout
-    cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now")
-    runs = compose_runs([*words[1:], f"root={tmp_path}"])
+def listed_runs(root: Path) -> list[RunStatus]:
+    return add_slurm_status(list_runs(root))
+
+
+def write_script(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def test_sweep_is_submitted_once_and_finishes(cluster: Cluster, tmp_path: Path) -> None:
+    overrides = ("-m", "scheduler=glob(*)", "seed=0,1,2", "model=mlp", "epochs=2")
+    command = (ROOT / "train.py", *ON_SLURM, *overrides, f"root={tmp_path}")
+    job = submit(tmp_path, *overrides, BEGIN_LATER)
+    assert [run.status for run in listed_runs(tmp_path)] == [Status.PENDING] * 12
+    # SLURM sets the reason when it schedules the job
+    cluster.wait_until(lambda: "BeginTime" in listed_runs(tmp_path)[0].details, 30)
+    while_pending = python(*command)
+    assert "12 of 12 are already in SLURM's queue" in while_pending.stderr
+    assert "submitted" not in while_pending.stdout
+    cluster.release(job)
+    runs = compose_runs([*overrides[1:], f"root={tmp_path}"])
     assert len(runs) == 12
-    finish(cluster, *[RunFolder(run_folder(config)) for config in runs])
-    states = cluster.job_states([job])
+    wait_until_finished(cluster, *[RunFolder(run_folder(settings)) for settings in runs])
     cluster.wait_until(lambda: set(cluster.job_states([job]).values()) == {"COMPLETED"}, 90)
-    assert len(states) == 12
-    again = python(ROOT / "train.py", *ON_SLURM, *words, f"root={tmp_path}")
-    assert "12 of 12 runs have already ended" in again.stderr
-    assert again.stdout == ""
-    assert {run.status for run in add_slurm_status(list_runs(tmp_path))} == {Status.FINISHED}
+    assert len(cluster.job_states([job])) == 12
+    afterwards = python(*command)
+    assert "12 of 12 runs have already ended" in afterwards.stderr
+    assert afterwards.stdout == ""
+    assert {run.status for run in listed_runs(tmp_path)} == {Status.FINISHED}
 
 
-def test_squeue_that_is_silent_lets_nothing_be_submitted_twice(
-    cluster: Cluster, tmp_path: Path
-) -> None:
-    words = [*ON_SLURM, "model=mlp", "epochs=2", f"root={tmp_path}/runs"]
-    assert python(ROOT / "train.py", *words, HELD).returncode == 0
-    (tmp_path / "squeue").write_text("#!/bin/sh\nexit 1\n")
-    (tmp_path / "squeue").chmod(0o755)
-    result = python(ROOT / "train.py", *words, PATH=f"{tmp_path}:{os.environ['PATH']}")
+def test_nothing_is_submitted_twice_if_squeue_fails(cluster: Cluster, tmp_path: Path) -> None:
+    command = [ROOT / "train.py", *ON_SLURM, "model=mlp", "epochs=2", f"root={tmp_path}/runs"]
+    assert python(*command, BEGIN_LATER).returncode == 0
+    write_script(tmp_path / "squeue", "#!/bin/sh\nexit 1\n")
+    result = python(*command, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert result.returncode == 1
     assert "squeue does not respond" in result.stderr
     assert len(cluster.call("squeue", "-h").splitlines()) == 1
 
 
-def test_a_sweep_interrupted_as_it_is_submitted_is_not_submitted_twice(
-    cluster: Cluster, tmp_path: Path
-) -> None:
-    words = (*ON_SLURM, *LONG, f"root={tmp_path}/runs")
-    sbatch = shutil.which("sbatch")
-    # as a terminal does: to every process of the command
-    (tmp_path / "sbatch").write_text(f'#!/bin/bash\n{sbatch} "$@" && kill -INT 0\n')
-    (tmp_path / "sbatch").chmod(0o755)
-    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "WANDB_MODE": "offline"}
-    command = [sys.executable, str(ROOT / "train.py"), *words]
-    process = begin(command, env={**os.environ, **path}, stdout=subprocess.PIPE, text=True)
-    printed, _ = process.communicate(timeout=300)
+def test_nothing_is_submitted_twice_after_ctrl_c(cluster: Cluster, tmp_path: Path) -> None:
+    overrides = (*ON_SLURM, *LONG, f"root={tmp_path}/runs")
+    # a terminal sends Ctrl-C to every process of the command, here right after the submission
+    write_script(
+        tmp_path / "sbatch", f'#!/bin/bash\n{shutil.which("sbatch")} "$@" && kill -INT 0\n'
+    )
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "WANDB_MODE": "offline"}
+    process = begin(
+        [sys.executable, str(ROOT / "train.py"), *overrides],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 75
-    (job,) = re.findall(r"^submitted job (\d+)", printed)
-    again = python(ROOT / "train.py", *words)
+    again = python(ROOT / "train.py", *overrides)
     assert again.returncode == 0, again.stderr
     assert "1 of 1 are already in SLURM's queue" in again.stderr
-    cluster.call("scancel", job)
+    cluster.call("scancel", job_id(output))
 
 
-def test_a_sweep_may_be_submitted_from_inside_a_job(cluster: Cluster, tmp_path: Path) -> None:
-    """Also where the site gives jobs no environment."""
-    words = ("model=mlp", "epochs=1")
-    job = {"JOB_ID": "1", "ARRAY_JOB_ID": "1", "ARRAY_TASK_ID": "2", "MEM_PER_CPU": "100"}
-    inside = {f"SLURM_{name}": value for name, value in job.items()}
-    root = f"root={tmp_path}"
-    for seed, environment in enumerate([inside, {"SBATCH_EXPORT": "NONE"}]):
-        more = (f"seed={seed}", root, "hydra.launcher.cpus_per_task=2")
-        result = python(ROOT / "train.py", *ON_SLURM, *words, *more, **environment)
-        assert result.returncode == 0, result.stderr
-    finish(cluster, *[folder_of(tmp_path, *words, f"seed={seed}") for seed in range(2)])
-    for script in tmp_path.rglob("*_submission.sh"):
-        (line,) = [line for line in script.read_text().splitlines() if line.startswith("srun ")]
-        assert " --cpus-per-task=2 " in line
-
-
-def test_settings_win_over_the_environment_where_they_are_given(
-    cluster: Cluster, tmp_path: Path
+@pytest.mark.parametrize("site", ["inside a job", "jobs get no environment"])
+def test_sweep_is_submitted_from_other_environments(
+    site: str, cluster: Cluster, tmp_path: Path
 ) -> None:
-    told = {"PARTITION": "urgent", "TIMELIMIT": "7", "MEM_PER_CPU": "100", "REQUEUE": "0"}
-    environment = {f"SBATCH_{name}": value for name, value in told.items()}
-    for partition, expected in (("main", "main"), ("null", "urgent")):
-        words = (HELD, f"hydra.launcher.partition={partition}", f"root={tmp_path}/{partition}")
-        result = python(ROOT / "train.py", *ON_SLURM, *words, "seed=0", **environment)
-        assert result.returncode == 0, result.stderr
-        shown = cluster.call("scontrol", "show", "job", result.stdout.split()[2].strip(":"))
-        assert {f"Partition={expected}", "TimeLimit=04:00:00", "MinMemoryNode=1G"} <= set(
-            shown.split()
-        )
+    environments = {
+        "inside a job": {
+            "SLURM_JOB_ID": "1",
+            "SLURM_ARRAY_JOB_ID": "1",
+            "SLURM_ARRAY_TASK_ID": "2",
+            "SLURM_MEM_PER_CPU": "100",
+        },
+        "jobs get no environment": {"SBATCH_EXPORT": "NONE"},
+    }
+    overrides = ("model=mlp", "epochs=1")
+    command = (*ON_SLURM, *overrides, f"root={tmp_path}", "hydra.launcher.cpus_per_task=2")
+    result = python(ROOT / "train.py", *command, **environments[site])
+    assert result.returncode == 0, result.stderr
+    wait_until_finished(cluster, folder_of(tmp_path, *overrides))
+    (script,) = tmp_path.rglob("*_submission.sh")
+    (srun,) = [line for line in script.read_text().splitlines() if line.startswith("srun ")]
+    assert " --cpus-per-task=2 " in srun
 
 
-def test_a_pipe_that_is_closed_does_not_end_a_submission_half_way(
-    cluster: Cluster, tmp_path: Path
+@pytest.mark.parametrize(("partition", "expected"), [("main", "main"), ("null", "urgent")])
+def test_settings_take_precedence_over_the_environment(
+    partition: str, expected: str, cluster: Cluster, tmp_path: Path
 ) -> None:
-    # two arrays: a word is left of the first when nobody reads any more
-    words = ("-m", "model=cnn_bn", "hardware.processes=1,2")
-    command = [sys.executable, str(ROOT / "train.py"), *ON_SLURM, *words, HELD, f"root={tmp_path}"]
+    values = {"PARTITION": "urgent", "TIMELIMIT": "7", "MEM_PER_CPU": "100", "REQUEUE": "0"}
+    overrides = (BEGIN_LATER, f"hydra.launcher.partition={partition}", f"root={tmp_path}")
+    environment = {f"SBATCH_{name}": value for name, value in values.items()}
+    result = python(ROOT / "train.py", *ON_SLURM, *overrides, **environment)
+    assert result.returncode == 0, result.stderr
+    fields = cluster.call("scontrol", "show", "job", job_id(result.stdout)).split()
+    assert {f"Partition={expected}", "TimeLimit=04:00:00", "MinMemoryNode=1G"} <= set(fields)
+
+
+def test_closed_pipe_does_not_interrupt_a_submission(cluster: Cluster, tmp_path: Path) -> None:
+    # two job arrays: the pipe is already closed when the first id is printed
+    overrides = ("-m", "model=cnn_bn", "hardware.processes=1,2", BEGIN_LATER, f"root={tmp_path}")
+    command = [sys.executable, str(ROOT / "train.py"), *ON_SLURM, *overrides]
     read, write = os.pipe()
     os.close(read)
     result = subprocess.run(command, stdout=write, stderr=write, timeout=300)
     os.close(write)
     assert result.returncode == 0
-    runs = add_slurm_status(list_runs(tmp_path))
-    assert [run.status for run in runs] == [Status.PENDING, Status.PENDING]
+    assert [run.status for run in listed_runs(tmp_path)] == [Status.PENDING, Status.PENDING]
     assert len(cluster.call("squeue", "-h", "-o", "%i").split()) == 2
 
 
-def test_settings_are_those_that_were_submitted(cluster: Cluster, tmp_path: Path) -> None:
-    """Not what their files say when the job begins."""
+def test_job_uses_the_settings_from_its_submission(cluster: Cluster, tmp_path: Path) -> None:
+    """Not those that the config files contain when the job starts."""
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     shutil.copy(ROOT / "train.py", tmp_path)
-    words = ("model=mlp", "epochs=1")
-    result = python(tmp_path / "train.py", *ON_SLURM, *words, HELD, f"root={tmp_path}/runs")
+    overrides = ("model=mlp", "epochs=1")
+    root = f"root={tmp_path}/runs"
+    result = python(tmp_path / "train.py", *ON_SLURM, *overrides, BEGIN_LATER, root)
     assert result.returncode == 0, result.stderr
     path = tmp_path / "conf" / "model" / "mlp.yaml"
     path.write_text(re.sub(r"widths: .*", "widths: [3]", path.read_text()))
-    (job,) = re.findall(r"^submitted job (\d+)", result.stdout)
-    cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now")
-    finish(cluster, folder_of(tmp_path / "runs", *words))
+    cluster.release(job_id(result.stdout))
+    wait_until_finished(cluster, folder_of(tmp_path / "runs", *overrides))
 
 
-def test_a_run_that_failed_is_a_failed_job_and_does_not_end_its_neighbours(
-    cluster: Cluster, tmp_path: Path
-) -> None:
-    words = ("model=mlp", "epochs=2")
-    folders = [folder_of(tmp_path, *words, f"seed={seed}") for seed in range(3)]
-    folders[1].record.mkdir(parents=True)  # where a file should be
-    job = submit(tmp_path, *words, "-m", "seed=0,1,2", "hydra.launcher.runs_per_job=3")
+def test_failed_run_fails_its_job_but_not_the_other_runs(cluster: Cluster, tmp_path: Path) -> None:
+    overrides = ("model=mlp", "epochs=2")
+    sweep = (*overrides, "-m", "seed=0,1,2", "hydra.launcher.runs_per_job=3")
+    folders = [folder_of(tmp_path, *overrides, f"seed={seed}") for seed in range(3)]
+    folders[1].record.mkdir(parents=True)  # a folder in place of the file
+    job = submit(tmp_path, *sweep)
     cluster.wait_for_state(job, "FAILED", 240)
-    assert [seen(folder).status for folder in folders] == [
-        Status.FINISHED,
-        Status.FAILED,
-        Status.FINISHED,
-    ]
+    expected = [Status.FINISHED, Status.FAILED, Status.FINISHED]
+    assert [listed(folder).status for folder in folders] == expected
     text = python("-m", "accelerando.commands", "logs", folders[1].path).stdout
-    assert "2 of 3" not in text
     assert re.search(r"failed  warmup_increase seed 1", text), text
     folders[1].record.rmdir()
-    again = submit(tmp_path, *words, "-m", "seed=0,1,2", "hydra.launcher.runs_per_job=3")
+    again = submit(tmp_path, *sweep)
     cluster.wait_for_state(again, "COMPLETED", 180)
     assert status_of(folders[1]) == Status.FINISHED
 
 
 def test_two_nodes_train_one_run(cluster: Cluster, tmp_path: Path) -> None:
-    words = ("model=mlp", "epochs=3", "scheduler.batch_size.initial=7")
-    (config,) = compose_runs([*words, "tracking=disabled", f"root={tmp_path}/alone"])
-    train(config)
-    submit(tmp_path, *words, "hardware.processes=2", "hydra.launcher.nodes=2")
-    folder, alone = folder_of(tmp_path, *words), RunFolder(run_folder(config))
-    finish(cluster, folder)
+    overrides = ("model=mlp", "epochs=3", "scheduler.batch_size.initial=7")
+    (settings,) = compose_runs([*overrides, "tracking=disabled", f"root={tmp_path}/single"])
+    train(settings)
+    single = RunFolder(run_folder(settings))
+    submit(tmp_path, *overrides, "hardware.processes=2", "hydra.launcher.nodes=2")
+    folder = folder_of(tmp_path, *overrides)
+    wait_until_finished(cluster, folder)
     nodes = cluster.call("squeue", "-h", "-t", "all", "-o", "%D")
     assert "2" in nodes.split()
-    for one, other in zip(lines(folder.record), lines(alone.record), strict=True):
-        assert one == pytest.approx(other, rel=1e-4)
+    for row, reference in zip(lines(folder.record), lines(single.record), strict=True):
+        assert row == pytest.approx(reference, rel=1e-4)
 
 
-def notify(folder: Path) -> None:
-    """A task of a large array: too light for torch."""
+def touch_file_of_task(folder: Path) -> None:
+    """A task of a large array, which must start without importing torch."""
     assert "torch" not in sys.modules
     (folder / os.environ["SLURM_ARRAY_TASK_ID"]).touch()
 
 
-def test_an_array_of_a_hundred_tasks(cluster: Cluster, tmp_path: Path) -> None:
-    from functools import partial
-
+def test_array_of_a_hundred_tasks(cluster: Cluster, tmp_path: Path) -> None:
     import cloudpickle
     import submitit
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     (tmp_path / "done").mkdir()
-    task = ArrayTask([Job("light", tmp_path, partial(notify, tmp_path / "done"))])
+    task = ArrayTask([Job("light", tmp_path, partial(touch_file_of_task, tmp_path / "done"))])
     executor = submitit.AutoExecutor(tmp_path / "jobs", cluster="slurm")
     executor.update_parameters(timeout_min=5, mem_gb=1)
     with executor.batch():

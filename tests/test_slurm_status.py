@@ -1,199 +1,143 @@
-"""Runs as their folders and SLURM tell of them, at every stage; SLURM's answers are given here."""
+"""Status of submitted runs, from their files and SLURM's answers, which are simulated here."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from accelerando.checks import UsageError
 from accelerando.commands import main
-from accelerando.commands.logs import output_files
 from accelerando.launch import slurm_status
-from accelerando.launch.slurm_status import SlurmJob
+from accelerando.launch.slurm_status import SlurmJob, add_slurm_status
 from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.listing import list_runs
-from accelerando.runs.slurm_record import SlurmRecord, read_slurm_record, record_current_job
+from accelerando.runs.slurm_record import SlurmRecord
 
-STAGES = {
-    # what the run says, what squeue says, what sacct says: status and words
-    "submitted": (None, SlurmJob("PENDING", "Resources"), None, "pending", "Resources, job 7_1"),
-    "begun": (None, SlurmJob("RUNNING", "", "n2"), None, "starting", "on n2, job 7_1"),
-    "failed beside others": (
-        Status.FAILED,
-        SlurmJob("RUNNING", "", "n2", 1.0),
-        None,
-        Status.FAILED,
-        "on n2",
+
+class Case(NamedTuple):
+    """What state.json, squeue and sacct report, and the status that follows."""
+
+    recorded: Status | None
+    queued: SlurmJob | None
+    ended: SlurmJob | None
+    status: Status
+    details: str = ""
+
+
+ON_N2 = SlurmJob("RUNNING", "", "n2", started=1.0)
+CASES = {
+    "pending": Case(
+        None, SlurmJob("PENDING", "Resources"), None, Status.PENDING, "Resources, job 7_1"
     ),
-    "begun again": (
-        Status.INTERRUPTED,
-        SlurmJob("RUNNING", "", "n2", 9e9),
-        None,
-        "starting",
-        "on n2",
+    "job started": Case(None, ON_N2, None, Status.STARTING, "on n2, job 7_1"),
+    "failed, other runs continue": Case(Status.FAILED, ON_N2, None, Status.FAILED, "on n2"),
+    "restarted": Case(
+        Status.INTERRUPTED, SlurmJob("RUNNING", "", "n2", 9e9), None, Status.STARTING, "on n2"
     ),
-    "ending": (Status.FINISHED, SlurmJob("COMPLETING"), None, Status.FINISHED, ""),
-    "put back": (
-        Status.INTERRUPTED,
-        SlurmJob("PENDING", "BeginTime"),
-        None,
-        "requeued",
-        "BeginTime",
+    "completing": Case(Status.FINISHED, SlurmJob("COMPLETING"), None, Status.FINISHED),
+    "requeued": Case(
+        Status.INTERRUPTED, SlurmJob("PENDING", "BeginTime"), None, Status.REQUEUED, "BeginTime"
     ),
-    "killed": (
-        Status.RUNNING,
-        None,
-        SlurmJob("OUT_OF_MEMORY"),
-        Status.FAILED,
-        "OUT_OF_MEMORY, job 7_1",
+    "killed": Case(
+        Status.RUNNING, None, SlurmJob("OUT_OF_MEMORY"), Status.FAILED, "OUT_OF_MEMORY, job 7_1"
     ),
-    "lost": (Status.RUNNING, None, None, Status.FAILED, "no longer in SLURM's queue, job 7_1"),
-    "cancelled": (
-        Status.INTERRUPTED,
-        None,
-        SlurmJob("CANCELLED"),
-        Status.INTERRUPTED,
-        "CANCELLED, job 7_1",
+    "lost": Case(Status.RUNNING, None, None, Status.FAILED, "no longer in SLURM's queue, job 7_1"),
+    "cancelled": Case(
+        Status.INTERRUPTED, None, SlurmJob("CANCELLED"), Status.INTERRUPTED, "CANCELLED, job 7_1"
     ),
-    "cancelled early": (None, None, SlurmJob("CANCELLED"), Status.FAILED, "CANCELLED, job 7_1"),
-    "finished": (Status.FINISHED, None, SlurmJob("COMPLETED"), Status.FINISHED, ""),
+    "cancelled before its start": Case(
+        None, None, SlurmJob("CANCELLED"), Status.FAILED, "CANCELLED, job 7_1"
+    ),
+    "finished": Case(Status.FINISHED, None, SlurmJob("COMPLETED"), Status.FINISHED),
 }
 
 
-def run_of(path: Path, status: str | None) -> None:
-    SlurmRecord("7_1", str(path / "7_1_0_log.out"), starts_it=True).write(path)
+def submitted_run(path: Path, status: Status | None) -> None:
+    SlurmRecord("7_1", "", starts_it=True).write(path)
     if status is not None:
         state = State(status, "id", "digits", "mlp", "decay", 0, epochs=10, steps=100, epoch=5)
         state.write(RunFolder(path).state)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_has_its_word(
-    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def add_program(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a script on the path that replaces a SLURM command."""
+    (folder / name).write_text(script)
+    (folder / name).chmod(0o755)
+    if str(folder) not in os.environ["PATH"].split(":"):
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_status_of_a_submitted_run(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state, queued, ended, status, words = STAGES[stage]
-    run_of(tmp_path / "run", state)
+    submitted_run(tmp_path / "run", case.recorded)
 
-    def queue(jobs: Collection[str]) -> dict[str, SlurmJob]:
+    def queued_jobs(jobs: Collection[str]) -> dict[str, SlurmJob]:
         assert jobs == {"7_1"}
-        return {} if queued is None else {"7_1": queued}
+        return {} if case.queued is None else {"7_1": case.queued}
 
-    monkeypatch.setattr(slurm_status, "queued_jobs", queue)
-    monkeypatch.setattr(
-        slurm_status, "ended_jobs", lambda jobs: {"7_1": ended} if ended and jobs else {}
-    )
-    (run,) = slurm_status.add_slurm_status(list_runs(tmp_path))
-    assert run.status == status
-    assert words in run.details
+    def ended_jobs(jobs: Collection[str]) -> dict[str, SlurmJob]:
+        return {"7_1": case.ended} if case.ended and jobs else {}
+
+    monkeypatch.setattr(slurm_status, "queued_jobs", queued_jobs)
+    monkeypatch.setattr(slurm_status, "ended_jobs", ended_jobs)
+    (run,) = add_slurm_status(list_runs(tmp_path))
+    assert run.status == case.status
+    assert case.details in run.details
 
 
-def test_accounts_that_are_behind_give_no_reason(
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("RUNNING", "no longer in SLURM's queue"),
+        ("COMPLETING", "no longer in SLURM's queue"),
+        ("PENDING", "no longer in SLURM's queue"),
+        ("OUT_OF_MEMORY", "OUT_OF_MEMORY"),
+    ],
+)
+def test_outdated_accounting_is_ignored(
+    state: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accounting may report for a while that a job runs which has left the queue."""
+    submitted_run(tmp_path / "run", Status.RUNNING)
+    add_program(tmp_path, "squeue", "#!/bin/sh\n", monkeypatch)
+    lines = f"7_1|{state}|n2\\n7_2|FAILED|n2"
+    add_program(tmp_path, "sacct", f'#!/bin/sh\nprintf "{lines}"\n', monkeypatch)
+    (run,) = add_slurm_status(list_runs(tmp_path / "run"))
+    assert (run.status, run.reason) == (Status.FAILED, reason)
+
+
+def test_jobs_in_hidden_partitions_and_of_other_clusters_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They say for a while that a job runs which is gone from the queue."""
-    run_of(tmp_path / "run", Status.RUNNING)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for program, answer in {"squeue": "", "sacct": "7_1|${STATE}|n2\\n7_2|FAILED|n2"}.items():
-        (tmp_path / program).write_text(f'#!/bin/sh\nprintf "{answer}"\n')
-        (tmp_path / program).chmod(0o755)
-    reasons = {}
-    for state in ("RUNNING", "COMPLETING", "PENDING", "OUT_OF_MEMORY"):
-        monkeypatch.setenv("STATE", state)
-        (run,) = slurm_status.add_slurm_status(list_runs(tmp_path / "run"))
-        assert run.status == Status.FAILED
-        reasons[state] = run.reason
-    gone = "no longer in SLURM's queue"
-    assert list(reasons.values()) == [gone, gone, gone, "OUT_OF_MEMORY"]
-
-
-def test_jobs_of_hidden_partitions_and_other_clusters_are_seen(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Where squeue is not told --all it leaves out the first; sacct is told the second only so."""
-    shown = {
-        "squeue": '[ "$1 $SLURM_CLUSTERS" = "--all b" ] && echo "7_1|RUNNING|None|n2|N/A"',
-        "sacct": '[[ " $* " = *" --clusters=b "* ]] && echo "7_1|TIMEOUT|n2"',
-    }
-    for program, line in shown.items():
-        (tmp_path / program).write_text(f"#!/bin/bash\n{line} || :\n")
-        (tmp_path / program).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    """Without --all squeue omits hidden partitions, and sacct ignores SLURM_CLUSTERS."""
+    squeue = '[ "$1 $SLURM_CLUSTERS" = "--all b" ] && echo "7_1|RUNNING|None|n2|N/A"'
+    sacct = '[[ " $* " = *" --clusters=b "* ]] && echo "7_1|TIMEOUT|n2"'
+    for name, line in {"squeue": squeue, "sacct": sacct}.items():
+        add_program(tmp_path, name, f"#!/bin/bash\n{line} || :\n", monkeypatch)
     monkeypatch.setenv("SLURM_CLUSTERS", "b")
     assert slurm_status.queued_jobs({"7_1"}) == {"7_1": SlurmJob("RUNNING", "", "n2")}
     assert slurm_status.ended_jobs({"7_1"}) == {"7_1": SlurmJob("TIMEOUT", "", "n2")}
 
 
-def test_without_slurm_the_folders_tell_what_they_know(
+def test_status_command_works_without_slurm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_of(tmp_path / "waits", None)
-    run_of(tmp_path / "stopped", Status.INTERRUPTED)
+    submitted_run(tmp_path / "a", None)
+    submitted_run(tmp_path / "b", Status.INTERRUPTED)
     monkeypatch.setenv("PATH", "")
     main(["status", str(tmp_path)])
-    printed = capsys.readouterr().out
-    assert "SLURM does not respond" in printed
-    assert Status.INTERRUPTED in printed
-    assert slurm_status.add_slurm_status(list_runs(tmp_path))[1].status == Status.SUBMITTED
+    assert "SLURM does not respond" in capsys.readouterr().out
+    statuses = [run.status for run in add_slurm_status(list_runs(tmp_path))]
+    assert statuses == [Status.SUBMITTED, Status.INTERRUPTED]
 
 
-def test_logs_shows_the_job_and_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_of(tmp_path, Status.RUNNING)
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(UsageError, match=r"no output was saved"):
-        output_files(tmp_path)
-    (tmp_path / "7_1_0_log.out").write_text("of the job\n")
-    main(["logs", str(tmp_path)])
-    assert capsys.readouterr().out == "of the job\n"
-    (tmp_path / "output.log").write_text("of the run\n")
-    main(["logs", str(tmp_path)])
-    assert "of the job\n==> " in capsys.readouterr().out
-    for name in ("7_1_10_log.out", "7_1_2_log.out", "7_1_0_log.err", "7_10_0_log.out"):
-        (tmp_path / name).write_text(f"{name}\n")
-    names = [path.name.removeprefix("7_1_") for path in output_files(tmp_path)]
-    assert names == ["0_log.err", "0_log.out", "2_log.out", "10_log.out", "output.log"]
-    with pytest.raises(SystemExit):
-        main(["logs", str(tmp_path / "nowhere")])
-    assert "is not a run folder" in capsys.readouterr().err
-
-
-def test_a_run_in_a_plain_job_notes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record_current_job(tmp_path)
-    assert read_slurm_record(tmp_path) is None
-    monkeypatch.setenv("SLURM_JOB_ID", "12")
-    record_current_job(tmp_path)
-    first = read_slurm_record(tmp_path)
-    assert first is not None
-    assert (first.job, first.starts_it) == ("12", False)
-    assert time.time() - first.submitted < 60
-    record_current_job(tmp_path)
-    assert read_slurm_record(tmp_path) == first
-    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "10")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
-    monkeypatch.setenv("ACCELERANDO_ARRAY", "yes")
-    record_current_job(tmp_path)
-    second = read_slurm_record(tmp_path)
-    assert second is not None
-    assert (second.job, second.starts_it) == ("10_3", True)
-    (tmp_path / "slurm.json").write_text("")  # damaged: that does not keep a requeued job from it
-    record_current_job(tmp_path)
-    third = read_slurm_record(tmp_path)
-    assert third is not None
-    assert third.job == "10_3"
-    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
-        monkeypatch.delenv(name)
-    record_current_job(tmp_path)  # it is no job's any more
-    assert read_slurm_record(tmp_path) is None
-
-
-def test_a_damaged_note_is_named(tmp_path: Path) -> None:
+def test_run_with_a_corrupt_slurm_record_is_listed(tmp_path: Path) -> None:
     (tmp_path / "slurm.json").write_text("{")
-    with pytest.raises(UsageError, match=r"slurm\.json is corrupt"):
-        read_slurm_record(tmp_path)
-    (run,) = slurm_status.add_slurm_status(list_runs(tmp_path))
+    (run,) = add_slurm_status(list_runs(tmp_path))
     assert run.status == Status.UNREADABLE
+    assert "slurm.json is corrupt" in run.reason

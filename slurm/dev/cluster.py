@@ -121,7 +121,7 @@ class DevCluster:
 
     def start_accounting(self) -> None:
         """Start a private MariaDB and slurmdbd, and register the cluster."""
-        at = self.environment["MYSQL_UNIX_PORT"]
+        socket_path = Path(self.environment["MYSQL_UNIX_PORT"])
         options = ["--no-defaults", f"--datadir={self.folder}/database", "--user=root", *MARIADB]
         if not (self.folder / "database").exists():
             log("creating the accounting database")
@@ -132,9 +132,9 @@ class DevCluster:
             if created.returncode:
                 output = f"{created.stdout[-2000:]}{created.stderr}"
                 raise Failed(f"mariadb-install-db failed:\n{output}")
-        where = [f"--socket={at}", f"--pid-file={self.folder}/run/mariadbd.pid"]
-        self.start("mariadbd", *options, "--skip-networking", *where)
-        self.wait_for("mariadbd", lambda: is_listening(Path(at)))
+        paths = [f"--socket={socket_path}", f"--pid-file={self.folder}/run/mariadbd.pid"]
+        self.start("mariadbd", *options, "--skip-networking", *paths)
+        self.wait_for("mariadbd", lambda: is_listening(socket_path))
         self.start("slurmdbd", "-D")
         add = ("sacctmgr", "--immediate", "add", "cluster", self.name)
         self.wait_for("slurmdbd", lambda: self.name in self.query(*add))

@@ -1,1 +1,1 @@
-"""Many runs: on this machine, or handed to a cluster."""
+"""Launch the runs of a sweep on this machine or on a SLURM cluster."""
