@@ -1,4 +1,4 @@
-"""Train one run, or with -m many: ``python train.py scheduler=warmup_increase -m seed=0,1,2``."""
+"""Train a run, or with -m a sweep: ``python train.py scheduler=warmup_increase -m seed=0,1,2``."""
 
 import hydra
 from omegaconf import DictConfig
@@ -8,7 +8,7 @@ from accelerando.entry import command_line, train
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> float | None:
-    """Minimum full gradient norm of the run, for sweepers that search."""
+    """Return the minimum full gradient norm of the run, the objective of Hydra sweepers."""
     return train(config)
 
 

@@ -24,6 +24,7 @@ ROOMS = [
     "schedule",
     "config",
     "build",
+    "validation",
     "identity",
     "torch_adapter",
     "distributed",

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from accelerando.build import validate
 from accelerando.checks import UsageError
 from accelerando.launch import cluster as checks
 from accelerando.launch.planning import PlannedRun
 from accelerando.launch.pool import Job
+from accelerando.validation import validate
 from cluster import Cluster
 from conftest import ROOT, compose_settings
 from slurm_runs import ON_SLURM, python

@@ -188,23 +188,23 @@ def wait_for(happened: Callable[[], bool]) -> None:
 
 
 REFUSED = [
-    (("epoch=3",), "Could not override 'epoch'. Known there: checkpoint, dataset, epochs"),
+    (("epoch=3",), "Could not override 'epoch'. Choose from: checkpoint, dataset, epochs"),
     (("scheduler=cosine",), "decay_constant"),
-    (("scheduler.batch_size.inital=3",), "Known there: _target_, final, growth, initial"),
+    (("scheduler.batch_size.inital=3",), "Choose from: _target_, final, growth, initial"),
     (("epochs=ten",), "Value 'ten' of type 'str' could not be converted to Integer (epochs)"),
     (("-m", "seed=0,1", "epochs=2,0"), "epochs must be at least 1, got 0"),
     (("-m", "seed=0,1", "scheduler.batch_size.initial=8,5000"), "(1437), got 5000"),
     (("-m", "seed=range(0,0)"), "the sweep has no runs"),
-    (("-m", "seed="), "An empty list of values makes no run: give at least one"),
-    (("-m", "seed=[]"), "An empty list of values makes no run: give at least one"),
+    (("-m", "seed="), "An empty list of values expands to no runs: give at least one"),
+    (("-m", "seed=[]"), "An empty list of values expands to no runs: give at least one"),
     (("seed=0,1",), "Ambiguous value for argument 'seed=0,1'"),
     (("optimizer=adam",), "Could not find 'optimizer/adam' Available options in 'optimizer': sgd"),
     (("scheduler/learning_rate=list",), "Missing mandatory value: learning_rate.values"),
     (("scheduler.learning_rate=cosine",), "choose one with scheduler/learning_rate=NAME"),
     (("dataset.examples=1500",), "the data hold 1437 training images"),
     (("dataset.augmentation={crop:4}",), "dataset.augmentation has no _target_"),
-    (("+optimizer.lr=0.1",), "there is no setting optimizer.lr: known there are momentum"),
-    (("+foo=1",), "there is no setting foo: known there are checkpoint"),
+    (("+optimizer.lr=0.1",), "there is no setting optimizer.lr: choose from momentum"),
+    (("+foo=1",), "there is no setting foo: choose from checkpoint"),
     (("model.widths=[0]",), "widths must be at least 1, got 0"),
     (("-m", "model.widths=[8],[0]"), "widths must be at least 1, got 0"),
     (("-m", "dataset.examples=1437,1500"), "the data hold 1437 training images"),
@@ -232,7 +232,7 @@ def test_a_folder_that_cannot_be_written(command: Command, tmp_path: Path) -> No
     (tmp_path / "file").touch()
     result = command("seed=0", root=tmp_path / "file")
     assert result.returncode == 1
-    assert "Runs go to a folder of your choice: root=DIR" in result.stderr
+    assert "write runs to another folder with root=DIR" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from accelerando.build import validate
 from accelerando.checks import UsageError
 from accelerando.config import MeasureSettings, RunSettings
 from accelerando.identity import run_folder, run_id
 from accelerando.measure.chunks import DEFAULT_CHUNK
+from accelerando.validation import validate
 
 Settings = Callable[..., RunSettings]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from accelerando.build import build_plan, validate
+from accelerando.build import build_plan
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.identity import run_folder
@@ -21,6 +21,7 @@ from accelerando.randomness import Purpose, generator
 from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Progress
 from accelerando.training.task import prepare_task
+from accelerando.validation import validate
 from small_models import random_examples, tiny_mlp
 from test_run import SHORT, lines, train
 
@@ -243,11 +244,14 @@ def test_refused_before_a_folder_is_made(
     ("overrides", "message"),
     [
         (("measure.epochs=[1]", "measure.every_epochs=2"), "got every_epochs, epochs"),
-        (("epochs=3", "measure.epochs=[1,4]"), "measure.epochs must be from 0 to 3, .* got 4"),
+        (("epochs=3", "measure.epochs=[1,4]"), "measure.epochs must be between 0 and 3, .* got 4"),
         (("epochs=3", "measure.sharpness_epochs=[-1]"), "sharpness_epochs must be .* got -1"),
         (("measure.every_steps=0",), "measure.every_steps must be at least 1, got 0"),
-        (("measure.subset=100", "measure.variance=true"), "leave out variance"),
-        (("measure.subset=100", "measure.dtype=float64"), "leave out dtype"),
+        (
+            ("measure.subset=100", "measure.variance=true"),
+            "cannot be combined with measure.variance",
+        ),
+        (("measure.subset=100", "measure.dtype=float64"), "cannot be combined with measure.dtype"),
     ],
 )
 def test_refused(overrides: tuple[str, ...], message: str, settings: Settings) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from accelerando.build import validate
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.launch import planning
 from accelerando.launch.planning import PlannedRun, check_runs, plan_runs
 from accelerando.launch.pool import Job
+from accelerando.validation import validate
 
 
 def signal_process(process: int, number: int, *_: object) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from accelerando.build import build_plan, validate
+from accelerando.build import build_plan
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.identity import run_folder, run_id
@@ -24,6 +24,7 @@ from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.processes import _first_address
 from accelerando.training.task import prepare_task
+from accelerando.validation import validate
 from conftest import ROOT, begin
 from test_run import SHORT, lines, same, train
 

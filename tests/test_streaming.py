@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from accelerando.build import build_augmentation, load_data, validate
+from accelerando.build import build_augmentation, load_data
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.data import streaming
@@ -31,6 +31,7 @@ from accelerando.randomness import permutation
 from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Constant, ExponentialBatch, Plan, Scheduler
 from accelerando.schedule.plan import START
+from accelerando.validation import validate
 from conftest import ROOT, begin
 from test_run import lines, same, train
 

@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 
 from accelerando.checks import UsageError
-from accelerando.config import RunSettings, check_settings
+from accelerando.config import RunSettings
 from accelerando.schedule import Plan, Scheduler
 
 if TYPE_CHECKING:  # importing these would import torch
@@ -110,20 +110,3 @@ def _scheduler(target: Mapping[str, Any]) -> Scheduler:
                 f"scheduler/{shape}=NAME, set its values with scheduler.{shape}.initial=VALUE"
             )
     return build("scheduler", target)  # type: ignore[no-any-return]
-
-
-def validate(settings: RunSettings) -> Plan:
-    """Check everything that can be checked without torch; return the plan.
-
-    Files of the data set are located, and downloaded if they are missing.
-
-    Raises:
-        UsageError: a setting is out of range, or the data are not available.
-    """
-    check_settings(settings)
-    plan = build_plan(settings)
-    try:
-        build_source(settings).prepare()
-    except FileNotFoundError as error:
-        raise UsageError(str(error)) from error
-    return plan

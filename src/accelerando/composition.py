@@ -1,4 +1,4 @@
-"""Settings from words of a command line, outside of train.py: its words mean the same here."""
+"""Compose the settings of runs from overrides, exactly as train.py does."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from accelerando.hydra_adapter import expand_sweep
 
 
 def conf_folder() -> Path:
-    """The folder of YAML files: in a checkout at its top, in an installed package inside it."""
+    """Return the folder of YAML files: conf/ of the checkout, or inside an installed package."""
     package = Path(accelerando.__file__).parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parents[1] / "conf"
 
 
-def compose_runs(words: Sequence[str]) -> list[RunSettings]:
-    """Settings of every run that ``python train.py -m WORDS`` would make, in its order."""
+def compose_runs(overrides: Sequence[str]) -> list[RunSettings]:
+    """Return the settings of every run of ``python train.py -m OVERRIDES``, in order."""
     with _hydra():
-        return [RunSettings.from_hydra(compose("config", line)) for line in _expand(words)]
+        return [RunSettings.from_hydra(compose("config", run)) for run in _expand(overrides)]
 
 
-def expand_overrides(words: Sequence[str]) -> list[list[str]]:
-    """The overrides of every run that ``python train.py -m WORDS`` would make, in its order."""
+def expand_overrides(overrides: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of every run of ``python train.py -m OVERRIDES``, in order."""
     with _hydra():
-        return _expand(words)
+        return _expand(overrides)
 
 
-def _expand(words: Sequence[str]) -> list[list[str]]:
-    lines = expand_sweep("config", words)
-    return [[word for word in line if not word.startswith("hydra.")] for line in lines]
+def _expand(overrides: Sequence[str]) -> list[list[str]]:
+    runs = expand_sweep("config", overrides)
+    return [[override for override in run if not override.startswith("hydra.")] for run in runs]
 
 
 @contextmanager

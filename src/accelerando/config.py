@@ -1,4 +1,4 @@
-"""The settings of a run: the schema that Hydra composes, its frozen form, and its checks."""
+"""The settings of a run: the schema that Hydra composes, and its frozen form."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from accelerando.checks import UsageError, at_least, positive, whole
+from accelerando.checks import UsageError
 from accelerando.schedule.stages import DEFAULT_LENGTHS
 
 
 class TrackingMode(Enum):
-    """Where W&B rows go; auto is online where the user is logged in, else offline."""
+    """How runs are tracked in W&B; auto is online if the user is logged in, else offline."""
 
     auto = "auto"
     offline = "offline"
@@ -24,14 +24,14 @@ class TrackingMode(Enum):
 
 
 class BatchNormMode(Enum):
-    """Statistics that BatchNorm uses in the full-gradient measurement."""
+    """BatchNorm statistics used when measuring the full gradient."""
 
     batch = "batch"
     running = "running"
 
 
 class MeasureDtype(Enum):
-    """Floating point of the full-gradient measurement."""
+    """Floating-point type of the full gradient."""
 
     float32 = "float32"
     float64 = "float64"
@@ -39,7 +39,7 @@ class MeasureDtype(Enum):
 
 
 class Precision(Enum):
-    """Floating point of the products in a training step."""
+    """Floating-point format of matrix products in a training step."""
 
     fp32 = "fp32"
     tf32 = "tf32"
@@ -57,7 +57,7 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class HardwareSettings:
-    """Where a run is computed."""
+    """What a run is computed on, and how batches are split."""
 
     device: str = "cpu"
     threads: int = 1
@@ -89,7 +89,7 @@ class MeasureSettings:
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """W&B, and how often a training row is made; thresholds are of the full gradient norm."""
+    """W&B settings; ``every`` is in steps, ``thresholds`` are full gradient norms."""
 
     mode: TrackingMode = TrackingMode.auto
     project: str = "accelerando"
@@ -103,7 +103,7 @@ class TrackingSettings:
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """How often a run can be continued from."""
+    """How often a checkpoint is saved."""
 
     seconds: float = 60.0
     epochs: int | None = None
@@ -111,7 +111,7 @@ class CheckpointSettings:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything a run is made of; ``conf/config.yaml`` says what each setting does."""
+    """The schema that Hydra checks; ``conf/config.yaml`` documents each setting."""
 
     model: Any = MISSING
     dataset: Any = MISSING
@@ -270,73 +270,6 @@ def _writable(node: DictConfig) -> DictConfig:
         if not OmegaConf.is_missing(node, key) and isinstance(node[key], DictConfig):
             _writable(node[key])
     return node
-
-
-def check_settings(settings: RunSettings) -> None:
-    """Check every value that can be checked by itself.
-
-    Raises:
-        UsageError: a value is out of range; the message says what is allowed.
-    """
-    tracking, checkpoint, optimizer = settings.tracking, settings.checkpoint, settings.optimizer
-    try:
-        whole("epochs", settings.epochs, 1)
-        whole("seed", settings.seed, 0)
-        whole("measure.chunk", settings.measure.chunk, 1)
-        _check_cadence(settings.measure, settings.epochs)
-        whole("tracking.every", tracking.every, 1)
-        for threshold in tracking.thresholds:
-            positive("tracking.thresholds", threshold)
-        _check_hardware(settings.hardware)
-        at_least("checkpoint.seconds", checkpoint.seconds, 0)
-        if checkpoint.epochs is not None:
-            whole("checkpoint.epochs", checkpoint.epochs, 1)
-        at_least("optimizer.momentum", optimizer.momentum, 0)
-        at_least("optimizer.weight_decay", optimizer.weight_decay, 0)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    if optimizer.nesterov and optimizer.momentum == 0:
-        raise UsageError("optimizer.nesterov needs optimizer.momentum above 0, got 0")
-
-
-def _check_hardware(hardware: HardwareSettings) -> None:
-    whole("hardware.threads", hardware.threads, 1)
-    whole("hardware.processes", hardware.processes, 1)
-    whole("hardware.workers", hardware.workers, 0)
-    if hardware.micro_batch is not None:
-        whole("hardware.micro_batch", hardware.micro_batch, 1)
-    for other in ("micro_batch", "compile"):
-        if hardware.sync_batch_norm and getattr(hardware, other):
-            raise ValueError(
-                f"hardware.sync_batch_norm and hardware.{other} cannot be combined: set one of them"
-            )
-
-
-def _check_cadence(measure: MeasureSettings, epochs: int) -> None:
-    names = ("every_epochs", "epochs", "every_steps")
-    given = [name for name in names if getattr(measure, name) is not None]
-    if len(given) > 1:
-        raise ValueError(
-            f"set only one of measure.{', measure.'.join(names)}, got {', '.join(given)}"
-        )
-    for name in ("every_epochs", "every_steps", "subset"):
-        if (value := getattr(measure, name)) is not None:
-            whole(f"measure.{name}", value, 1)
-    for name in ("epochs", "sharpness_epochs"):
-        outside = [epoch for epoch in getattr(measure, name) or () if not 0 <= epoch <= epochs]
-        if outside:
-            raise ValueError(
-                f"measure.{name} must be between 0 and {epochs}, the length of the run, "
-                f"got {', '.join(map(str, outside))}"
-            )
-    others = [
-        name for name in ("variance", "per_layer", "check", "dtype") if getattr(measure, name)
-    ]
-    if measure.subset is not None and others:
-        raise ValueError(
-            "measure.subset estimates the norm alone, in float32: it cannot be combined with "
-            + ", ".join(f"measure.{name}" for name in others)
-        )
 
 
 def _check_names(config: DictConfig, schema: Any, prefix: str = "") -> None:

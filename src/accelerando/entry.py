@@ -1,4 +1,4 @@
-"""Between the command line and a run: arguments, errors in one line, exit codes."""
+"""The entry point of train.py: command-line arguments, one-line errors and exit codes."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from accelerando.wandb_mirror import sweep_agent
 
 EXIT_FAILURE = 1
 
-MISTAKES = (UsageError, HydraException, OmegaConfBaseException, OSError)
-"""What is told in one line; anything else is a defect, and its traceback is wanted."""
+USER_ERRORS = (UsageError, HydraException, OmegaConfBaseException, OSError)
+"""Errors reported in one line. Any other exception is a bug and keeps its traceback."""
 
 register()
 
 
-def stop(message: str, code: int) -> NoReturn:
-    """End the command for a reason that needs no traceback."""
-    with suppress(OSError):  # the code counts also where nobody reads the words
+def exit_with(message: str, code: int) -> NoReturn:
+    """Print a message to stderr and exit."""
+    with suppress(OSError):  # the exit code matters even if stderr is closed
         print(message, file=sys.stderr)
     sys.exit(code)
 
 
 def flags_first(arguments: list[str]) -> list[str]:
-    """Move options before overrides: Hydra refuses ``scheduler=cosine -m seed=0,1``.
+    """Move options before overrides: Hydra rejects ``scheduler=cosine -m seed=0,1``.
 
     >>> flags_first(["scheduler=cosine", "-m", "seed=0,1"])
     ['-m', 'scheduler=cosine', 'seed=0,1']
@@ -60,39 +60,38 @@ def flags_first(arguments: list[str]) -> list[str]:
 
 @contextmanager
 def command_line() -> Iterator[None]:
-    """Put the arguments in order, and tell mistakes in one line with a non-zero exit code."""
-    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits by itself
+    """Reorder the arguments for Hydra, and report user errors in one line."""
+    full_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints the error and exits
     try:
-        given = sys.argv[1:]
-        sys.argv[1:] = flags_first(
-            sweep_agent.agent_overrides(given) if sweep_agent.sweep_id() else given
-        )
+        arguments = sys.argv[1:]
+        if sweep_agent.sweep_id():
+            arguments = sweep_agent.agent_overrides(arguments)
+        sys.argv[1:] = flags_first(arguments)
         yield
     except KeyboardInterrupt:
-        stop("interrupted", EXIT_INTERRUPTED)
-    except MISTAKES as error:
-        if full:
+        exit_with("interrupted", EXIT_INTERRUPTED)
+    except USER_ERRORS as error:
+        if full_traceback:
             raise
-        stop(f"error: {explain(error)}", EXIT_FAILURE)
+        exit_with(f"error: {explain(error)}", EXIT_FAILURE)
 
 
 def explain(error: BaseException) -> str:
-    """What was given, what is allowed, what to do: in one line."""
+    """Return the message of an error in one line, with what is allowed and what to do."""
     cause = error.__cause__
     if isinstance(error, HydraException) and isinstance(cause, OmegaConfBaseException):
         names, first = _known_names(cause), str(error).splitlines()[0]
         if names:
-            return f"{first} Known there: {', '.join(names)}"
+            return f"{first} Choose from: {', '.join(names)}"
         return f"{first}: {_first_line(cause)} ({cause.full_key}).{_hint(cause)}"
     if isinstance(error, OmegaConfBaseException):
         return f"{_first_line(error)} ({error.full_key})"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}{_other_root(str(error.filename))}"
-    # Hydra lists the options a line each, then where it looked for them
+    # Hydra prints the choices on lines of their own, followed by its search path
     lines = str(error).split("Config search path:")[0].split("Set the environment variable")[0]
-    words = [line.strip() for line in lines.splitlines() if line.strip()]
-    return " ".join(words)
+    return " ".join(line.strip() for line in lines.splitlines() if line.strip())
 
 
 def _first_line(error: BaseException) -> str:
@@ -100,16 +99,18 @@ def _first_line(error: BaseException) -> str:
 
 
 def _other_root(file: str) -> str:
-    """What to do where the folder of the runs is what cannot be written."""
-    root = next((word[5:] for word in reversed(sys.argv) if word.startswith("root=")), "runs")
-    one, other = Path(root).absolute(), Path(file).absolute()
-    concerned = one.is_relative_to(other) or other.is_relative_to(one)
-    return ". Runs go to a folder of your choice: root=DIR" if concerned else ""
+    """Advise another ``root`` if the file is inside the folder of all runs, or contains it."""
+    roots = [argument[5:] for argument in sys.argv if argument.startswith("root=")]
+    root, path = Path(roots[-1] if roots else "runs").absolute(), Path(file).absolute()
+    related = root.is_relative_to(path) or path.is_relative_to(root)
+    return "; write runs to another folder with root=DIR" if related else ""
 
 
 def _hint(error: OmegaConfBaseException) -> str:
     if "''" in str(error) or "[]" in str(error):
-        return " An empty list of values makes no run: give at least one, such as seed=0,1,2"
+        return (
+            " An empty list of values expands to no runs: give at least one value, as in seed=0,1,2"
+        )
     return ""
 
 
@@ -121,8 +122,8 @@ def _known_names(error: OmegaConfBaseException) -> list[str]:
 
 
 def train(config: DictConfig) -> float | None:
-    """Run what Hydra composed and return the minimum full gradient norm."""
-    from accelerando.training.run import run  # imports torch, which takes seconds: only now
+    """Train the run that Hydra composed. Return its minimum full gradient norm."""
+    from accelerando.training.run import run  # imported late: torch takes seconds
 
     hydra = HydraConfig.get()
     console = make_console()
@@ -132,16 +133,16 @@ def train(config: DictConfig) -> float | None:
     except Interrupted as interrupt:
         console.print(f"interrupted by {interrupt}, saved; rerun the same command to resume")
         raise
-    except MISTAKES as error:  # not left to Hydra, which would add a line of its own
-        stop(f"error: {explain(error)}", EXIT_FAILURE)
+    except USER_ERRORS as error:  # Hydra would print a line of its own
+        exit_with(f"error: {explain(error)}", EXIT_FAILURE)
     if state is None:
         return None
     if hydra.mode == RunMode.RUN:
-        _conclude(settings, state, console)
+        _print_summary(settings, state, console)
     return state.full_gradient_norm
 
 
-def _conclude(settings: RunSettings, state: State, console: Console) -> None:
+def _print_summary(settings: RunSettings, state: State, console: Console) -> None:
     norm = state.full_gradient_norm
     console.print(
         f"{state.status}: {state.epoch} epochs, {state.step:,} steps in {state.seconds:.0f} s, "

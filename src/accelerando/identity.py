@@ -1,4 +1,4 @@
-"""The identity that its settings give a run: an id, and a folder."""
+"""The identity of a run: an id, hashed from its settings, and a folder."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from accelerando.config import RunSettings
 from accelerando.schedule.renamed import former_target
 
 SCHEMA = 1
-"""Raised when the same settings come to mean other results."""
+"""Increment if the same settings start to give different results."""
 
 
 def run_id(settings: RunSettings) -> str:
-    """Hash of the settings that change results, and of no others.
+    """Return a hash of the settings that change results.
 
-    Hardware, tracking, checkpoint cadence and paths are left out, and so are names and values that
-    are not set (null, false, or an empty list): a setting added later that is off by default keeps
-    the ids of older runs. How batches are split counts where BatchNorm sees the parts.
+    It leaves out hardware, tracking, checkpoint intervals, paths and names. Values that are null,
+    false or an empty list are left out too, so that adding a setting that is off by default keeps
+    the ids of earlier runs. For models with BatchNorm it includes how batches are split.
     """
     tree = settings.tree
     kept: dict[str, Any] = {
         key: tree[key]
         for key in ("model", "dataset", "scheduler", "optimizer", "epochs", "seed", "measure")
     }
-    for group, names in _NOT_RESULTS.items():
+    for group, names in _IRRELEVANT.items():
         kept[group] = {k: v for k, v in kept[group].items() if k not in names}
     if tree["precision"] != "fp32":
         kept["precision"] = tree["precision"]
-    kept |= _split(tree["hardware"]) if kept["model"].get("norm") == "batch" else {}
+    kept |= _batch_split(tree["hardware"]) if kept["model"].get("norm") == "batch" else {}
     text = json.dumps({"schema": SCHEMA, **_canonical(kept)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def _split(hardware: dict[str, Any]) -> dict[str, Any]:
-    """How a batch is split into parts that have BatchNorm statistics of their own."""
-    apart = hardware["processes"] > 1 and not hardware["sync_batch_norm"]
+def _batch_split(hardware: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that split a batch into parts with separate BatchNorm statistics."""
+    separate = hardware["processes"] > 1 and not hardware["sync_batch_norm"]
     return {
         "micro_batch": hardware["micro_batch"],
-        "processes": hardware["processes"] if apart else None,
+        "processes": hardware["processes"] if separate else None,
     }
 
 
-_NOT_RESULTS = {
+_IRRELEVANT = {
     "model": ("name",),
     "dataset": ("name", "epochs", "folder"),
     "scheduler": ("name",),
@@ -52,7 +52,7 @@ _NOT_RESULTS = {
 
 
 def _canonical(value: Any) -> Any:
-    """The same text for the same settings: 1.0 is 1, what is not set is left out."""
+    """Return a form that is equal for equal settings: 1.0 becomes 1, unset values are dropped."""
     if isinstance(value, dict):
         return {
             k: _canonical(former_target(v) if k == "_target_" else v)
@@ -67,7 +67,7 @@ def _canonical(value: Any) -> Any:
 
 
 def run_folder(settings: RunSettings) -> Path:
-    """Where the run's files are: ``root/<dataset>-<model>/<scheduler>/seed<seed>-<run_id>``."""
+    """Return the folder of a run: ``root/<dataset>-<model>/<scheduler>/seed<seed>-<run_id>``."""
     experiment = f"{settings.dataset.name}-{settings.model.name}"
     name = f"seed{settings.seed}-{run_id(settings)}"
     return Path(settings.root) / experiment / settings.scheduler.name / name

@@ -1,4 +1,4 @@
-"""The ``accelerando`` command: one file for each of its commands."""
+"""The ``accelerando`` console command, one module per subcommand."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from accelerando.commands import (
     sync,
     workspace,
 )
-from accelerando.entry import EXIT_FAILURE, stop
+from accelerando.entry import EXIT_FAILURE, exit_with
 from accelerando.interruption import EXIT_INTERRUPTED
 
 COMMANDS = (plan, expand, status, logs, compare, sync, workspace, prune)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; a mistake of the user's, and Ctrl-C, are told in one line."""
+    """Run a subcommand; report user errors and Ctrl-C in one line."""
     parser = argparse.ArgumentParser(
         prog="accelerando",
         description="Compare batch-size and learning-rate schedulers of SGD: preview them before "
-        "training, follow the runs that train.py makes, and say which brings the full gradient "
-        "norm lowest.",
+        "training, monitor runs, and compare which one reduces the full gradient norm fastest.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
@@ -41,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = [word for word in rest if not word.startswith("-")]
     if words != rest or (rest and not hasattr(options, "words")):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if words:  # argparse takes words and options in one order only
+    if words:  # argparse does not accept overrides after options
         options.words += words
     try:
         options.act(options)
     except KeyboardInterrupt:
-        stop("interrupted", EXIT_INTERRUPTED)
+        exit_with("interrupted", EXIT_INTERRUPTED)
     except (UsageError, OSError) as error:
-        stop(f"error: {error}", EXIT_FAILURE)
+        exit_with(f"error: {error}", EXIT_FAILURE)

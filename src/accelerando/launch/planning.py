@@ -11,7 +11,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from accelerando.build import validate
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.hydra_adapter import HydraJob
@@ -21,6 +20,7 @@ from accelerando.launch.pool import Job, run_jobs
 from accelerando.provenance import git_commit
 from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Plan
+from accelerando.validation import validate
 
 PREFLIGHT = "accelerando.launch.preflight"
 PRELOAD = (

@@ -7,7 +7,6 @@ from functools import partial
 
 from rich.console import Console
 
-from accelerando.build import validate
 from accelerando.config import RunSettings
 from accelerando.distributed import Team
 from accelerando.identity import run_folder
@@ -25,6 +24,7 @@ from accelerando.training.processes import (
 from accelerando.training.run_session import RunSession
 from accelerando.training.run_state import record_failure
 from accelerando.training.task import prepare_task
+from accelerando.validation import validate
 from accelerando.wandb_mirror import sweep_agent
 from accelerando.wandb_mirror.client import resolve_mode
 from accelerando.wandb_mirror.sync import report_to_sweep
