@@ -1,4 +1,4 @@
-"""What the benchmarks of training train: runs as ``train.py`` makes them, on data of a fit size."""
+"""Models, data and helpers shared by the training benchmarks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from accelerando.schedule import Progress
 from accelerando.training.measurement import Measurement
 from accelerando.training.task import Task, make_data, prepare_task, seeded_model
 
-RATE = 0.01
+LEARNING_RATE = 0.01
 
 CIFAR = (
     "dataset=synthetic",
@@ -36,73 +36,75 @@ CIFAR = (
 
 @dataclass(frozen=True)
 class Case:
-    """A model on data at one batch size.
+    """A model and a data set at a fixed batch size.
 
     Args:
-        words: what ``train.py`` would be told.
-        batch: examples per batch.
-        examples: the first so many of the training set; a sixth as many of the test set.
-        epochs: trained in a round.
+        overrides: command-line overrides for ``train.py``.
+        batch_size: examples per batch.
+        examples: size of the training set, truncated; the test set has a sixth of it.
+        epochs: epochs per round of the benchmark.
     """
 
-    words: tuple[str, ...]
-    batch: int
+    overrides: tuple[str, ...]
+    batch_size: int
     examples: int
     epochs: int = 1
 
 
 class AfterEpochs(Measurement):
-    """What a run measures, but for the measurement before its first step."""
+    """The measurements of a run, except the one before its first step."""
 
     def due(self, position: Progress) -> bool:
         return position.step > 0 and super().due(position)
 
 
 class Never(Measurement):
-    """No measurement at all."""
+    """No measurements."""
 
     def due(self, position: Progress) -> bool:
         return False
 
 
-def task_of(case: Case, *words: str, measured: type[Measurement] = AfterEpochs) -> Task:
-    """All that a run of ``case`` needs; ``words`` are more settings, as for ``train.py``."""
+def make_task(case: Case, *overrides: str, measurement: type[Measurement] = AfterEpochs) -> Task:
+    """Prepare a run of ``case``, with further command-line overrides."""
     (config,) = compose_runs(
         [
-            *case.words,
+            *case.overrides,
             "scheduler=decay_constant",
-            f"scheduler.batch_size.initial={case.batch}",
+            f"scheduler.batch_size.initial={case.batch_size}",
             "scheduler/learning_rate=constant",
-            f"scheduler.learning_rate.initial={RATE}",
+            f"scheduler.learning_rate.initial={LEARNING_RATE}",
             f"epochs={case.epochs}",
-            *words,
+            *overrides,
         ]
     )
     task = prepare_task(config, build_plan(config))
     train, test = task.data
-    data = _first(train, case.examples), _first(test, case.examples // 6)
+    data = _truncate(train, case.examples), _truncate(test, case.examples // 6)
     plan = bind(config.scheduler.target, examples=len(data[0]), epochs=config.epochs)
-    return replace(task, plan=plan, data=data, measurement=measured(config.measure, plan, data, 0))
+    return replace(
+        task, plan=plan, data=data, measurement=measurement(config.measure, plan, data, 0)
+    )
 
 
 def model_and_data(case: Case) -> tuple[nn.Module, tuple[InMemoryDataset, InMemoryDataset]]:
-    """The same for another loop, in a process that is left as torch makes it."""
-    (config,) = compose_runs([*case.words])
+    """Return the same model and data without configuring torch, for another training loop."""
+    (config,) = compose_runs([*case.overrides])
     data = make_data(config, torch.device("cpu"))
-    train, test = _first(data[0], case.examples), _first(data[1], case.examples // 6)
+    train, test = _truncate(data[0], case.examples), _truncate(data[1], case.examples // 6)
     return seeded_model(config), (train, test)
 
 
-def _first(data: InMemoryDataset, count: int) -> InMemoryDataset:
+def _truncate(data: InMemoryDataset, count: int) -> InMemoryDataset:
     return replace(data, images=data.images[:count], labels=data.labels[:count])
 
 
 def train(task: Task, stop: SignalHandler | None = None) -> None:
-    """The product's loop over a whole run, which writes its record and its checkpoint.
+    """Train a complete run with Accelerando's loop, including its record and checkpoint.
 
     Args:
         task: the run.
-        stop: its ``check_interrupt`` is called after every step.
+        stop: its ``check_interrupt`` is called after each step.
     """
     plan = task.plan
     with tempfile.TemporaryDirectory() as path:
@@ -112,14 +114,14 @@ def train(task: Task, stop: SignalHandler | None = None) -> None:
             task.loop(SINGLE_PROCESS, folder, recorder, None, stop or SignalHandler()).run()
 
 
-def wait() -> None:
-    """Until a GPU, where one is used, has computed all that it was asked for."""
+def synchronize() -> None:
+    """Wait until the GPU, if one is used, has finished all work."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
-def machine() -> str:
-    """A line on what computes: timings mean little without it."""
+def describe_machine() -> str:
+    """Describe processor and torch in one line."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         info = dict((part.strip() for part in line.split(":", 1)) for line in lines if ":" in line)
@@ -130,5 +132,5 @@ def machine() -> str:
     return (
         f"{info.get('model name', platform.processor())}, family {info.get('cpu family', '?')}, "
         f"{torch.backends.cpu.get_cpu_capability()}, "
-        f"bf16 by {' and '.join(bf16) or 'no instructions of its own'}, torch {torch.__version__}"
+        f"bf16 instructions: {' and '.join(bf16) or 'none'}, torch {torch.__version__}"
     )

@@ -1,7 +1,7 @@
-"""What checkpoints cost: the time of one, as a share of the time between two.
+"""The cost of checkpoints: the time to save one as a share of the interval between two.
 
-The default cadence is ``checkpoint.seconds`` in conf/config.yaml; the state is that of a run with
-momentum, so that it holds the weights twice.
+The interval is the default of ``checkpoint.seconds``. The checkpoint is that of a run with
+momentum, so it contains the weights twice.
 
     python benchmarks/checkpoint.py [--rounds 5] [--folder DIR]
 """
@@ -17,15 +17,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from accelerando.config import CheckpointSettings as Settings
+from accelerando.config import CheckpointSettings
 from accelerando.models import Cnn, Mlp, ResNet
 from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Progress
 from accelerando.training.checkpoint import Checkpoint, random_states
 
 
-def checkpoint(model: nn.Module) -> Checkpoint:
-    """That of a run in its middle."""
+def make_checkpoint(model: nn.Module) -> Checkpoint:
+    """Return a checkpoint from the middle of a run."""
     return Checkpoint(
         position=Progress(3, 64, 1000),
         measured=900,
@@ -43,8 +43,9 @@ def main() -> None:
     """Print the cost for each model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="on the disk to try; default: a temporary one")
+    parser.add_argument("--folder", type=Path, help="folder to save to; default: a temporary one")
     options = parser.parse_args()
+    interval = CheckpointSettings.seconds
     models = {
         "digits mlp": Mlp((1, 8, 8), 10, [128, 128]),
         "digits cnn": Cnn((1, 8, 8), 10, [16, 32]),
@@ -56,14 +57,14 @@ def main() -> None:
             folder = RunFolder(Path(path))
             with folder.locked(print) as lock:
                 for _ in range(options.rounds):
-                    begin = time.perf_counter()
-                    checkpoint(model).save(folder, lock)
-                    times.append(time.perf_counter() - begin)
+                    start = time.perf_counter()
+                    make_checkpoint(model).save(folder, lock)
+                    times.append(time.perf_counter() - start)
             size = folder.checkpoint.stat().st_size / 1e6
         seconds = statistics.median(times)
         print(
             f"{name}: {size:.1f} MB in {seconds:.3f} s ({min(times):.3f} to {max(times):.3f}), "
-            f"{seconds / Settings.seconds:.2%} of the {Settings.seconds:.0f} s between two"
+            f"{seconds / interval:.2%} of the {interval:.0f} s between two checkpoints"
         )
 
 

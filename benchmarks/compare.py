@@ -1,7 +1,7 @@
-"""What a large comparison costs: time and peak memory of ``accelerando compare``.
+"""The cost of a large comparison: time and peak memory of ``accelerando compare``.
 
-The records are made up (norms that fall with noise), as many and as long as asked for; what reads
-them is the real command, in a process of its own.
+The records are synthetic (noisy, decreasing norms); the command is the real one, run in a separate
+process.
 
     python benchmarks/compare.py [--runs 1000] [--epochs 300] [--seeds 25 3]
 """
@@ -31,7 +31,7 @@ CASES = "scheduler=decay_constant,decay_increase,increase_increase,warmup_increa
 
 
 def write_run(config: RunSettings, generator: np.random.Generator) -> None:
-    """A run's folder as the product writes it, with made up measurements."""
+    """Write the folder of a finished run with synthetic measurements."""
     plan, folder = build_plan(config), run_folder(config)
     folder.mkdir(parents=True)
     epochs = np.arange(plan.epochs + 1)
@@ -61,17 +61,17 @@ def write_run(config: RunSettings, generator: np.random.Generator) -> None:
 
 
 def write_runs(root: Path, *, runs: int, epochs: int, seeds: int) -> None:
-    """The four cases, each with as many first rates as it takes."""
+    """Write runs of the four cases, with as many initial learning rates as needed."""
     cases = compose_runs([CASES, f"epochs={epochs}", "model=mlp", f"root={root}"])
     generator = np.random.default_rng(0)
     for number in range(runs):
-        which, seed = divmod(number, seeds)
-        rate, case = divmod(which, len(cases))
-        write_run(varied(cases[case], seed, round(0.1 + 0.002 * rate, 4)), generator)
+        group, seed = divmod(number, seeds)
+        rate, case = divmod(group, len(cases))
+        write_run(vary(cases[case], seed, round(0.1 + 0.002 * rate, 4)), generator)
 
 
-def varied(settings: RunSettings, seed: int, learning_rate: float) -> RunSettings:
-    """The same run with another seed and initial learning rate; composing takes far longer."""
+def vary(settings: RunSettings, seed: int, learning_rate: float) -> RunSettings:
+    """Change seed and initial learning rate of a run, much faster than composing it again."""
     target = dict(settings.scheduler.target)
     target["learning_rate"] = {**target["learning_rate"], "initial": learning_rate}
     scheduler = replace(settings.scheduler, target=target)
@@ -80,29 +80,32 @@ def varied(settings: RunSettings, seed: int, learning_rate: float) -> RunSetting
 
 
 def measure(options: argparse.Namespace, seeds: int) -> None:
-    """Time and memory of the command on groups of so many seeds."""
+    """Print time and memory of the command for groups of ``seeds`` runs each."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "runs"
         write_runs(root, runs=options.runs, epochs=options.epochs, seeds=seeds)
-        for more in ([], ["--json"]):
-            command = [sys.executable, "-m", "accelerando.commands", "compare", str(root), *more]
-            begin = time.perf_counter()
+        for flags in ([], ["--json"]):
+            command = [sys.executable, "-m", "accelerando.commands", "compare", str(root), *flags]
+            start = time.perf_counter()
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            seconds = time.perf_counter() - begin
-            # of the largest so far, so the case of few groups comes first
+            seconds = time.perf_counter() - start
+            # the maximum over all commands so far, so the case with few groups comes first
             peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
             groups = -(-options.runs // seeds)
-            what = f"{options.runs} runs of {options.epochs} epochs in {groups} groups"
-            print(" ".join(["compare", *more, what]), f"{seconds:.1f} s, peak {peak / 1e9:.2f} GB")
+            workload = f"{options.runs} runs of {options.epochs} epochs in {groups} groups"
+            print(
+                " ".join(["compare", *flags, workload]),
+                f"{seconds:.1f} s, peak {peak / 1e9:.2f} GB",
+            )
         print(f"report.html: {(root / 'report.html').stat().st_size / 1e6:.1f} MB")
 
 
 def main() -> None:
-    """Print time and memory of the command, for few groups and for many."""
+    """Print time and memory of the command for each number of seeds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=300)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[25, 3], help="of each group")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[25, 3], help="seeds per group")
     options = parser.parse_args()
     for seeds in options.seeds:
         measure(options, seeds)

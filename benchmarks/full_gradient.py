@@ -1,16 +1,17 @@
-"""The full-gradient pass against the bare passes it is made of, curvlinops, and the usual loop.
+"""The time and memory of full_gradient, relative to its bare passes, curvlinops and a usual loop.
 
-All on the same model and data, timed in turn in one run, with torch's default threads or --threads;
-the usual loop in a process of its own, the others in one that is set up as that of a run:
+All use the same model and data and are timed in turn:
 
-- bare: forward and backward over the same chunks, nothing else, at the best of several chunk sizes
-- curvlinops: its gradient over the same chunks
-- usual: what research code does: a DataLoader at batch size 8, ``backward`` into ``grad``
+- bare: forward and backward over the same chunks and nothing else, at the best of several chunk
+  sizes
+- curvlinops: the gradient of another library over the same chunks
+- usual loop: a DataLoader at batch size 8 and ``backward`` into ``grad``, as in research code; it
+  runs in a separate process with torch's default settings
 
-It prints the pass's time as a multiple of the first, and as a speed-up over the others, each as a
-median over the rounds with its range. Then what a pass takes at most in memory, in copies of the
-parameters of an MLP so wide that its activations are nothing beside them, over 32 and over 128
-examples, beside what the bare passes take: each in a process of its own (Linux).
+Prints the time of full_gradient relative to the bare passes, and its speed-up over the other two,
+each as the median over the rounds and the range. Then prints the peak memory of full_gradient and
+of the bare passes in copies of the parameters, for a wide MLP with negligible activations, over 32
+and over 128 examples, each in a separate process (Linux only).
 
     python benchmarks/full_gradient.py [--model mlp mlp_digits cnn cnn_bn resnet18] [--rounds 3]
         [--threads 1] [--device cpu] [--channels-last]
@@ -30,7 +31,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from cases import wait
+from cases import synchronize
 from curvlinops import HessianLinearOperator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -42,9 +43,8 @@ from accelerando.training.device import prepare_device
 
 CHUNKS = (64, 128, 256, 512)
 
-SHORTEST = 0.5
-"""Seconds: a pass that takes less is timed over several."""
-
+MIN_SECONDS = 0.5
+"""Faster passes are repeated to take at least this long per round."""
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = {
     "mlp": (lambda: Mlp((1, 8, 8), 10, [128, 128]), (1, 8, 8), 20_000),
@@ -53,26 +53,38 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = {
     "cnn_bn": (lambda: Cnn((1, 28, 28), 10, [16, 32], norm="batch"), (1, 28, 28), 4096),
     "resnet18": (lambda: ResNet((3, 32, 32), 100, [2, 2, 2, 2]), (3, 32, 32), 256),
 }
+"""Constructor, shape of an image, and number of examples."""
 
 
-def bare(model: nn.Module, images: Tensor, labels: Tensor, chunk: int) -> None:
-    """Forward and backward, nothing else."""
+def make_model_and_data(name: str) -> tuple[nn.Module, Tensor, Tensor]:
+    """Return a model of ``MODELS`` with random images and labels."""
+    make, shape, examples = MODELS[name]
+    return make().train(), torch.randn(examples, *shape), torch.randint(0, 10, (examples,))
+
+
+def bare_passes(model: nn.Module, images: Tensor, labels: Tensor, chunk: int) -> None:
+    """Run forward and backward over all chunks, and nothing else."""
     parameters = list(model.parameters())
     for x, y in split_into_chunks(TensorExamples(images, labels), chunk):
         torch.autograd.grad(cross_entropy(model(x), y), parameters)
 
 
-def usual(name: str, threads: int, device: str) -> float:
-    """Seconds that the loop of research code takes at the schedule's first batch size."""
-    torch.set_num_threads(threads)
-    model, images, labels = made(name)
-    return seconds(partial(usual_pass, model.to(device), images, labels, device))
+def curvlinops_gradient(model: nn.Module, images: Tensor, labels: Tensor, chunk: int) -> None:
+    """Compute the gradient with curvlinops over the same chunks."""
+    HessianLinearOperator(
+        model,
+        nn.CrossEntropyLoss(),
+        list(model.parameters()),
+        list(split_into_chunks(TensorExamples(images, labels), chunk)),
+        check_deterministic=False,
+        num_data=len(labels),
+    ).gradient_and_loss()
 
 
 def usual_pass(model: nn.Module, images: Tensor, labels: Tensor, device: str) -> None:
-    """Through a DataLoader, every batch's gradient added up."""
+    """Accumulate the gradients of all batches of a DataLoader."""
     model.zero_grad()
-    # its workers as torch starts them by itself: a process that was spawned would spawn them
+    # torch's default, except in a spawned process like this one, which would spawn its workers
     loader = DataLoader(
         TensorDataset(images, labels), 8, num_workers=2, multiprocessing_context="fork"
     )
@@ -82,116 +94,101 @@ def usual_pass(model: nn.Module, images: Tensor, labels: Tensor, device: str) ->
     torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm().item()
 
 
-def curvlinops(model: nn.Module, images: Tensor, labels: Tensor, chunk: int) -> None:
-    """The gradient of another library over the same chunks."""
-    data = list(split_into_chunks(TensorExamples(images, labels), chunk))
-    HessianLinearOperator(
-        model,
-        nn.CrossEntropyLoss(),
-        list(model.parameters()),
-        data,
-        check_deterministic=False,
-        num_data=len(labels),
-    ).gradient_and_loss()
+def time_usual_pass(name: str, threads: int, device: str) -> float:
+    """Return the seconds of ``usual_pass``, in the process that calls this."""
+    torch.set_num_threads(threads)
+    model, images, labels = make_model_and_data(name)
+    return seconds(partial(usual_pass, model.to(device), images, labels, device))
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """Time that a call takes."""
-    wait()
-    begin = time.perf_counter()
+    """Return how long a call takes."""
+    synchronize()
+    start = time.perf_counter()
     call()
-    wait()
-    return time.perf_counter() - begin
+    synchronize()
+    return time.perf_counter() - start
 
 
-def copies(measured: bool, examples: int) -> float:
-    """What a pass takes at most beside the parameters, in copies of them (Linux)."""
-    torch.set_num_threads(1)
-    call = full_gradient if measured else bare
-    images, labels = torch.randn(examples, 1, 32, 32), torch.zeros(examples, dtype=torch.int64)
-    call(Mlp((1, 32, 32), 10, [8]), images, labels, chunk=8)  # what the first call loads stays
-    model = Mlp((1, 32, 32), 10, [4096, 4096])
-    size = sum(p.nbytes for p in model.parameters())
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident("VmRSS")
-    call(model, images, labels, chunk=8)
-    return (resident("VmHWM") - before) / size
-
-
-def resident(which: str) -> int:
-    """Memory of this process, in bytes: VmRSS now, VmHWM at most since it was last cleared."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{which}:")[1].split()[0]) * 1024
-
-
-def memory() -> None:
-    """Print what passes take in memory."""
-    for name, measured in (("bare passes", False), ("full_gradient", True)):
-        found = []
-        for examples in (32, 128):
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
-                found.append(fresh.submit(copies, measured, examples).result())
-        print(
-            f"{name}: {found[0]:.2f} copies of the parameters at most over 32 examples, "
-            f"{found[1]:.2f} over 128"
-        )
-
-
-def spread(ratios: list[float]) -> str:
-    """Median and range."""
+def format_range(ratios: list[float]) -> str:
+    """Format the median and the range."""
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def made(name: str) -> tuple[nn.Module, Tensor, Tensor]:
-    """Model and data."""
-    make, shape, examples = MODELS[name]
-    return make().train(), torch.randn(examples, *shape), torch.randint(0, 10, (examples,))
-
-
-def measure(name: str, options: argparse.Namespace, elsewhere: Executor) -> None:
-    """Time one model and print its ratios; the usual loop has its images contiguous."""
+def compare_times(name: str, options: argparse.Namespace, separate_process: Executor) -> None:
+    """Time one model and print its ratios; the usual loop has contiguous images."""
     device = options.device
-    order = torch.channels_last if options.channels_last else torch.contiguous_format
-    model, images, labels = made(name)
-    model, images = (each.to(device, memory_format=order) for each in (model, images))
+    memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
+    model, images, labels = make_model_and_data(name)
+    model, images = (each.to(device, memory_format=memory_format) for each in (model, images))
     labels = labels.to(device)
-    examples = len(labels)
-    chunks = [chunk for chunk in CHUNKS if chunk <= examples] * 3
-    quickest, best = min((seconds(partial(bare, model, images, labels, c)), c) for c in chunks)
-
-    def ours() -> object:
-        return full_gradient(model, images, labels, chunk=best)
-
+    chunks = [chunk for chunk in CHUNKS if chunk <= len(labels)] * 3
+    fastest, chunk = min(
+        (seconds(partial(bare_passes, model, images, labels, c)), c) for c in chunks
+    )
     calls: dict[str, Callable[[], object]] = {
-        "ours": ours,
-        "bare": partial(bare, model, images, labels, best),
-        "curvlinops": partial(curvlinops, model, images, labels, best),
+        "full_gradient": lambda: full_gradient(model, images, labels, chunk=chunk),
+        "bare": partial(bare_passes, model, images, labels, chunk),
+        "curvlinops": partial(curvlinops_gradient, model, images, labels, chunk),
     }
-    often = math.ceil(SHORTEST / quickest)
+    repetitions = math.ceil(MIN_SECONDS / fastest)
     times: dict[str, list[float]] = {key: [] for key in (*calls, "usual")}
     for _ in range(options.rounds):
         for key in calls:
             times[key].append(0.0)
-        for _ in range(often):  # pass by pass: what else the machine does meets all alike
+        for _ in range(repetitions):  # alternating, so that other load affects all equally
             for key, call in calls.items():
-                times[key][-1] += seconds(call) / often
-        there = elsewhere.submit(usual, name, torch.get_num_threads(), device)
-        times["usual"].append(there.result())
-        time.sleep(0.5)  # its workers take a moment to leave
-    ratio = {
-        key: [other / own for other, own in zip(values, times["ours"], strict=True)]
+                times[key][-1] += seconds(call) / repetitions
+        usual = separate_process.submit(time_usual_pass, name, torch.get_num_threads(), device)
+        times["usual"].append(usual.result())
+        time.sleep(0.5)  # until its workers have exited
+    speed_up = {
+        key: [other / own for other, own in zip(values, times["full_gradient"], strict=True)]
         for key, values in times.items()
     }
-    inverse = [1 / value for value in ratio["bare"]]
+    slow_down = [1 / value for value in speed_up["bare"]]
     print(
-        f"{name}, n={examples}, chunk {best}: {spread(inverse)} times the bare passes; "
-        f"{spread(ratio['curvlinops'])} times as fast as curvlinops, "
-        f"{spread(ratio['usual'])} times as fast as the usual loop at b=8"
+        f"{name}, n={len(labels)}, chunk {chunk}: {format_range(slow_down)} times as long as the "
+        f"bare passes; {format_range(speed_up['curvlinops'])} times as fast as curvlinops, "
+        f"{format_range(speed_up['usual'])} times as fast as the usual loop at batch size 8"
     )
 
 
+def peak_memory(use_full_gradient: bool, examples: int) -> float:
+    """Return the peak memory of a pass beyond the parameters, in copies of them (Linux)."""
+    torch.set_num_threads(1)
+    call = full_gradient if use_full_gradient else bare_passes
+    images, labels = torch.randn(examples, 1, 32, 32), torch.zeros(examples, dtype=torch.int64)
+    call(Mlp((1, 32, 32), 10, [8]), images, labels, chunk=8)  # loads libraries, which stay
+    model = Mlp((1, 32, 32), 10, [4096, 4096])
+    size = sum(p.nbytes for p in model.parameters())
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+    before = resident_bytes("VmRSS")
+    call(model, images, labels, chunk=8)
+    return (resident_bytes("VmHWM") - before) / size
+
+
+def resident_bytes(field: str) -> int:
+    """Return the memory of this process: the current one (VmRSS) or the peak (VmHWM)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{field}:")[1].split()[0]) * 1024
+
+
+def compare_memory() -> None:
+    """Print the peak memory of both kinds of pass."""
+    for name, use_full_gradient in (("bare passes", False), ("full_gradient", True)):
+        copies = []
+        for examples in (32, 128):
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+                copies.append(fresh.submit(peak_memory, use_full_gradient, examples).result())
+        print(
+            f"{name}: peak memory of {copies[0]:.2f} copies of the parameters over 32 examples, "
+            f"{copies[1]:.2f} over 128"
+        )
+
+
 def main() -> None:
-    """Print the ratios of every model asked for."""
+    """Print the ratios of every selected model, then the memory."""
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", nargs="+", choices=MODELS, default=list(MODELS))
@@ -201,10 +198,10 @@ def main() -> None:
     parser.add_argument("--channels-last", action="store_true")
     options = parser.parse_args()
     prepare_device(options.device, options.threads or torch.get_num_threads())
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as elsewhere:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as separate_process:
         for name in options.model:
-            measure(name, options, elsewhere)
-    memory()
+            compare_times(name, options, separate_process)
+    compare_memory()
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""What an epoch takes besides forward, backward and the parameter update; and memory.
+"""The overhead of the training loop over its bare steps, and the memory that processes share.
 
-After every step of the real loop one bare step is made, of the same model on one prepared batch:
-forward, backward, update, nothing else. What the loop's steps take longer is spent on choosing,
-preparing and counting: the share outside. It is given as a median over epochs, with its range, by
-the clock and by processor time, which other work on the machine moves less; the first epoch is not
-counted, measurements and checkpoints are left out. Beside it stands how much of the machine's peak
-the bare step reaches: floating-point operations of forward and backward per second, over those of a
-large matrix product with as many threads, timed in turn.
+After every step of the real loop a bare step runs on the same model and a prepared batch: forward,
+backward and update, nothing else. The additional time of the loop's steps, which it spends on
+choosing and preparing batches and on bookkeeping, is its overhead. It is printed as a share of the
+loop's time, as the median over epochs and the range, in wall-clock time and in CPU time, which
+depends less on other load. The first epoch, measurements and checkpoints do not count. Also prints
+how much of the machine's peak the bare step reaches: its floating-point operations per second
+relative to those of a large matrix product with the same number of threads, timed in turn.
 
-The second part starts two processes that hold the same cached data, and prints what each has in
-memory, and what of it is its own (Linux).
+The second part starts two processes that use the same cached data, and prints their resident and
+private memory (Linux only).
 
     python benchmarks/loop_share.py [--case mlp cnn-digits cnn cnn_bn resnet18 ... (--help: all)]
         [--rounds 5] [--threads 1] [--device cpu] [--channels-last] [--mebibytes 200]
@@ -33,7 +33,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from cases import CIFAR, RATE, Case, Never, machine, task_of, train, wait
+from cases import (
+    CIFAR,
+    LEARNING_RATE,
+    Case,
+    Never,
+    describe_machine,
+    make_task,
+    synchronize,
+    train,
+)
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
@@ -44,15 +53,15 @@ from accelerando.data.source import Arrays, LabelledImages
 from accelerando.interruption import SignalHandler
 
 CASES = {
-    "mlp": Case(("model=mlp", "dataset=digits"), batch=8, examples=1437),
-    "cnn-digits": Case(("model=cnn", "dataset=digits"), batch=8, examples=1437),
-    "cnn": Case(("model=cnn", "dataset=fashion_mnist"), batch=8, examples=4096),
-    "cnn_bn": Case(("model=cnn_bn", "dataset=fashion_mnist"), batch=8, examples=4096),
-    "resnet18": Case(("model=resnet18", *CIFAR), batch=8, examples=96),
+    "mlp": Case(("model=mlp", "dataset=digits"), batch_size=8, examples=1437),
+    "cnn-digits": Case(("model=cnn", "dataset=digits"), batch_size=8, examples=1437),
+    "cnn": Case(("model=cnn", "dataset=fashion_mnist"), batch_size=8, examples=4096),
+    "cnn_bn": Case(("model=cnn_bn", "dataset=fashion_mnist"), batch_size=8, examples=4096),
+    "resnet18": Case(("model=resnet18", *CIFAR), batch_size=8, examples=96),
 }
 QUICK = list(CASES)
 CASES |= {
-    name: Case((f"model={name}", *CIFAR), batch=8, examples=32)
+    name: Case((f"model={name}", *CIFAR), batch_size=8, examples=32)
     for name in (
         "resnet34",
         "resnet50",
@@ -63,61 +72,61 @@ CASES |= {
 }
 CASES["resnet34_imagenet"] = Case(
     ("model=resnet34_imagenet", *CIFAR, "dataset.shape=[3,224,224]", "dataset.examples=100"),
-    batch=8,
+    batch_size=8,
     examples=16,
 )
-SIDE = 2048
-"""Rows and columns of the matrices that the peak is measured with."""
+MATRIX_SIZE = 2048
+"""Rows and columns of the matrices in the product that measures the peak."""
 
 
-def bare(model: nn.Module, parameters: list[Tensor], images: Tensor, labels: Tensor) -> None:
-    """Forward, backward, update."""
+def bare_step(model: nn.Module, parameters: list[Tensor], images: Tensor, labels: Tensor) -> None:
+    """Run forward, backward and update."""
     gradients = torch.autograd.grad(cross_entropy(model(images), labels), parameters)
     with torch.no_grad():
-        torch._foreach_add_(parameters, gradients, alpha=-RATE)
+        torch._foreach_add_(parameters, gradients, alpha=-LEARNING_RATE)
 
 
 class Time(NamedTuple):
-    """A moment, or a stretch of time, in seconds."""
+    """A point in time or a duration, in seconds."""
 
-    clock: float
-    processor: float
+    wall: float
+    cpu: float
 
     def since(self, earlier: Time) -> Time:
-        return Time(self.clock - earlier.clock, self.processor - earlier.processor)
+        return Time(self.wall - earlier.wall, self.cpu - earlier.cpu)
 
 
 def now() -> Time:
-    """The moment of the call, once all is computed that was asked for before it."""
-    wait()
+    """Return the current time, after all pending work of a GPU."""
+    synchronize()
     return Time(time.perf_counter(), time.process_time())
 
 
 def seconds(call: Callable[[], object]) -> Time:
-    """Time that a call takes."""
-    begin = now()
+    """Return how long a call takes."""
+    start = now()
     call()
-    return now().since(begin)
+    return now().since(start)
 
 
 def total(times: Iterable[Time]) -> Time:
-    """Their sum."""
+    """Return the sum of durations."""
     return Time(*map(sum, zip(*times, strict=True)))
 
 
-class Alternation(SignalHandler):
-    """Makes a bare step, and the peak's product at an epoch's end, after each step of a loop.
+class AlternatingTimer(SignalHandler):
+    """Times a bare step after each step of a loop, and a matrix product after each epoch.
 
     Args:
         step: a bare step.
-        steps: of an epoch.
-        device: of both.
+        steps: steps per epoch.
+        device: device of the loop and the bare steps.
     """
 
     def __init__(self, step: Callable[[], None], steps: int, device: torch.device) -> None:
         super().__init__()
         self._step, self._steps = step, steps
-        self._matrix = torch.randn(SIDE, SIDE, device=device)
+        self._matrix = torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device)
         self.loop: list[Time] = []
         self.bare: list[Time] = []
         self.product: list[Time] = []
@@ -131,51 +140,55 @@ class Alternation(SignalHandler):
         self._end = now()
 
     def epochs(self) -> Iterator[tuple[Time, Time, Time]]:
-        """Time of the loop's steps, of the bare ones and of the product, in all but the first."""
+        """Yield the times of loop, bare steps and matrix product in each epoch but the first."""
         for epoch, product in enumerate(self.product[1:], start=1):
-            part = slice(epoch * self._steps, (epoch + 1) * self._steps)
-            yield total(self.loop[part]), total(self.bare[part]), product
+            steps = slice(epoch * self._steps, (epoch + 1) * self._steps)
+            yield total(self.loop[steps]), total(self.bare[steps]), product
 
 
-def share(name: str, case: Case, options: argparse.Namespace) -> None:
-    """Time one model and print its share."""
-    task = task_of(
+def print_overhead(name: str, case: Case, options: argparse.Namespace) -> None:
+    """Time one model and print the loop's overhead."""
+    task = make_task(
         replace(case, epochs=1 + options.rounds),
         f"hardware.device={options.device}",
         f"hardware.threads={options.threads}",
         f"hardware.channels_last={options.channels_last}",
         "checkpoint.seconds=1e9",
-        measured=Never,
+        measurement=Never,
     )
     model, parameters = task.model, list(task.model.parameters())
-    images, labels = next(task.data[0].read([slice(0, case.batch)]))
+    images, labels = next(task.data[0].read([slice(0, case.batch_size)]))
     with FlopCounterMode(display=False) as counter:
-        bare(model, parameters, images, labels)
+        bare_step(model, parameters, images, labels)
     steps = int(task.plan.steps_per_epoch[0])
-    timer = Alternation(lambda: bare(model, parameters, images, labels), steps, task.device)
+    timer = AlternatingTimer(
+        lambda: bare_step(model, parameters, images, labels), steps, task.device
+    )
     train(task, timer)
     rounds = list(timer.epochs())
     flops = counter.get_total_flops()
     peak = [
-        flops * steps / alone.clock * product.clock / (2 * SIDE**3) for _, alone, product in rounds
+        flops * steps / bare.wall * product.wall / (2 * MATRIX_SIZE**3)
+        for _, bare, product in rounds
     ]
-    step = statistics.median(loop.clock for loop, _, _ in rounds) / steps
-    outside = [
-        spread([1 - alone[kind] / loop[kind] for loop, alone, _ in rounds]) for kind in (0, 1)
-    ]
-    print(f"{name}: b={case.batch}, {steps} steps an epoch, {step * 1e3:.3g} ms a step")
-    print(f"  outside of forward, backward and update: {outside[0]}")
-    print(f"    by processor time: {outside[1]}")
-    print(f"  the bare step: {flops / 1e6:,.3g} MFLOP at {spread(peak)} of the peak", flush=True)
+    step = statistics.median(loop.wall for loop, _, _ in rounds) / steps
+    print(
+        f"{name}: batch size {case.batch_size}, {steps} steps per epoch, "
+        f"{step * 1e3:.3g} ms per step"
+    )
+    wall = format_range([1 - bare.wall / loop.wall for loop, bare, _ in rounds])
+    cpu = format_range([1 - bare.cpu / loop.cpu for loop, bare, _ in rounds])
+    print(f"  overhead over forward, backward and update: {wall}; of CPU time: {cpu}")
+    print(f"  bare step: {flops / 1e6:,.3g} MFLOP at {format_range(peak)} of the peak", flush=True)
 
 
-def spread(shares: list[float]) -> str:
-    """Median and range."""
+def format_range(shares: list[float]) -> str:
+    """Format the median and the range."""
     return f"{statistics.median(shares):.1%} ({min(shares):.1%} to {max(shares):.1%})"
 
 
-def hold(mebibytes: int, pipe: Connection) -> None:
-    """Map cached data as a run does, read every pixel, and stay until told to go."""
+def hold_data(mebibytes: int, pipe: Connection) -> None:
+    """Map cached data as a run does, read every pixel, and wait for a message."""
     examples = mebibytes * 2**20 // (3 * 32 * 32)
 
     def decode() -> LabelledImages:
@@ -197,63 +210,65 @@ def hold(mebibytes: int, pipe: Connection) -> None:
 
 
 @contextmanager
-def holder(mebibytes: int) -> Iterator[int]:
-    """A process that holds data, by its id."""
+def data_process(mebibytes: int) -> Iterator[int]:
+    """Start a process that holds data; yield its process id."""
     spawn = multiprocessing.get_context("spawn")
-    here, there = spawn.Pipe()
-    process = spawn.Process(target=hold, args=(mebibytes, there))
+    connection, remote = spawn.Pipe()
+    process = spawn.Process(target=hold_data, args=(mebibytes, remote))
     process.start()
-    here.recv()
+    connection.recv()
     try:
         assert process.pid is not None
         yield process.pid
     finally:
-        here.send("go")
+        connection.send("exit")
         process.join()
 
 
-def memory(process: int) -> tuple[float, float]:
-    """What a process has in memory, and what of it no other has, in MiB."""
+def memory_of(process: int) -> tuple[float, float]:
+    """Return the resident and the private memory of a process, in MiB."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
     sizes = {name.rstrip(":"): int(size) / 1024 for name, size, *_ in map(str.split, lines)}
     return sizes["Rss"], sizes["Private_Clean"] + sizes["Private_Dirty"]
 
 
-def shared(mebibytes: int) -> None:
-    """Print what a second process with the same data adds."""
+def print_shared_memory(mebibytes: int) -> None:
+    """Print the memory that a second process with the same data adds."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ACCELERANDO_DATA"] = folder
-        with holder(mebibytes):  # which decodes them, and so needs more than those that follow
+        with data_process(mebibytes):  # decodes the data, so it needs more than the others
             pass
-        with holder(1), holder(1) as small:
-            without = memory(small)
-        with holder(mebibytes) as first:
-            alone = memory(first)
-            with holder(mebibytes) as second:
-                both = memory(first), memory(second)
-    print(f"{mebibytes} MiB of cached data, in MiB:")
-    print(f"  one process: {alone[0]:.0f} resident, {alone[1]:.0f} its own")
-    for number, (resident, own) in enumerate(both, start=1):
-        print(f"  process {number} of two: {resident:.0f} resident, {own:.0f} its own")
-    print(f"  one of two with 1 MiB of data: {without[0]:.0f} resident, {without[1]:.0f} its own")
+        with data_process(1), data_process(1) as process:
+            small = memory_of(process)
+        with data_process(mebibytes) as first:
+            alone = memory_of(first)
+            with data_process(mebibytes) as second:
+                both = memory_of(first), memory_of(second)
+    print(f"memory with {mebibytes} MiB of cached data, in MiB:")
+    print(f"  one process: {alone[0]:.0f} resident, {alone[1]:.0f} private")
+    for number, (resident, private) in enumerate(both, start=1):
+        print(f"  process {number} of two: {resident:.0f} resident, {private:.0f} private")
+    print(f"  one of two with 1 MiB of data: {small[0]:.0f} resident, {small[1]:.0f} private")
 
 
 def main() -> None:
-    """Print the shares of every case asked for, then the memory."""
+    """Print the overhead of every selected case, then the memory."""
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", nargs="*", choices=CASES, default=QUICK)
-    parser.add_argument("--rounds", type=int, default=5, help="epochs that count")
+    parser.add_argument("--rounds", type=int, default=5, help="epochs, in addition to the first")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--mebibytes", type=int, default=200, help="of data; 0: no such part")
+    parser.add_argument(
+        "--mebibytes", type=int, default=200, help="size of the cached data; 0 to skip"
+    )
     options = parser.parse_args()
-    print(f"{machine()}; {options.threads} threads")
+    print(f"{describe_machine()}; {options.threads} threads")
     for name in options.case:
-        share(name, CASES[name], options)
+        print_overhead(name, CASES[name], options)
     if options.mebibytes:
-        shared(options.mebibytes)
+        print_shared_memory(options.mebibytes)
 
 
 if __name__ == "__main__":
