@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from accelerando.composition import compose_runs
-from accelerando.config import RunSettings, register
+from accelerando.config import RunSettings
 from accelerando.runs.folder import RunFolder
+from helpers import ROOT, STARTED, compose_settings
 from wandb_server import WandbServer
 
 pytest_plugins = ["cluster"]
-
-ROOT = Path(__file__).parents[1]
-
-
-def forkserver() -> Any:
-    """Where tests start processes: from one server, which has imported what takes seconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["accelerando.training.run", "sklearn.datasets"])
-    return context
-
-
-BEGUN: list[subprocess.Popen[Any]] = []
-
-
-def begin(command: Sequence[str], **how: Any) -> subprocess.Popen[Any]:
-    """Start a process in a group of its own; the test's end is its end too."""
-    # where the tests run in the background of a script they ignore it, and what they start would
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    BEGUN.append(subprocess.Popen(command, start_new_session=True, **how))
-    return BEGUN[-1]
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_running() -> Iterator[None]:
     """A process that outlives its test would disturb those after it."""
     yield
-    while BEGUN:
-        with BEGUN.pop() as process:
+    while STARTED:
+        with STARTED.pop() as process:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
 
@@ -75,13 +53,6 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def one_thread() -> None:
     """As a run on CPU has: results are bitwise the same for the same number of threads."""
     torch.set_num_threads(1)
-
-
-def compose_settings(*overrides: str) -> RunSettings:
-    """Settings as the command line composes them."""
-    register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return RunSettings.from_hydra(compose("config", list(overrides)))
 
 
 @pytest.fixture
@@ -128,7 +99,7 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def make(settings: Callable[..., RunSettings], tmp_path: Path) -> Callable[..., list[Any]]:
     """Train runs that share their other settings: ``make("seed=0", "seed=1")``."""
     from accelerando.compare.load import load_runs
-    from test_run import train
+    from helpers import train
 
     def trained(*variants: str, root: str = "runs") -> list[Any]:
         for variant in variants:
@@ -141,8 +112,8 @@ def make(settings: Callable[..., RunSettings], tmp_path: Path) -> Callable[..., 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """What tests on SLURM disturb, as it is where nothing does."""
+    from helpers import train
     from slurm_runs import LONG, folder_of
-    from test_run import train
 
     root = tmp_path_factory.mktemp("undisturbed")
     (config,) = compose_runs([*LONG, "tracking=disabled", f"root={root}"])

@@ -16,7 +16,7 @@ from accelerando.models import Mlp
 from accelerando.training.batch_norm import check_batches, smallest_micro_batch
 from accelerando.training.step import SgdStep
 from accelerando.training.task import prepare_task, seeded_model
-from test_run import SHORT, train
+from helpers import SHORT, train
 
 Settings = Callable[..., RunSettings]
 SINGLE_PIXEL_MAPS = ("model=resnet18", "scheduler=decay_constant")

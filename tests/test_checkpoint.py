@@ -25,8 +25,7 @@ from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Loop
 from accelerando.training.run import run
-from test_run import SHORT, same, train
-from test_run_lock import REMOTE_OWNER, write_lock
+from helpers import REMOTE_OWNER, SHORT, identical, train, write_lock
 
 Settings = Callable[..., RunSettings]
 CPU = torch.device("cpu")
@@ -93,7 +92,7 @@ def test_the_one_before_is_used(
     assert (folder.path / "checkpoint.damaged.pt").read_bytes() == damaged
     reference = settings(*MORE, f"root={tmp_path}/whole")
     train(reference)
-    assert same(folder, RunFolder(run_folder(reference)))
+    assert identical(folder, RunFolder(run_folder(reference)))
 
 
 def test_both_damaged_is_an_error_and_nothing_is_overwritten(interrupted: RunSettings) -> None:
@@ -121,7 +120,7 @@ def test_a_damaged_state_is_set_aside(
     assert (folder.path / "state.damaged.json").read_bytes() == b""
     reference = settings(*MORE, f"root={tmp_path}/whole")
     train(reference)
-    assert same(folder, RunFolder(run_folder(reference)))
+    assert identical(folder, RunFolder(run_folder(reference)))
 
 
 def test_a_crash_between_the_names_leaves_the_one_before(interrupted: RunSettings) -> None:

@@ -12,7 +12,7 @@ from accelerando.launch.planning import PlannedRun
 from accelerando.launch.pool import Job
 from accelerando.validation import validate
 from cluster import Cluster
-from conftest import ROOT, compose_settings
+from helpers import ROOT, compose_settings
 from slurm_runs import ON_SLURM, python
 
 REFUSED = {

@@ -20,8 +20,7 @@ from accelerando.config import RunSettings
 from accelerando.entry import explain, flags_first
 from accelerando.identity import run_folder
 from accelerando.runs.folder import RunFolder
-from conftest import ROOT, begin
-from test_run import same, train
+from helpers import ROOT, identical, start_process, train, wait_for
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ("model=mlp", "epochs=2")
@@ -45,7 +44,7 @@ def test_the_headline_usage(command: Command, tmp_path: Path, settings: Any) -> 
     alone: RunSettings = settings(*SMALL, "seed=1", f"root={tmp_path}/alone")
     train(alone)
     pooled: RunSettings = settings(*SMALL, "seed=1")
-    assert same(RunFolder(run_folder(alone)), RunFolder(run_folder(pooled)))
+    assert identical(RunFolder(run_folder(alone)), RunFolder(run_folder(pooled)))
 
     again = command(*line)
     assert again.returncode == 0, again.stderr
@@ -119,7 +118,7 @@ def test_a_killed_run_fails_alone_and_goes_on_exactly(tmp_path: Path, settings: 
     assert process.returncode == 0, errors
     whole = settings("seed=1", "model=mlp", "epochs=40", f"root={tmp_path}/whole")
     train(whole)
-    assert same(folder, RunFolder(run_folder(whole)))
+    assert identical(folder, RunFolder(run_folder(whole)))
 
 
 @pytest.mark.parametrize("more", [(), ("-m",)])
@@ -170,21 +169,13 @@ def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
 
 def start(tmp_path: Path, *line: str) -> subprocess.Popen[str]:
     """Start ``train.py`` in a process group of its own."""
-    return begin(
+    return start_process(
         [sys.executable, str(ROOT / "train.py"), *line, f"root={tmp_path}/runs"],
         cwd=tmp_path,
         env={**os.environ, "WANDB_MODE": "disabled"},
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def wait_for(happened: Callable[[], bool]) -> None:
-    """Wait until something has happened, at most a minute."""
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 REFUSED = [

@@ -22,7 +22,7 @@ from accelerando.measure.subset import split_subset, subset_gradient
 from accelerando.models import Cnn, Mlp
 from accelerando.training.batch_norm import SyncBatchNorm2d, convert_sync_batch_norm
 from accelerando.training.step import SgdStep
-from conftest import forkserver
+from helpers import forkserver
 
 Part = Callable[[Team], Any]
 

@@ -21,7 +21,7 @@ from accelerando.build import build_plan
 from accelerando.composition import expand_overrides
 from accelerando.config import RunSettings, register
 from accelerando.identity import run_folder
-from conftest import ROOT, compose_settings
+from helpers import ROOT, compose_settings
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXTENDING = ROOT / "docs" / "extending.md"

@@ -7,8 +7,7 @@ import pytest
 from accelerando.build import build_plan
 from accelerando.composition import compose_runs, expand_overrides
 from accelerando.identity import run_id
-from conftest import ROOT
-from test_plan import table_rows
+from helpers import ROOT, table_rows
 
 FOUR = ["decay_constant", "decay_increase", "increase_increase", "warmup_increase"]
 SHAPES = ["Constant", "InverseSqrt", "Cosine", "Linear", "Polynomial"]

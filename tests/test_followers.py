@@ -23,8 +23,7 @@ from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.measurement import Measurement
 from accelerando.training.run import run
 from accelerando.training.step import SgdStep
-from conftest import forkserver
-from test_run import SHORT, same, train
+from helpers import SHORT, forkserver, identical, train
 
 Settings = Callable[..., RunSettings]
 
@@ -105,4 +104,4 @@ def test_memory_that_runs_out_in_one_of_them_saves_the_run(
     assert saved is not None
     assert saved.position.step == build_plan(broken).first_steps[epoch]
     assert train(broken).status == "finished"
-    assert same(folder, RunFolder(run_folder(whole)))
+    assert identical(folder, RunFolder(run_folder(whole)))

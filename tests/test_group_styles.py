@@ -14,7 +14,7 @@ from accelerando.composition import compose_runs
 from accelerando.plotting import _COLOURS, _OTHERS, group_colours, group_styles
 from accelerando.runs.folder import State, Status
 from accelerando.schedule.cases import CASES
-from conftest import ROOT
+from helpers import ROOT
 from made_runs import runs, write
 
 NORMS = [1.0, 0.5, 0.2]

@@ -16,7 +16,7 @@ from accelerando.hydra_adapter import (
     expand_sweep,
     is_basic_sweeper,
 )
-from conftest import ROOT
+from helpers import ROOT
 
 SOURCES = [*(ROOT / "src").rglob("*.py"), ROOT / "train.py"]
 

@@ -20,7 +20,7 @@ from accelerando.runs import run_lock
 from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Loop
-from test_run import SHORT, same, train
+from helpers import SHORT, identical, train
 
 Settings = Callable[..., RunSettings]
 
@@ -78,7 +78,7 @@ def test_a_second_interruption_ends_at_once(
     assert (state.status, state.message) == ("interrupted", "by SIGINT")
     assert not list(folder.path.glob(".*"))
     assert train(broken).status == "finished"
-    assert same(folder, RunFolder(run_folder(whole)))
+    assert identical(folder, RunFolder(run_folder(whole)))
 
 
 def test_a_signal_ends_the_waiting_for_data(

@@ -16,9 +16,8 @@ from accelerando.composition import expand_overrides
 from accelerando.runs.folder import RunFolder
 from accelerando.runs.slurm_record import read_slurm_record
 from cluster import Cluster
-from conftest import ROOT
+from helpers import ROOT, identical
 from slurm_runs import LONG, completed_epochs, folder_of, wait_until_finished
-from test_run import same
 from test_sweeps import folders, recorded, sweep
 from test_wandb import rows
 from wandb_server import WandbServer
@@ -60,7 +59,7 @@ def test_plain_array_saves_at_its_signal_and_resumes(
     cluster.call("scancel", "--batch", "--signal=USR2", f"{job}_0")  # as before the time limit
     cluster.wait_until(lambda: cluster.state(f"{job}_0") == "PENDING", 90)
     wait_until_finished(cluster, *runs)
-    assert same(runs[0], undisturbed)
+    assert identical(runs[0], undisturbed)
     text = Path(f"{tmp_path}/{job}_0.out").read_text()
     assert "interrupted by SIGUSR2, saved" in text
     assert re.search(r"resuming from epoch [1-9]", text)

@@ -22,8 +22,8 @@ from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Progress
 from accelerando.training.task import prepare_task
 from accelerando.validation import validate
+from helpers import SHORT, read_rows, train
 from small_models import random_examples, tiny_mlp
-from test_run import SHORT, lines, train
 
 Settings = Callable[..., RunSettings]
 
@@ -40,7 +40,7 @@ Settings = Callable[..., RunSettings]
 def test_cadence(override: tuple[str, ...], expected: list[float], settings: Settings) -> None:
     config = settings(*SHORT, *override)
     train(config)
-    record = lines(RunFolder(run_folder(config)).record)
+    record = read_rows(RunFolder(run_folder(config)).record)
     assert [row["epoch"] for row in record] == pytest.approx(expected, abs=1e-5)
     plan = build_plan(config)
     assert record[-1]["step"] == plan.total_steps
@@ -66,7 +66,7 @@ def test_everything_at_once_in_a_run(settings: Settings) -> None:
     plain = settings(*SHORT, "measure.chunk=100")
     for each in (config, plain):
         train(each)
-    record, other = (lines(RunFolder(run_folder(each)).record) for each in (config, plain))
+    record, other = (read_rows(RunFolder(run_folder(each)).record) for each in (config, plain))
     for row, bare in zip(record, other, strict=True):
         assert {key: row[key] for key in bare} == bare  # measuring more changes nothing
         assert math.hypot(*row["layer_norms"].values()) == pytest.approx(row["full_gradient_norm"])
@@ -81,7 +81,7 @@ def test_everything_at_once_in_a_run(settings: Settings) -> None:
 def test_sharpness_has_epochs_of_its_own(settings: Settings) -> None:
     config = settings(*SHORT, "measure.every_epochs=3", "measure.sharpness_epochs=[1]")
     train(config)
-    record = lines(RunFolder(run_folder(config)).record)
+    record = read_rows(RunFolder(run_folder(config)).record)
     assert [(row["epoch"], "sharpness" in row) for row in record] == [
         (0, False),
         (1, True),
@@ -95,7 +95,7 @@ def test_sharpness_is_measured_where_the_variance_has_no_error(settings: Setting
         *SHORT, "measure.variance=true", "measure.chunk=719", "measure.sharpness_epochs=[0]"
     )
     train(config)
-    row = lines(RunFolder(run_folder(config)).record)[0]
+    row = read_rows(RunFolder(run_folder(config)).record)[0]
     assert row["gradient_variance"] > 0
     assert row["gradient_variance_error"] is None
     assert row["sharpness"] > 0
@@ -109,7 +109,7 @@ def test_nothing_rough_goes_by_the_name_of_the_exact(settings: Settings) -> None
     config, exact = (settings(*SHORT, *more, *dtype) for dtype in [["measure.dtype=bfloat16"], []])
     for each in (config, exact):
         train(each)
-    rough, fine = (lines(RunFolder(run_folder(each)).record)[0] for each in (config, exact))
+    rough, fine = (read_rows(RunFolder(run_folder(each)).record)[0] for each in (config, exact))
     same = {name for name in rough if name in fine}
     assert {name for name in rough if name not in same} == {
         "approximate_gradient_norm", "approximate_loss", "approximate_accuracy",
@@ -130,7 +130,7 @@ def test_a_diverging_run_is_that_whatever_is_measured(settings: Settings) -> Non
 def test_a_subset_goes_by_a_name_of_its_own(settings: Settings) -> None:
     config = settings(*SHORT, "measure.subset=300")
     state = train(config)
-    record = lines(RunFolder(run_folder(config)).record)
+    record = read_rows(RunFolder(run_folder(config)).record)
     assert all("full_gradient_norm" not in row for row in record)
     assert all(row["subset_gradient_norm_error"] > 0 for row in record)
     assert state.full_gradient_norm is None
@@ -167,7 +167,7 @@ def test_a_row_holds_what_the_settings_say(batch_norm: str, settings: Settings) 
         f"measure.batch_norm={batch_norm}",
     )  # fmt: skip
     train(config)
-    row = lines(RunFolder(run_folder(config)).record)[0]
+    row = read_rows(RunFolder(run_folder(config)).record)[0]
     task = prepare_task(config, build_plan(config))
     (images, labels), (others, right) = (next(data.read([slice(None)])) for data in task.data)
     order = torch.from_numpy(generator(3, Purpose.CHUNKS).permutation(len(labels)))
@@ -185,7 +185,7 @@ def test_the_same_chunks_under_every_schedule(settings: Settings) -> None:
     for scheduler in ("decay_constant", "warmup_increase"):
         config = settings(*SHORT, f"scheduler={scheduler}", "model=cnn_bn", "measure.chunk=100")
         train(config)
-        found.append(lines(RunFolder(run_folder(config)).record)[0]["full_gradient_norm"])
+        found.append(read_rows(RunFolder(run_folder(config)).record)[0]["full_gradient_norm"])
     assert found[0] == found[1]
 
 

@@ -18,7 +18,7 @@ from accelerando.models import Cnn
 from accelerando.training import memory
 from accelerando.training.step import SgdStep
 from accelerando.training.task import prepare_task
-from test_run import SHORT, train
+from helpers import SHORT, train
 
 Settings = Callable[..., RunSettings]
 GROWING = (*SHORT, "scheduler.batch_size.final=1437", "model=cnn")

@@ -16,7 +16,7 @@ from accelerando.runs.folder import RunFolder
 from accelerando.training import measurement, memory
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.step import SgdStep
-from test_run import SHORT, same, train
+from helpers import SHORT, identical, train
 
 Settings = Callable[..., RunSettings]
 GROWING = (*SHORT, "scheduler.batch_size.final=1437")
@@ -56,7 +56,7 @@ def test_a_step_that_exceeds_memory_saves_the_run_and_it_resumes(
     assert (state.status, state.epoch) == ("failed", 2)
     assert "in fail" in state.traceback
     assert train(config).status == "finished"
-    assert same(folder, RunFolder(run_folder(reference)))
+    assert identical(folder, RunFolder(run_folder(reference)))
 
 
 def test_a_step_that_exceeds_memory_does_not_change_batch_norm_statistics(
@@ -81,7 +81,7 @@ def test_a_step_that_exceeds_memory_does_not_change_batch_norm_statistics(
     assert checkpoint is not None
     assert checkpoint.position.step == 24
     train(config)
-    assert same(RunFolder(run_folder(config)), RunFolder(run_folder(reference)))
+    assert identical(RunFolder(run_folder(config)), RunFolder(run_folder(reference)))
 
 
 def test_a_measurement_that_exceeds_memory_advises_a_smaller_chunk(

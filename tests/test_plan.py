@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from pathlib import Path
 
 import pytest
 
@@ -28,8 +26,8 @@ from accelerando.schedule import (
     WarmupCosine,
 )
 from accelerando.schedule.stages import stage_length, stair_length, warmup_length
+from helpers import TABLES, table_rows
 
-TABLES = Path(__file__).parent / "tables"
 DOUBLE = ExponentialBatch(initial=8, growth=2, interval=30)
 CONSTANT = ConstantBatch(initial=128)
 
@@ -60,11 +58,6 @@ PUBLISHED: dict[str, tuple[BatchSize, LearningRate]] = {
     "iv_cosine_max0.2": (DOUBLE, warmup(WarmupCosine, 0.2)),
     "iv_cosine_max1.0": (DOUBLE, warmup(WarmupCosine, 1.0)),
 }
-
-
-def table_rows(name: str) -> list[dict[str, str]]:
-    with (TABLES / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def published_plan(name: str) -> Plan:

@@ -23,7 +23,7 @@ from accelerando.runs.folder import RunFolder
 from accelerando.training import precision
 from accelerando.training.run import run
 from accelerando.training.step import SgdStep
-from test_run import SHORT, lines, train
+from helpers import SHORT, read_rows, train
 
 Settings = Callable[..., RunSettings]
 
@@ -45,7 +45,7 @@ def flat_gradient(step: SgdStep, n: int = 40) -> Tensor:
 
 
 def record_of(config: RunSettings) -> list[dict[str, float]]:
-    return lines(RunFolder(run_folder(config)).record)
+    return read_rows(RunFolder(run_folder(config)).record)
 
 
 def test_bf16_equals_autocast_and_approximates_fp32() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from accelerando.commands import main
-from test_plan import table_rows
+from helpers import table_rows
 
 PAPER = ["epochs=300", "--examples", "50000"]
 

@@ -25,8 +25,7 @@ from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.processes import _first_address
 from accelerando.training.task import prepare_task
 from accelerando.validation import validate
-from conftest import ROOT, begin
-from test_run import SHORT, lines, same, train
+from helpers import ROOT, SHORT, identical, read_rows, start_process, train
 
 Settings = Callable[..., RunSettings]
 
@@ -42,7 +41,7 @@ def test_two_processes_train_as_one(
         train(config)
     folders = [RunFolder(run_folder(config)) for config in (one, two)]
     for name in ("record", "steps"):
-        alone, together = (lines(getattr(folder, name)) for folder in folders)
+        alone, together = (read_rows(getattr(folder, name)) for folder in folders)
         assert len(alone) == len(together)
         for row, other in zip(alone, together, strict=True):
             assert other == pytest.approx(row, rel=1e-3, abs=1e-5)
@@ -123,7 +122,7 @@ LONG = (
 
 def start(root: Path, *more: str) -> subprocess.Popen[bytes]:
     with (root.parent / f"{root.name}.log").open("ab") as log:
-        return begin(
+        return start_process(
             [sys.executable, str(ROOT / "train.py"), *LONG, f"root={root}", *more],
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -191,14 +190,14 @@ def test_stopped_and_lost_processes_leave_a_run_that_goes_on(tmp_path: Path) -> 
     assert members(process.pid) == []
     assert start(broken).wait(300) == 0
     folders = [RunFolder(record_of(root)[0].parent) for root in (whole, broken)]
-    assert same(*folders)
+    assert identical(*folders)
 
 
 def test_srun_starts_the_processes(tmp_path: Path) -> None:
     """One task for each process, told apart by what SLURM puts into their environment."""
     arguments = [sys.executable, str(ROOT / "train.py"), *LONG, "epochs=1", f"root={tmp_path}/runs"]
     tasks = [
-        begin(
+        start_process(
             arguments,
             env={**os.environ, "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": str(rank),
                  "SLURM_NNODES": "1", "SLURM_LOCALID": str(rank), "SLURM_JOB_ID": str(os.getpid())},

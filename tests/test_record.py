@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,20 +18,7 @@ from accelerando.interruption import Interrupted
 from accelerando.runs import record
 from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.record import JsonLines, Recorder
-from accelerando.training.loop import Loop
-from test_run import SHORT, train
-from test_run_lock import REMOTE_OWNER, write_lock
-
-
-def interrupt_at_step(step: int, patched: pytest.MonkeyPatch) -> None:
-    advance = Loop._advance
-
-    def stops(self: Loop) -> None:
-        if self._position.step == step:
-            raise Interrupted(signal.SIGTERM)
-        advance(self)
-
-    patched.setattr(Loop, "_advance", stops)
+from helpers import REMOTE_OWNER, SHORT, interrupt_at_step, train, write_lock
 
 
 def test_a_row_without_room_leaves_no_part_of_it(tmp_path: Path) -> None:

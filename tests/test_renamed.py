@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from accelerando import schedule
+from accelerando.build import build_plan
 from accelerando.compare.groups import group
-from accelerando.config import build_plan
 from accelerando.identity import run_id
 from accelerando.schedule.renamed import RENAMED, current_target
-from conftest import compose_settings
+from helpers import compose_settings
 from made_runs import runs, write
 
 RUN_IDS = {

@@ -16,7 +16,7 @@ from accelerando.interruption import Interrupted
 from accelerando.runs.folder import RunFolder
 from accelerando.training import loop
 from accelerando.training.step import SgdStep
-from test_run import SHORT, at_epoch, interrupt, lines, same, train
+from helpers import SHORT, after_epoch, identical, interrupt, read_rows, train
 
 Settings = Callable[..., RunSettings]
 
@@ -53,7 +53,7 @@ def test_an_interrupted_run_goes_on_exactly(
     assert state is not None
     assert (state.status, state.message) == ("interrupted", f"by {number.name}")
     assert train(broken).status == "finished"
-    assert same(folder, RunFolder(run_folder(whole)))
+    assert identical(folder, RunFolder(run_folder(whole)))
 
 
 def test_images_of_an_odd_size_round_alike_wherever_a_run_goes_on(
@@ -71,7 +71,7 @@ def test_images_of_an_odd_size_round_alike_wherever_a_run_goes_on(
         at_step(3, lambda: signal.raise_signal(signal.SIGTERM), patched)
         train(broken)
     train(broken)
-    assert same(*(RunFolder(run_folder(config)) for config in (broken, whole)))
+    assert identical(*(RunFolder(run_folder(config)) for config in (broken, whole)))
 
 
 def test_rows_after_the_last_checkpoint_are_made_again(
@@ -97,9 +97,9 @@ def test_rows_after_the_last_checkpoint_are_made_again(
     assert state is not None
     assert (state.status, state.message) == ("failed", "LookupError: no more")
     assert "in dies" in state.traceback
-    assert lines(folder.record)[-1]["epoch"] == 2
+    assert read_rows(folder.record)[-1]["epoch"] == 2
     train(broken)
-    assert same(folder, RunFolder(run_folder(whole)))
+    assert identical(folder, RunFolder(run_folder(whole)))
 
 
 def test_of_two_signals_the_last_is_told(
@@ -123,7 +123,7 @@ def test_a_state_is_true_as_soon_as_a_run_goes_on(
 ) -> None:
     config = settings(*SHORT)
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        at_epoch(2, interrupt, patched)
+        after_epoch(2, interrupt, patched)
         train(config)
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         patched.setattr(loop.Loop, "run", lambda self: signal.raise_signal(signal.SIGTERM)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,73 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from accelerando.build import build_plan, load_data
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.data.in_memory import Batches
 from accelerando.identity import run_folder
-from accelerando.interruption import Interrupted
-from accelerando.runs.folder import RunFolder, State
-from accelerando.training import loop
-from accelerando.training.run import run
+from accelerando.runs.folder import RunFolder
 from accelerando.training.step import SgdStep
 from accelerando.training.task import seeded_model
+from helpers import SHORT, identical, read_rows, train, weights
 
 Settings = Callable[..., RunSettings]
-SHORT = ("model=mlp", "epochs=3", "scheduler.batch_size.initial=64", "tracking.every=10")
-
-
-def train(config: RunSettings) -> State:
-    state = run(config, [], Console(quiet=True))
-    assert state is not None
-    return state
-
-
-def at_epoch(epoch: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do something once the measurement after an epoch is recorded."""
-    original = loop.Loop._measure
-
-    def measure(self: loop.Loop) -> None:
-        original(self)
-        if self._position.epoch == epoch:
-            act()
-
-    monkeypatch.setattr(loop.Loop, "_measure", measure)
-
-
-def interrupt() -> None:
-    raise Interrupted(signal.SIGTERM)
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    """Rows of a record without the clock."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
-
-
-def weights(folder: RunFolder) -> dict[str, Any]:
-    content = torch.load(folder.checkpoint, weights_only=True)
-    model: dict[str, Any] = content["model"]
-    return model
-
-
-def same(one: RunFolder, other: RunFolder) -> bool:
-    """Whether record, training rows and final weights are bitwise the same."""
-    a, b = weights(one), weights(other)
-    return (
-        lines(one.record) == lines(other.record)
-        and lines(one.steps) == lines(other.steps)
-        and all(torch.equal(a[name], b[name]) for name in a)
-    )
 
 
 def test_the_record_follows_the_plan(settings: Settings) -> None:
     config = settings(*SHORT)
     assert train(config).status == "finished"
     folder, plan = RunFolder(run_folder(config)), build_plan(config)
-    record, steps = lines(folder.record), lines(folder.steps)
+    record, steps = read_rows(folder.record), read_rows(folder.steps)
     assert [row["epoch"] for row in record] == [0, 1, 2, 3]
     assert [row["step"] for row in record] == plan.first_steps.tolist()
     assert [row["examples"] for row in record] == [0, 1437, 2874, 4311]
@@ -113,7 +64,7 @@ def test_the_last_row_is_true_of_the_last_weights(model: str, settings: Settings
     network.load_state_dict(weights(folder))
     network.double()
     arrays = load_data(config)
-    row, pixels = lines(folder.record)[-1], arrays.train_images.astype(np.float64)
+    row, pixels = read_rows(folder.record)[-1], arrays.train_images.astype(np.float64)
     losses = {}
     for name, images, labels in (
         ("train", arrays.train_images, arrays.train_labels),
@@ -148,7 +99,7 @@ def test_the_training_loss_is_the_mean_over_its_window(
     config = settings(*SHORT)
     train(config)
     last = 0
-    for row in lines(RunFolder(run_folder(config)).steps):
+    for row in read_rows(RunFolder(run_folder(config)).steps):
         window = sums[last : row["step"]]
         mean = math.fsum(loss for loss, _ in window) / sum(count for _, count in window)
         assert row["train_loss"] == pytest.approx(mean, rel=1e-6)
@@ -163,8 +114,8 @@ def test_the_same_seed_gives_the_same_record(settings: Settings, tmp_path: Path)
     for config in (one, two, other):
         train(config)
     folders = [RunFolder(run_folder(config)) for config in (one, two, other)]
-    assert same(folders[0], folders[1])
-    assert not same(folders[0], folders[2])
+    assert identical(folders[0], folders[1])
+    assert not identical(folders[0], folders[2])
 
 
 def test_seeds_are_pairs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +133,7 @@ def test_seeds_are_pairs(settings: Settings, monkeypatch: pytest.MonkeyPatch) ->
         orders.append([])
         config = settings("model=mlp", "epochs=1", f"scheduler={scheduler}")
         train(config)
-        starts.append(lines(RunFolder(run_folder(config)).record)[0]["full_gradient_norm"])
+        starts.append(read_rows(RunFolder(run_folder(config)).record)[0]["full_gradient_norm"])
     assert starts[0] == starts[1]
     assert len(orders[0]) != len(orders[1])
     assert torch.equal(torch.cat(orders[0]), torch.cat(orders[1]))
@@ -206,7 +157,7 @@ def test_a_diverging_run_is_recorded_as_that(settings: Settings) -> None:
     state = folder.read_state()
     assert state is not None
     assert (state.status, state.epoch) == ("diverged", 0)
-    assert lines(folder.steps)[-1]["train_loss"] is None
+    assert read_rows(folder.steps)[-1]["train_loss"] is None
     assert train(config).status == "diverged"  # it is not tried again
 
 
@@ -218,7 +169,7 @@ def test_divergence_seen_by_the_measurement_keeps_the_minimum(settings: Settings
     state = train(config)
     assert state.status == "diverged"
     folder = RunFolder(run_folder(config))
-    first, *_, last = lines(folder.record)
+    first, *_, last = read_rows(folder.record)
     assert last["full_gradient_norm"] is None
     assert state.full_gradient_norm == first["full_gradient_norm"]
     assert "NaN" not in folder.state.read_text()

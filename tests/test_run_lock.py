@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,7 @@ import pytest
 from accelerando.checks import UsageError
 from accelerando.runs import run_lock as lock_module
 from accelerando.runs.run_lock import Owner, RunLocked, current_lock, run_lock
-from conftest import begin, forkserver
-
-DEAD_PID = 2**22 + 1
-REMOTE_OWNER = Owner(host="node7", machine="another boot", pid=1, started="1")
-
-
-def write_lock(folder: Path, owner: Owner, number: int = 1) -> Path:
-    """Write the lock file of another process."""
-    folder.mkdir(exist_ok=True)
-    path = folder / f".claim-{number}"
-    path.write_text(json.dumps(asdict(owner)))
-    return path
+from helpers import DEAD_PID, REMOTE_OWNER, forkserver, start_process, write_lock
 
 
 def lock_files(folder: Path) -> list[str]:
@@ -88,7 +76,9 @@ def test_killed_owner_on_the_same_machine_is_detected_immediately(tmp_path: Path
         "from accelerando.runs.run_lock import run_lock\n"
         "with run_lock(Path(sys.argv[1]), print): print('locked', flush=True); time.sleep(60)"
     )
-    process = begin([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    process = start_process(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     with process:
         assert process.stdout.readline() == "locked\n"
@@ -116,9 +106,9 @@ def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_heartbeat_of_a_remote_owner_is_awaited(tmp_path: Path) -> None:
     messages: list[str] = []
     write_lock(tmp_path, REMOTE_OWNER)
-    begin = time.monotonic()
+    begun = time.monotonic()
     with run_lock(tmp_path, messages.append):
-        assert time.monotonic() - begin >= 1.0
+        assert time.monotonic() - begun >= 1.0
     assert messages == [f"{tmp_path} was locked by process 1 on node7: waiting for its heartbeat"]
 
 

@@ -19,9 +19,7 @@ from accelerando.runs.folder import RunFolder
 from accelerando.runs.listing import list_runs
 from accelerando.runs.run_lock import Owner
 from accelerando.training import memory
-from test_record import interrupt_at_step
-from test_run import SHORT, same, train
-from test_run_lock import write_lock
+from helpers import SHORT, identical, interrupt_at_step, train, write_lock
 
 Settings = Callable[..., RunSettings]
 
@@ -56,7 +54,7 @@ def test_a_run_that_cannot_go_on_says_so_and_keeps_its_place(
     assert train(interrupted).status == "finished"
     whole = settings(*SHORT, f"root={tmp_path}/whole")
     train(whole)
-    assert same(folder, RunFolder(run_folder(whole)))
+    assert identical(folder, RunFolder(run_folder(whole)))
 
 
 def test_a_run_of_a_sweep_that_cannot_begin_is_listed(

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from accelerando.checks import UsageError
 from accelerando.config import register
 from accelerando.launch.sbatch import sbatch_environment, sbatch_parameters
-from conftest import ROOT
+from helpers import ROOT
 
 
 def parameters(*overrides: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from accelerando.launch.slurm_status import add_slurm_status
 from accelerando.runs.folder import RunFolder, Status
 from accelerando.runs.listing import RunStatus, list_runs
 from cluster import Cluster
-from conftest import ROOT, begin
+from helpers import ROOT, read_rows, start_process, train
 from slurm_runs import (
     BEGIN_LATER,
     LONG,
@@ -33,7 +33,6 @@ from slurm_runs import (
     submit,
     wait_until_finished,
 )
-from test_run import lines, train
 
 
 def listed_runs(root: Path) -> list[RunStatus]:
@@ -84,7 +83,7 @@ def test_nothing_is_submitted_twice_after_ctrl_c(cluster: Cluster, tmp_path: Pat
         tmp_path / "sbatch", f'#!/bin/bash\n{shutil.which("sbatch")} "$@" && kill -INT 0\n'
     )
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "WANDB_MODE": "offline"}
-    process = begin(
+    process = start_process(
         [sys.executable, str(ROOT / "train.py"), *overrides],
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
@@ -188,7 +187,7 @@ def test_two_nodes_train_one_run(cluster: Cluster, tmp_path: Path) -> None:
     wait_until_finished(cluster, folder)
     nodes = cluster.call("squeue", "-h", "-t", "all", "-o", "%D")
     assert "2" in nodes.split()
-    for row, reference in zip(lines(folder.record), lines(single.record), strict=True):
+    for row, reference in zip(read_rows(folder.record), read_rows(single.record), strict=True):
         assert row == pytest.approx(reference, rel=1e-4)
 
 

@@ -17,7 +17,7 @@ import accelerando
 import offline
 from accelerando.runs.folder import RunFolder, Status
 from cluster import Cluster
-from conftest import ROOT, begin
+from helpers import ROOT, identical, start_process
 from slurm_runs import (
     LONG,
     ON_SLURM,
@@ -29,7 +29,6 @@ from slurm_runs import (
     submit,
     wait_until_finished,
 )
-from test_run import same
 from test_wandb import mirrored, rows
 
 SLOW_FIRST_START = """
@@ -127,7 +126,7 @@ def test_interrupted_runs_resume_bitwise_identically(
         statuses[interrupt] += statuses_until(cluster, folder, Status.FINISHED)
         assert Status.FAILED not in statuses[interrupt], (interrupt, statuses[interrupt])
         assert "Restarts=0" not in cluster.call("scontrol", "show", "job", jobs[interrupt])
-        assert same(folder, undisturbed), interrupt
+        assert identical(folder, undisturbed), interrupt
         check_single_wandb_run(folder)
 
 
@@ -175,7 +174,7 @@ def test_runs_that_share_a_job_resume_together(
     expected = {Status.REQUEUED, Status.STARTING, Status.RUNNING}
     assert {listed(folder).status for folder in folders} <= expected
     wait_until_finished(cluster, *folders)
-    assert same(folders[0], undisturbed)
+    assert identical(folders[0], undisturbed)
     text = python("-m", "accelerando.commands", "logs", folders[0].path).stdout
     assert re.search(r"interrupted  warmup_increase seed 0  by SIG(TERM|USR2)", text), text
     assert "could not requeue the job" in text
@@ -233,7 +232,7 @@ def test_waiting_for_a_sweep_ends_when_a_job_is_killed(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = [*ON_SLURM, *LONG, "hydra.launcher.wait=true", f"root={tmp_path}"]
-    process = begin(
+    process = start_process(
         [sys.executable, str(ROOT / "train.py"), *overrides], stderr=subprocess.PIPE, text=True
     )
     folder = folder_of(tmp_path, *LONG)

@@ -23,9 +23,7 @@ from accelerando.identity import run_folder
 from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.listing import list_runs
 from accelerando.runs.run_lock import Owner
-from conftest import begin
-from test_run import SHORT, train
-from test_run_lock import DEAD_PID, REMOTE_OWNER, write_lock
+from helpers import DEAD_PID, REMOTE_OWNER, SHORT, start_process, train, write_lock
 
 Settings = Callable[..., RunSettings]
 
@@ -131,7 +129,7 @@ def test_missing_folder_is_an_error_and_empty_folder_is_not(
 
 def test_watch_refreshes_until_ctrl_c(runs: Path) -> None:
     main_end, terminal = pty.openpty()
-    process = begin(
+    process = start_process(
         [sys.executable, "-m", "accelerando.commands", "status", str(runs), "--watch",
          "--every", "0.1"],
         stdout=terminal, env={**os.environ, "TERM": "xterm"},

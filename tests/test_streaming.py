@@ -32,8 +32,7 @@ from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Constant, ExponentialBatch, Plan, Scheduler
 from accelerando.schedule.plan import START
 from accelerando.validation import validate
-from conftest import ROOT, begin
-from test_run import lines, same, train
+from helpers import ROOT, identical, read_rows, start_process, train
 
 Settings = Callable[..., RunSettings]
 N, SIDE = 26, 32
@@ -203,15 +202,15 @@ def test_resumed_run_is_identical(small: Callable[..., RunSettings], tmp_path: P
         train(interrupted)
     train(interrupted)
     folders = [RunFolder(run_folder(config)) for config in (uninterrupted, interrupted)]
-    assert same(*folders)
-    assert len(lines(folders[0].record)) == 4
+    assert identical(*folders)
+    assert len(read_rows(folders[0].record)) == 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_run_is_saved_when_its_process_group_is_signalled(
     number: signal.Signals, folder: Path, tmp_path: Path
 ) -> None:
-    process = begin(
+    process = start_process(
         [
             sys.executable, str(ROOT / "train.py"), "dataset=imagenet", f"dataset.folder={folder}",
             f"dataset.examples={N}", f"dataset.shape=[3,{SIDE},{SIDE}]", "dataset.classes=2",

@@ -17,9 +17,8 @@ from accelerando.config import RunSettings, register
 from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.runs.folder import RunFolder
-from conftest import forkserver
+from helpers import SHORT, forkserver, identical, train
 from requirements import missing
-from test_run import SHORT, same, train
 
 Settings = Callable[..., RunSettings]
 WHERE = {
@@ -114,7 +113,7 @@ def test_a_killed_run_is_continued_bit_for_bit(
     assert ended in (-kind, 75, 0)
     assert train(config).status == "finished"
     folders = [RunFolder(run_folder(each)) for each in (config, reference)]
-    assert same(*folders)
+    assert identical(*folders)
     left = {path.name for path in folders[0].path.iterdir()}
     assert left == {path.name for path in folders[1].path.iterdir()}
 
@@ -141,7 +140,7 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(
         assert train(config).status == "finished"
         reference = settings(*CONFIG, f"root={tmp_path}/whole", "optimizer.momentum=0")
         train(reference)
-        assert same(folder, RunFolder(run_folder(reference)))
+        assert identical(folder, RunFolder(run_folder(reference)))
     finally:
         os_mount("umount", "-l", str(disk))
 

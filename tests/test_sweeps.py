@@ -27,7 +27,7 @@ from accelerando.config import RunSettings, TrackingSettings
 from accelerando.interruption import SignalHandler
 from accelerando.runs.folder import RunFolder
 from accelerando.wandb_mirror.sweep_agent import agent_overrides, stopped_by_sweep
-from conftest import ROOT, begin
+from helpers import ROOT, start_process
 from requirements import missing
 from test_wandb import rows
 from wandb_server import KEY, WandbServer
@@ -111,7 +111,7 @@ def agent(name: str) -> subprocess.Popen[str]:
     line = [*WANDB, "agent", "--forward-signals", "--term-timeout", "60", name]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "WANDB_DIR": os.environ["HOME"]}
-    return begin(
+    return start_process(
         line, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
@@ -246,7 +246,7 @@ def recorded(folder: Path) -> list[Path]:
 def test_a_run_that_ended_earlier_is_shown_to_the_sweep(
     tmp_path: Path, wandb_server: WandbServer, settings: Callable[..., RunSettings]
 ) -> None:
-    from test_run import train
+    from helpers import train
 
     common = ("model=mlp", "scheduler.batch_size.initial=64", "epochs=2", "tracking=disabled")
     config = settings(*common, f"root={tmp_path}/runs")

@@ -26,8 +26,7 @@ from accelerando.runs.folder import RunFolder
 from accelerando.runs.slurm_record import SlurmRecord
 from accelerando.wandb_mirror import mirror as mirror_module
 from accelerando.wandb_mirror.mirror import WandbMirror
-from conftest import forkserver
-from test_run import SHORT, at_epoch, interrupt, train
+from helpers import SHORT, after_epoch, forkserver, interrupt, train
 from test_wandb import killed, rows
 from wandb_server import WandbServer
 
@@ -56,7 +55,7 @@ def test_interrupted_and_continued_runs_are_sent_whole_and_once(
     config = settings(*OFFLINE)
     folder, root = RunFolder(run_folder(config)), Path(config.root)
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        at_epoch(1, interrupt, patched)
+        after_epoch(1, interrupt, patched)
         train(config)
     assert synced(root, capsys) == "1 run: 1 synced"
     (shown,) = wandb_server.runs.values()

@@ -22,8 +22,7 @@ from accelerando.interruption import Interrupted
 from accelerando.runs.folder import RunFolder
 from accelerando.training.run import run
 from accelerando.wandb_mirror.client import resolve_mode
-from conftest import ROOT, forkserver
-from test_run import SHORT, at_epoch, interrupt, train
+from helpers import ROOT, SHORT, after_epoch, forkserver, interrupt, train
 
 
 def rows(folder: RunFolder) -> list[dict[str, Any]]:
@@ -63,7 +62,7 @@ def test_a_resumed_run_is_one_run_without_overlaps(
 ) -> None:
     config = settings(*SHORT, "tracking=offline")
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        at_epoch(2, interrupt, patched)
+        after_epoch(2, interrupt, patched)
         train(config)
     train(config)
     folder = RunFolder(run_folder(config))
@@ -84,7 +83,7 @@ def killed(config: RunSettings) -> None:
     register()
     os.environ.pop("WANDB_SERVICE", None)  # W&B's process is its own, not that of the tests
     with pytest.MonkeyPatch.context() as patched:
-        at_epoch(2, lambda: os.kill(os.getpid(), signal.SIGKILL), patched)
+        after_epoch(2, lambda: os.kill(os.getpid(), signal.SIGKILL), patched)
         train(config)
 
 

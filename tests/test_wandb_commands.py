@@ -18,8 +18,7 @@ from accelerando.identity import run_folder
 from accelerando.runs.folder import RunFolder
 from accelerando.training.run import run
 from accelerando.wandb_mirror import client
-from conftest import compose_settings
-from test_run import SHORT
+from helpers import SHORT, compose_settings
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of wandb_workspaces, on pydantic

@@ -18,8 +18,7 @@ from accelerando.identity import run_folder
 from accelerando.interruption import Interrupted
 from accelerando.runs.folder import RunFolder
 from accelerando.training.run import run
-from conftest import forkserver
-from test_run import SHORT, at_epoch, interrupt, train
+from helpers import SHORT, after_epoch, forkserver, interrupt, train
 from test_wandb import killed, rows
 from wandb_server import WandbServer
 
@@ -31,7 +30,7 @@ def test_a_run_looks_made_by_hand(
     settings: Settings, wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB__STATS_SAMPLING_INTERVAL", "0.1")
-    at_epoch(2, lambda: time.sleep(2), monkeypatch)  # or it ends before the machine is looked at
+    after_epoch(2, lambda: time.sleep(2), monkeypatch)  # or it ends before the machine is looked at
     more = ("tracking.thresholds=[0.5,0.2,1e-9]", "tracking.tags=[mine]", "tracking.project=theirs")
     config = settings(*ONLINE, *more)
     state = run(config, ["model=mlp", "epochs=3"], Console(quiet=True))
@@ -106,7 +105,7 @@ def test_interrupted_by_slurm_it_is_preempted_and_goes_on(
     folder = RunFolder(run_folder(config))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        at_epoch(2, interrupt, patched)
+        after_epoch(2, interrupt, patched)
         train(config)
     (shown,) = wandb_server.runs.values()
     assert (shown.preempting, shown.exitcode) == (True, 75)
@@ -145,7 +144,7 @@ def test_a_run_keeps_the_rows_that_it_began_with(
     config = settings(*ONLINE)
     folder = RunFolder(run_folder(config))
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        at_epoch(2, interrupt, patched)
+        after_epoch(2, interrupt, patched)
         train(config)
     for checkpoint in folder.path.glob("checkpoint*.pt"):
         checkpoint.unlink()
@@ -163,7 +162,7 @@ def test_interrupted_by_hand_it_is_not(
     settings: Settings, wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Interrupted):
-        at_epoch(1, interrupt, monkeypatch)
+        after_epoch(1, interrupt, monkeypatch)
         train(settings(*ONLINE))
     (shown,) = wandb_server.runs.values()
     assert (shown.preempting, shown.exitcode) == (False, 255)

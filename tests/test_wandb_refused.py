@@ -21,9 +21,7 @@ from accelerando.interruption import Interrupted
 from accelerando.runs.folder import RunFolder
 from accelerando.training.run import run
 from accelerando.wandb_mirror import client, mirror
-from conftest import ROOT, begin
-from test_command import wait_for
-from test_run import at_epoch, interrupt, train
+from helpers import ROOT, after_epoch, interrupt, start_process, train, wait_for
 from test_wandb import rows
 from test_wandb_online import ONLINE, Settings
 from wandb_server import KEY, WandbServer
@@ -34,8 +32,8 @@ def test_the_server_may_stop_and_start(
 ) -> None:
     """Stopped after the first epoch, back after the third: all rows are there, each once."""
     config = settings(*ONLINE, "epochs=4")
-    at_epoch(1, wandb_server.stop, monkeypatch)
-    at_epoch(3, wandb_server.start, monkeypatch)
+    after_epoch(1, wandb_server.stop, monkeypatch)
+    after_epoch(3, wandb_server.start, monkeypatch)
     state = train(config)
     shown = wandb_server.runs[state.wandb["id"]]
     assert shown.rows == rows(RunFolder(run_folder(config)))
@@ -47,7 +45,7 @@ def test_a_server_that_stays_away_does_not_hold_the_run(
 ) -> None:
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "2")
     config, said = settings(*ONLINE), io.StringIO()
-    at_epoch(1, wandb_server.stop, monkeypatch)
+    after_epoch(1, wandb_server.stop, monkeypatch)
     state = run(config, [], Console(file=said, width=500))
     assert state is not None
     assert state.status == "finished"
@@ -61,7 +59,7 @@ def test_a_signal_is_heeded_while_the_server_does_not_answer(
     numbers: list[signal.Signals], tmp_path: Path, wandb_server: WandbServer
 ) -> None:
     wandb_server.delay = 1000
-    process = begin(
+    process = start_process(
         [sys.executable, str(ROOT / "train.py"), *ONLINE, f"root={tmp_path}/runs"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -84,7 +82,7 @@ def test_rows_that_the_server_refused_are_sent_later(
     """The client warns in the terminal, goes on, and closes the run as if all was well."""
     config, said = settings(*ONLINE), io.StringIO()
     monkeypatch.setattr(mirror, "ARRIVAL_TIMEOUT", 0)
-    at_epoch(1, lambda: setattr(wandb_server, "refusing", True), monkeypatch)
+    after_epoch(1, lambda: setattr(wandb_server, "refusing", True), monkeypatch)
     state = run(config, [], Console(file=said, width=500))
     assert state is not None
     assert state.status == "finished"
@@ -113,7 +111,7 @@ def test_a_job_that_is_out_of_time_does_not_wait_for_a_server_that_is_away(
         interrupt()
 
     told: list[float] = []
-    at_epoch(1, out_of_time, monkeypatch)
+    after_epoch(1, out_of_time, monkeypatch)
     with pytest.raises(Interrupted):
         train(settings(*ONLINE))
     assert time.monotonic() - told[0] < delay
@@ -125,7 +123,7 @@ def test_a_run_deleted_on_the_server_is_sent_again(
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "2")
     config = settings(*ONLINE)
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        at_epoch(1, interrupt, patched)
+        after_epoch(1, interrupt, patched)
         train(config)
     (first,) = wandb_server.runs
     wandb_server.deleted.add(first)
