@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import os
 import re
@@ -15,6 +16,7 @@ from accelerando.commands import main
 
 ROOT = Path(__file__).parents[1]
 HELP = re.compile(r"<!-- help: (\w+) -->")
+FILES = re.compile(r"<!-- files: (\S+) -->")
 INCLUDE = re.compile(r"<!-- include: (\S+) -->")
 DOCTEST = re.compile(r"^>>> .*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -34,8 +36,26 @@ def included(name: str) -> str:
     return re.sub(r"\]\(([A-Z]+)\.md", lambda match: f"]({match[1].lower()}.md", text)
 
 
+def file_table(package: str) -> str:
+    """Return a table of a package's modules with the first line of their docstrings.
+
+    Args:
+        package: a folder relative to src/. ``accelerando`` lists only the modules at its top.
+    """
+    folder = ROOT / "src" / package
+    pattern = "*.py" if package == "accelerando" else "**/*.py"
+    rows = ["| file | purpose |", "| --- | --- |"]
+    for path in sorted(folder.glob(pattern)):
+        text = ast.get_docstring(ast.parse(path.read_text()))
+        if text and not path.name.startswith("__"):
+            purpose = text.splitlines()[0].replace("``", "`")
+            rows.append(f"| `{path.relative_to(folder)}` | {purpose} |")
+    return "\n".join(rows)
+
+
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """MkDocs: replace ``<!-- help: COMMAND -->`` and ``<!-- include: FILE -->``."""
+    """MkDocs: replace the placeholders for help, tables of files and included files."""
+    markdown = FILES.sub(lambda match: file_table(match[1]), markdown)
     markdown = HELP.sub(lambda match: f"```text\n{command_help(match[1])}```", markdown)
     return INCLUDE.sub(lambda match: included(match[1]), markdown)
 
