@@ -27,9 +27,9 @@ class AugmentationTable(NamedTuple):
     sine: Tensor
     """Sine of the angle, float32."""
 
-    def take(self, indices: Tensor) -> AugmentationTable:
+    def take(self, part: Tensor | slice) -> AugmentationTable:
         """Return the rows of some examples."""
-        return AugmentationTable(*(column[indices] for column in self))
+        return AugmentationTable(*(column[part] for column in self))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from accelerando.data.augmentation import Augmentation
+from accelerando.data.augmentation import Augmentation, AugmentationTable
 from accelerando.data.source import Arrays
 from accelerando.distributed import SINGLE_PROCESS, Team
 from accelerando.randomness import permutation
@@ -32,6 +32,7 @@ class InMemoryDataset:
         std: likewise.
         augmentation: augmentation of the training set, None for none.
         channels_last: whether normalised images are in channels-last memory format.
+        table: the augmentation's random draws; if None, images are not augmented.
     """
 
     images: Tensor
@@ -40,6 +41,7 @@ class InMemoryDataset:
     std: Tensor
     augmentation: Augmentation | None = None
     channels_last: bool = False
+    table: AugmentationTable | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,45 +51,30 @@ class InMemoryDataset:
         order = torch.channels_last if self.channels_last else torch.contiguous_format
         return images.to(torch.float32, memory_format=order).sub_(self.mean).div_(self.std)
 
-    def read(self, parts: Sequence[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the normalised images and labels of each part, without augmentation."""
-        for part in parts:
-            yield self.normalised(self.images[part]), self.labels[part]
+    def take(self, part: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Return the normalised images and labels of a part."""
+        images = self.images[part]
+        if self.augmentation is not None and self.table is not None:
+            images = self.augmentation(images, self.table.take(part))
+        return self.normalised(images), self.labels[part]
 
-    def augmented(self, *, seed: int, epoch: int) -> AugmentedEpoch:
+    def read(self, parts: Sequence[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the normalised images and labels of each part."""
+        return map(self.take, parts)
+
+    def augmented(self, *, seed: int, epoch: int) -> InMemoryDataset:
         """Return the training set as augmented in one epoch."""
-        return AugmentedEpoch(self, seed, epoch)
+        if self.augmentation is None:
+            return self
+        device = self.labels.device
+        table = self.augmentation.table(seed=seed, epoch=epoch, examples=len(self), device=device)
+        return replace(self, table=table)
 
     def batches(
         self, plan: Plan, *, seed: int, start: Progress, team: Team = SINGLE_PROCESS
     ) -> Batches:
         """Return the batches of a run."""
         return Batches(self, seed=seed, team=team)
-
-
-class AugmentedEpoch:
-    """A training set as augmented in one epoch."""
-
-    def __init__(self, data: InMemoryDataset, seed: int, epoch: int) -> None:
-        self._data, self.labels = data, data.labels
-        self._table = None
-        if data.augmentation is not None:
-            self._table = data.augmentation.table(
-                seed=seed, epoch=epoch, examples=len(data), device=data.labels.device
-            )
-
-    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the augmented, normalised images and the labels of some examples."""
-        images = self._data.images[indices]
-        if self._table is not None and self._data.augmentation is not None:
-            images = self._data.augmentation(images, self._table.take(indices))
-        return self._data.normalised(images), self._data.labels[indices]
-
-    def read(self, parts: Sequence[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the augmented, normalised images and the labels of each part."""
-        indices = torch.arange(len(self._data), device=self.labels.device)
-        for part in parts:
-            yield self.take(indices[part])
 
 
 def in_memory_datasets(
