@@ -14,7 +14,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from accelerando.atomic_write import open_atomic
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.identity import run_folder
@@ -163,13 +162,3 @@ def test_who_is_taken_over_while_it_saves_replaces_nothing(
             found.save(folder, lock)
         (folder.path / ".claim-2").unlink()
     assert before == {path: path.read_bytes() for path in folder.path.iterdir()}
-
-
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-    with pytest.raises(OSError, match="no room"), open_atomic(path, keep=tmp_path / "kept") as file:
-        file.write(b"half")
-        raise OSError(28, "no room")
-    assert path.read_text() == "old"
-    assert [each.name for each in tmp_path.iterdir()] == ["file"]

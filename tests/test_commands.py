@@ -1,4 +1,4 @@
-"""The ``accelerando`` command itself: what it says of itself, and how it ends."""
+"""The ``accelerando`` command: its help, and how it ends."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import pytest
 from accelerando.commands import main, sync
 
 
-def test_help_is_for_users(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
+def test_help_describes_the_purpose(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
         main(["--help"])
-    assert left.value.code == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "Compare batch-size and learning-rate schedulers of SGD" in said
-    assert "`" not in said
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Compare batch-size and learning-rate schedulers of SGD" in text
+    assert "`" not in text
 
 
-def test_interrupted_by_hand_it_says_so_in_one_line(
+def test_ctrl_c_ends_with_one_line_and_exit_code_75(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(_: argparse.Namespace) -> None:
+    def interrupt(_: argparse.Namespace) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sync, "act", interrupted)
-    with pytest.raises(SystemExit) as left:
+    monkeypatch.setattr(sync, "act", interrupt)
+    with pytest.raises(SystemExit) as caught:
         main(["sync", "runs"])
-    assert left.value.code == 75
+    assert caught.value.code == 75
     assert capsys.readouterr().err == "interrupted\n"

@@ -38,6 +38,7 @@ class JsonLines:
         self._file = path.open("a+b", buffering=0)
         length = self._file.seek(0, os.SEEK_END)
         if length < keep:
+            self._file.close()
             raise UsageError(
                 f"{path} has {length} bytes, fewer than the {keep} at its checkpoint: restore it, "
                 "or remove the run folder to start again"
