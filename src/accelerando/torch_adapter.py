@@ -11,17 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = [
-    "BatchNorm",
-    "default_store",
-    "has_forward_hooks",
-    "is_out_of_memory",
-    "is_single_value_error",
-    "mark_batch_dynamic",
-    "replaced_buffers",
-]
+BatchNorm = _BatchNorm
+"""The base class of all BatchNorm layers."""
 
 
 def has_forward_hooks(module: nn.Module) -> bool:
