@@ -1,4 +1,4 @@
-"""Runs killed at all kinds of places: the same command gives what they would have given."""
+"""Runs killed at any point resume with bitwise identical results."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from rich.console import Console
 
 from accelerando.config import RunSettings, register
 from accelerando.identity import run_folder
-from accelerando.interruption import Interrupted
+from accelerando.interruption import EXIT_INTERRUPTED, Interrupted
 from accelerando.runs.folder import RunFolder
-from helpers import SHORT, forkserver, identical, train
+from helpers import SHORT, compose_settings, forkserver, identical, train
 from requirements import missing
 
 Settings = Callable[..., RunSettings]
-WHERE = {
-    # what is called when the process dies, and how often it is called before, at most
+CRASH_POINTS = {
+    # the function in which the process is signalled, and the largest number of the call to draw
     "start-up": ("accelerando.training.run.prepare_task", 1),
-    "claiming": ("accelerando.runs.run_lock.RunLock._send_heartbeats", 1),
-    "first state": ("accelerando.training.run.write_atomic", 1),
-    "a step": ("accelerando.training.step.SgdStep.__call__", 45),
+    "locking": ("accelerando.runs.run_lock.RunLock._send_heartbeats", 1),
+    "first state": ("accelerando.training.run_session.write_atomic", 1),
+    "a step": ("accelerando.training.step.SgdStep.__call__", 41),
     "a batch-size change": ("accelerando.training.step.SgdStep.__call__", 24),
     "writing a row": ("accelerando.runs.record.JsonLines._write", 12),
     "measuring": ("accelerando.measure.full_gradient._chunk_gradient", 50),
@@ -34,7 +34,7 @@ WHERE = {
     "before a checkpoint": ("accelerando.training.checkpoint.Checkpoint.write", 30),
     "in the middle of a checkpoint": ("torch.serialization._save", 30),
     "between the names of a checkpoint": ("pathlib.Path.replace", 100),
-    "the last state": ("accelerando.training.run._write_last", 1),
+    "the last state": ("accelerando.training.run_session.RunSession._update_state", 1),
 }
 CONFIG = (
     *SHORT,
@@ -45,46 +45,49 @@ CONFIG = (
 )
 
 
-def moments() -> Iterator[Any]:
-    """Twenty-four of them: twice every place, with signals and counts drawn from a seed."""
+def crashes() -> Iterator[Any]:
+    """Each point twice, once with SIGKILL and once with SIGTERM, at calls drawn from a seed."""
     draw = random.Random(7)
-    for number, (name, (target, most)) in enumerate([*WHERE.items()] * 2):
-        kind = (signal.SIGKILL, signal.SIGTERM)[(number + number // len(WHERE)) % 2]
+    for number, (name, (target, most)) in enumerate([*CRASH_POINTS.items()] * 2):
+        sent = (signal.SIGKILL, signal.SIGTERM)[(number + number // len(CRASH_POINTS)) % 2]
         call = 24 if name == "a batch-size change" else draw.randint(1, most)
-        yield pytest.param(target, call, kind, id=f"{name}-{call}-{kind.name}")
+        yield pytest.param(target, call, sent, id=f"{name}-{call}-{sent.name}")
 
 
 @contextmanager
-def dying_at(target: str, call: int, kind: signal.Signals) -> Iterator[None]:
-    """Send the calling process a signal when ``target`` is called for the ``call``-th time."""
+def signalled_at(target: str, call: int, number: signal.Signals, marker: Path) -> Iterator[None]:
+    """Send this process a signal at the ``call``-th call of ``target``, after making ``marker``."""
     names = target.split(".")
     holder: Any = None
-    for past in range(len(names) - 1, 0, -1):
+    for length in range(len(names) - 1, 0, -1):
         try:
-            holder = __import__(".".join(names[:past]), fromlist=["_"])
+            holder = __import__(".".join(names[:length]), fromlist=["_"])
         except ImportError:
             continue
-        for name in names[past:-1]:
+        for name in names[length:-1]:
             holder = getattr(holder, name)
         break
-    original, count = getattr(holder, names[-1]), iter(range(1, 1_000_000))
+    original, calls = getattr(holder, names[-1]), iter(range(1, 1_000_000))
 
-    def dies(*arguments: Any, **more: Any) -> Any:
-        if next(count) == call:
-            os.kill(os.getpid(), kind)
-        return original(*arguments, **more)
+    def send_signal(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == call:
+            os.close(os.open(marker, os.O_CREAT))
+            os.kill(os.getpid(), number)
+        return original(*arguments, **options)
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(holder, names[-1], dies)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(holder, names[-1], send_signal)
         yield
 
 
-def doomed(config: RunSettings, target: str, call: int, kind: signal.Signals) -> None:
-    """In a process of its own."""
+def train_with_signal(
+    config: RunSettings, target: str, call: int, number: signal.Signals, marker: Path
+) -> None:
+    """Entry point of the process that receives the signal."""
     from accelerando.training.run import run
 
     register()
-    with dying_at(target, call, kind):
+    with signalled_at(target, call, number, marker):
         try:
             run(config, [], Console(quiet=True))
         except Interrupted:
@@ -92,35 +95,40 @@ def doomed(config: RunSettings, target: str, call: int, kind: signal.Signals) ->
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("whole")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """An uninterrupted run."""
+    root = tmp_path_factory.mktemp("reference")
+    config = compose_settings(*CONFIG, "tracking=disabled", f"root={root}")
+    train(config)
+    return RunFolder(run_folder(config))
 
 
-@pytest.mark.parametrize(("target", "call", "kind"), moments())
-def test_a_killed_run_is_continued_bit_for_bit(
-    target: str, call: int, kind: signal.Signals, settings: Settings, whole: Path
+@pytest.mark.parametrize(("target", "call", "number"), crashes())
+def test_a_killed_run_resumes_bitwise_identically(
+    target: str,
+    call: int,
+    number: signal.Signals,
+    settings: Settings,
+    reference: RunFolder,
+    tmp_path: Path,
 ) -> None:
-    reference, config = settings(*CONFIG, f"root={whole}"), settings(*CONFIG)
-    if not run_folder(reference).exists():
-        train(reference)
-    context = forkserver()
-    process = context.Process(target=doomed, args=(config, target, call, kind))
+    config, marker = settings(*CONFIG), tmp_path / "sent"
+    process = forkserver().Process(
+        target=train_with_signal, args=(config, target, call, number, marker)
+    )
     process.start()
     process.join(120)
-    ended = process.exitcode
-    # a signal that only asks may come too late, or before the run listens
-    assert ended == (-kind if kind == signal.SIGKILL else ended)
-    assert ended in (-kind, 75, 0)
+    assert marker.exists(), "the signal was not sent"
+    # SIGTERM may come after the last step: then the run finishes
+    allowed = (-number,) if number == signal.SIGKILL else (EXIT_INTERRUPTED, 0)
+    assert process.exitcode in allowed
     assert train(config).status == "finished"
-    folders = [RunFolder(run_folder(each)) for each in (config, reference)]
-    assert identical(*folders)
-    left = {path.name for path in folders[0].path.iterdir()}
-    assert left == {path.name for path in folders[1].path.iterdir()}
+    resumed = RunFolder(run_folder(config))
+    assert identical(resumed, reference)
+    assert {p.name for p in resumed.path.iterdir()} == {p.name for p in reference.path.iterdir()}
 
 
-def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_a_run_resumes_after_the_disk_was_full(settings: Settings, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         missing("root", "mounting a file system needs root")
     disk = tmp_path / "disk"
@@ -138,7 +146,7 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(
         ballast.unlink()
         os_mount("mount", "-o", "remount,size=10m", str(disk))
         assert train(config).status == "finished"
-        reference = settings(*CONFIG, f"root={tmp_path}/whole", "optimizer.momentum=0")
+        reference = settings(*CONFIG, f"root={tmp_path}/reference", "optimizer.momentum=0")
         train(reference)
         assert identical(folder, RunFolder(run_folder(reference)))
     finally:
@@ -151,7 +159,7 @@ def os_mount(*command: str) -> None:
     subprocess.run(command, check=True)
 
 
-def test_a_folder_that_is_removed_stops_the_run(settings: Settings) -> None:
+def test_removing_the_folder_stops_the_run(settings: Settings) -> None:
     import shutil
 
     from accelerando.checks import UsageError

@@ -1,9 +1,9 @@
-"""Build what settings describe: the plan of a run, its data source and other ``_target_`` objects."""
+"""Build the objects that settings describe: plan, data source and others by ``_target_``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from hydra.errors import HydraException
 from hydra.utils import instantiate
@@ -12,9 +12,19 @@ from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.schedule import Plan, Scheduler
 
-if TYPE_CHECKING:  # importing these would import torch
-    from accelerando.data.source import Arrays, Source
-    from accelerando.data.streaming import ImageFiles
+
+class DataSource(Protocol):
+    """A data set; see ``accelerando.data.source``, which is not imported because it needs torch."""
+
+    examples: int
+
+    def prepare(self) -> None:
+        """Locate the files, or download them; raise FileNotFoundError if that is impossible."""
+        ...
+
+    def load(self) -> Any:
+        """Load the data into memory, or return a list of files to stream."""
+        ...
 
 
 def build(name: str, target: Mapping[str, Any], **arguments: Any) -> Any:
@@ -49,7 +59,7 @@ def _full_key(error: Exception) -> str:
     return lines[-1].removeprefix("full_key: ") if lines else ""
 
 
-def build_source(settings: RunSettings) -> Source:
+def build_source(settings: RunSettings) -> DataSource:
     """The data set of a run, not loaded yet."""
     return build("dataset", settings.dataset.target)  # type: ignore[no-any-return]
 
@@ -60,14 +70,14 @@ def build_augmentation(settings: RunSettings) -> Any:
     return None if target is None else build("dataset.augmentation", target)
 
 
-def load_data(settings: RunSettings) -> Arrays | ImageFiles:
+def load_data(settings: RunSettings) -> Any:
     """Load the data of a run: into memory, or as a list of files to stream.
 
     Raises:
         UsageError: the data are not available, corrupt, or do not match the settings.
     """
     try:
-        return build_source(settings).load()  # type: ignore[no-any-return]
+        return build_source(settings).load()
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(f"dataset: {error}") from error
 

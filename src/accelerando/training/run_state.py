@@ -71,7 +71,7 @@ def initial_state(
 
 
 def keep_row_interval(task: Task, folder: RunFolder, console: Console) -> Task:
-    """Keep the ``tracking.every`` that the run started with: W&B identifies rows by their number."""
+    """Keep the initial ``tracking.every``: W&B identifies rows by their number."""
     try:
         before = OmegaConf.load(folder.config).tracking.every
     except (OSError, ValueError, YAMLError, AttributeError):  # the first start, or corrupt

@@ -50,15 +50,15 @@ class Task:
             return []
         if hardware.processes > 1 and not hardware.sync_batch_norm:
             notes.append(
-                f"each of the {hardware.processes} processes computes BatchNorm statistics of its "
-                "own share of a batch, so results differ from those of one process; set "
+                f"each of the {hardware.processes} processes computes BatchNorm statistics of "
+                "its own share of a batch, so results differ from those of one process; set "
                 "hardware.sync_batch_norm=true to use those of the whole batch"
             )
         share = Team(0, hardware.processes).share(self.plan.largest_batch).stop
         if (hardware.micro_batch or share) < share:
             notes.append(
-                f"BatchNorm uses the statistics of micro-batches of {hardware.micro_batch} examples "
-                "(hardware.micro_batch), so results differ from those of undivided batches"
+                f"BatchNorm uses the statistics of micro-batches of {hardware.micro_batch} "
+                "examples (hardware.micro_batch), so results differ from those of undivided batches"
             )
         return notes
 
