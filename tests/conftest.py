@@ -1,4 +1,4 @@
-"""What several tests share: how to compose settings and run the real command."""
+"""Fixtures shared by several test modules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytest_plugins = ["cluster"]
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_running() -> Iterator[None]:
-    """A process that outlives its test would disturb those after it."""
+    """Kill the processes that a test started: they would disturb the next one."""
     yield
     while STARTED:
         with STARTED.pop() as process:
@@ -51,7 +51,7 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """As a run on CPU has: results are bitwise the same for the same number of threads."""
+    """Use one thread, as runs do by default: bitwise results depend on their number."""
     torch.set_num_threads(1)
 
 
@@ -63,12 +63,12 @@ def settings(tmp_path: Path) -> Callable[..., RunSettings]:
 
 @pytest.fixture
 def wandb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    """A server that W&B's client, here and in processes started from here, takes for W&B's."""
+    """A local W&B server that the client uses, in this process and in subprocesses."""
     import wandb
 
     server = WandbServer()
     server.start()
-    wandb.teardown()  # it reads the environment once, and keeps the address of its process there
+    wandb.teardown()  # the client reads the environment once, and stores the address of its service there
     for name in [name for name in os.environ if name.startswith(("WANDB", "SLURM"))]:
         monkeypatch.delenv(name)
     for name, value in {**server.environment, "HOME": str(tmp_path)}.items():
@@ -80,7 +80,7 @@ def wandb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wa
 
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run ``python train.py ...`` for real, its runs in a folder of the test's own."""
+    """Run ``python train.py ...`` as a subprocess, with runs in a temporary folder."""
 
     def call(*arguments: str, root: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -97,7 +97,7 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def make(settings: Callable[..., RunSettings], tmp_path: Path) -> Callable[..., list[Any]]:
-    """Train runs that share their other settings: ``make("seed=0", "seed=1")``."""
+    """Train runs that differ in some settings: ``make("seed=0", "seed=1")``."""
     from accelerando.compare.load import load_runs
     from helpers import train
 
@@ -111,7 +111,7 @@ def make(settings: Callable[..., RunSettings], tmp_path: Path) -> Callable[..., 
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """What tests on SLURM disturb, as it is where nothing does."""
+    """An undisturbed run, to compare with those that SLURM tests disturb."""
     from helpers import train
     from slurm_runs import LONG, folder_of
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are cut, flipped or empty: told, and the one before them used."""
+"""Corrupt checkpoints are reported and quarantined, and the previous one is used."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MORE = (*SHORT, "optimizer.momentum=0.9", "checkpoint.seconds=1000", "checkpoint
 
 @pytest.fixture
 def interrupted(settings: Settings) -> RunSettings:
-    """A run stopped in its last epoch, with two checkpoints."""
+    """A run interrupted in its last epoch, with two checkpoints."""
     config = settings(*MORE)
     advance = Loop._advance
 
@@ -58,7 +58,7 @@ def cut(content: bytes) -> bytes:
 
 
 def flipped(content: bytes) -> bytes:
-    """One bit of one weight."""
+    """Flip one bit of one weight."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         largest = max(archive.infolist(), key=lambda part: part.file_size)
     place = largest.header_offset + largest.file_size // 2
@@ -76,7 +76,7 @@ def foreign(_: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [cut, flipped, empty, foreign])
-def test_the_one_before_is_used(
+def test_the_previous_checkpoint_is_used(
     damage: Callable[[bytes], bytes], interrupted: RunSettings, settings: Settings, tmp_path: Path
 ) -> None:
     folder = RunFolder(run_folder(interrupted))
@@ -94,7 +94,9 @@ def test_the_one_before_is_used(
     assert identical(folder, RunFolder(run_folder(reference)))
 
 
-def test_both_damaged_is_an_error_and_nothing_is_overwritten(interrupted: RunSettings) -> None:
+def test_two_corrupt_checkpoints_are_an_error_and_nothing_is_overwritten(
+    interrupted: RunSettings,
+) -> None:
     folder = RunFolder(run_folder(interrupted))
     for path in (folder.checkpoint, folder.previous_checkpoint):
         path.write_bytes(cut(path.read_bytes()))
@@ -104,7 +106,7 @@ def test_both_damaged_is_an_error_and_nothing_is_overwritten(interrupted: RunSet
     assert before == {path: path.read_bytes() for path in folder.path.iterdir()}
 
 
-def test_a_damaged_state_is_set_aside(
+def test_a_corrupt_state_is_quarantined(
     interrupted: RunSettings, settings: Settings, tmp_path: Path
 ) -> None:
     folder = RunFolder(run_folder(interrupted))
@@ -122,7 +124,9 @@ def test_a_damaged_state_is_set_aside(
     assert identical(folder, RunFolder(run_folder(reference)))
 
 
-def test_a_crash_between_the_names_leaves_the_one_before(interrupted: RunSettings) -> None:
+def test_a_crash_between_the_two_renames_leaves_the_previous_checkpoint(
+    interrupted: RunSettings,
+) -> None:
     folder = RunFolder(run_folder(interrupted))
     folder.checkpoint.replace(folder.previous_checkpoint)
     found = Checkpoint.load(folder, CPU, print)
@@ -143,7 +147,7 @@ def test_a_checkpoint_executes_no_code(interrupted: RunSettings, tmp_path: Path)
     assert not (tmp_path / "executed").exists()
 
 
-def test_who_is_taken_over_while_it_saves_replaces_nothing(
+def test_a_process_that_lost_its_lock_while_saving_replaces_nothing(
     interrupted: RunSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, write = RunFolder(run_folder(interrupted)), Checkpoint.write

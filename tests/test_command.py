@@ -1,4 +1,4 @@
-"""The command lines of the README, as a user types them, in processes of their own."""
+"""The command lines of the README, run as subprocesses."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ SMALL = ("model=mlp", "epochs=2")
 
 
 def states(root: Path) -> dict[str, str]:
-    """Status of every run, by scheduler and seed."""
+    """Return the status of every run, by scheduler and seed."""
     found = [json.loads(path.read_text()) for path in root.glob("*/*/*/state.json")]
     return {f"{state['scheduler']} {state['seed']}": state["status"] for state in found}
 
 
 def test_the_headline_usage(command: Command, tmp_path: Path, settings: Any) -> None:
-    """The flag in the middle; a pool gives bitwise what a run alone gives; again is safe."""
+    """With -m in the middle; a pool gives bitwise the same as a single run; repeating is safe."""
     line = ("scheduler=warmup_increase", "-m", "seed=0,1,2", *SMALL)
     result = command(*line)
     assert result.returncode == 0, result.stderr
@@ -51,7 +51,7 @@ def test_the_headline_usage(command: Command, tmp_path: Path, settings: Any) -> 
     assert "3 of 3 runs have already ended" in again.stderr
 
 
-def test_all_schedulers_and_one_that_diverges(command: Command) -> None:
+def test_a_sweep_with_a_diverging_run(command: Command) -> None:
     line = ("-m", "scheduler=glob(*)", "scheduler.learning_rate.initial=0.1,1e30", *SMALL)
     result = command(*line, "scheduler/learning_rate=cosine")
     assert result.returncode == 0, result.stderr
@@ -59,7 +59,7 @@ def test_all_schedulers_and_one_that_diverges(command: Command) -> None:
     assert "4 diverged" in result.stderr
 
 
-def test_a_single_run_says_where_its_files_are(command: Command, tmp_path: Path) -> None:
+def test_a_single_run_prints_where_its_files_are(command: Command, tmp_path: Path) -> None:
     result = command(*SMALL)
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "runs").glob("digits-mlp/warmup_increase/seed0-*")
@@ -72,7 +72,7 @@ def test_a_single_run_says_where_its_files_are(command: Command, tmp_path: Path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_a_sweep_is_interrupted_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_sweep_resumes(tmp_path: Path, number: signal.Signals) -> None:
     line = ("-m", "seed=0,1,2", "model=mlp", "epochs=400", "hydra.launcher.workers=2")
     process = start(tmp_path, *line)
     wait_for(lambda: len(list((tmp_path / "runs").glob("*/*/*/record.jsonl"))) == 2)
@@ -86,7 +86,7 @@ def test_a_sweep_is_interrupted_and_goes_on(tmp_path: Path, number: signal.Signa
 
 
 @pytest.mark.parametrize("seconds", [2, 3.5, 6])  # sooner, Python itself is not up
-def test_an_interruption_while_starting_is_no_failure(tmp_path: Path, seconds: float) -> None:
+def test_an_interruption_during_start_up_is_not_a_failure(tmp_path: Path, seconds: float) -> None:
     process = start(tmp_path, "-m", "seed=0,1", "model=mlp", "epochs=2000")
     time.sleep(seconds)
     os.killpg(process.pid, signal.SIGINT)
@@ -96,8 +96,8 @@ def test_an_interruption_while_starting_is_no_failure(tmp_path: Path, seconds: f
     assert set(states(tmp_path / "runs").values()) <= {"interrupted"}
 
 
-def test_a_killed_run_fails_alone_and_goes_on_exactly(tmp_path: Path, settings: Any) -> None:
-    """SIGKILL of a worker; the rest of the sweep goes on, the same command makes it whole."""
+def test_a_killed_run_fails_alone_and_resumes_bitwise(tmp_path: Path, settings: Any) -> None:
+    """SIGKILL of one process: the rest of the sweep continues, and a rerun completes it."""
     line = ("-m", "seed=0,1", "model=mlp", "epochs=40", "checkpoint.seconds=0.2",
             "hydra.launcher.workers=2", "dataset=glob(digits)")  # fmt: skip
     process = start(tmp_path, *line)
@@ -122,7 +122,7 @@ def test_a_killed_run_fails_alone_and_goes_on_exactly(tmp_path: Path, settings: 
 
 
 @pytest.mark.parametrize("more", [(), ("-m",)])
-def test_a_run_goes_on_where_nobody_reads_what_it_says(
+def test_a_run_continues_if_its_output_pipe_is_closed(
     tmp_path: Path, more: tuple[str, ...]
 ) -> None:
     """As in ``python train.py 2>&1 | head -1``."""
@@ -134,14 +134,14 @@ def test_a_run_goes_on_where_nobody_reads_what_it_says(
 
 
 @pytest.mark.parametrize("more", [(), ("-m",)])
-def test_a_run_needs_no_standard_error(tmp_path: Path, more: tuple[str, ...]) -> None:
+def test_a_run_works_without_stderr(tmp_path: Path, more: tuple[str, ...]) -> None:
     command = [sys.executable, str(ROOT / "train.py"), *more, *SMALL, f"root={tmp_path}/runs"]
     result = subprocess.run(["bash", "-c", 'exec "$@" 2>&-', "", *command], timeout=120)
     assert result.returncode == 0
     assert set(states(tmp_path / "runs").values()) == {"finished"}
 
 
-def test_a_run_whose_folder_is_removed_fails_alone(tmp_path: Path, settings: Any) -> None:
+def test_a_run_fails_alone_if_its_folder_is_removed(tmp_path: Path, settings: Any) -> None:
     line = ("-m", "seed=0,1", "model=mlp", "epochs=40", "hydra.launcher.workers=2")
     process = start(tmp_path, *line)
     gone = RunFolder(run_folder(settings("seed=1", "model=mlp", "epochs=40")))
@@ -168,7 +168,7 @@ def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
 
 
 def start(tmp_path: Path, *line: str) -> subprocess.Popen[str]:
-    """Start ``train.py`` in a process group of its own."""
+    """Start ``train.py`` in a new process group."""
     return start_process(
         [sys.executable, str(ROOT / "train.py"), *line, f"root={tmp_path}/runs"],
         cwd=tmp_path,
@@ -208,7 +208,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("line", "message"), REFUSED, ids=[" ".join(a) for a, _ in REFUSED])
-def test_mistakes_are_told_in_one_line(
+def test_user_errors_are_reported_in_one_line(
     line: tuple[str, ...], message: str, command: Command, tmp_path: Path
 ) -> None:
     result = command(*line)
@@ -219,7 +219,7 @@ def test_mistakes_are_told_in_one_line(
     assert not states(tmp_path / "runs")
 
 
-def test_a_folder_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
+def test_an_unwritable_root(command: Command, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = command("seed=0", root=tmp_path / "file")
     assert result.returncode == 1
@@ -227,7 +227,7 @@ def test_a_folder_that_cannot_be_written(command: Command, tmp_path: Path) -> No
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_other_files_have_nothing_to_do_with_the_folder_of_runs() -> None:
+def test_root_is_suggested_only_for_files_in_it() -> None:
     error = PermissionError(13, "Permission denied", "/data/cifar/batch_1")
     assert explain(error) == "/data/cifar/batch_1: Permission denied"
 
@@ -242,5 +242,5 @@ def test_other_files_have_nothing_to_do_with_the_folder_of_runs() -> None:
         ("", ""),
     ],
 )
-def test_flags_go_first(given: str, ordered: str) -> None:
+def test_flags_first(given: str, ordered: str) -> None:
     assert flags_first(given.split()) == ordered.split()

@@ -1,4 +1,4 @@
-"""The identity of a run: what changes results changes it, and nothing else does."""
+"""Run ids change with the settings that change results, and with no others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Settings = Callable[..., RunSettings]
      "checkpoint.seconds=1", "epochs=100", "scheduler.batch_size.interval=10",
      "scheduler.name=mine", "optimizer.momentum=0"],
 )  # fmt: skip
-def test_the_same_run(override: str, settings: Settings) -> None:
+def test_settings_that_keep_the_run_id(override: str, settings: Settings) -> None:
     assert run_id(settings(override)) == run_id(settings())
 
 
@@ -31,16 +31,16 @@ def test_the_same_run(override: str, settings: Settings) -> None:
      "scheduler.learning_rate.peak=0.3", "scheduler.batch_size.interval=9", "measure.chunk=100",
      "measure.batch_norm=running", "optimizer.momentum=0.9", "dataset=fashion_mnist"],
 )  # fmt: skip
-def test_another_run(override: str, settings: Settings) -> None:
+def test_settings_that_change_the_run_id(override: str, settings: Settings) -> None:
     assert run_id(settings(override)) != run_id(settings())
 
 
-def test_ids_stay_what_they_are(settings: Settings) -> None:
-    """An id that changes makes all earlier runs strangers: raise SCHEMA only on purpose."""
+def test_the_run_id_of_the_default_run(settings: Settings) -> None:
+    """Changing it would orphan all existing runs: increment SCHEMA only on purpose."""
     assert run_id(settings()) == "f444e2033a"
 
 
-def test_the_folder_is_readable(settings: Settings) -> None:
+def test_the_folder_name_is_readable(settings: Settings) -> None:
     folder = run_folder(settings("seed=3"))
     assert folder.parts[-3:-1] == ("digits-cnn", "warmup_increase")
     assert folder.name.startswith("seed3-")
@@ -59,14 +59,14 @@ def test_the_folder_is_readable(settings: Settings) -> None:
         ("measure.chunk=0", "measure.chunk must be at least 1"),
     ],
 )
-def test_refused_before_anything_is_trained(
+def test_invalid_settings_are_rejected_before_training(
     override: str, message: str, settings: Settings
 ) -> None:
     with pytest.raises(UsageError, match=message):
         validate(settings(override))
 
 
-def test_missing_data_says_all_ways(settings: Settings) -> None:
+def test_missing_data_explains_how_to_obtain_them(settings: Settings) -> None:
     config = settings("dataset=fashion_mnist", "dataset.folder=/nowhere")
     with pytest.raises(UsageError, match="lacks train-images") as caught:
         validate(config)
@@ -74,5 +74,5 @@ def test_missing_data_says_all_ways(settings: Settings) -> None:
         assert way in str(caught.value)
 
 
-def test_one_chunk_everywhere(settings: Settings) -> None:
+def test_the_default_chunk_is_the_same_everywhere(settings: Settings) -> None:
     assert MeasureSettings().chunk == settings().measure.chunk == DEFAULT_CHUNK

@@ -1,4 +1,4 @@
-"""The device of a run, as far as it can be chosen without having it."""
+"""Selecting the device of a run; GPUs are simulated."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from accelerando.training.processes import spawn_other_ranks
         ("cuda:2", 0, 4, 2),
     ],
 )
-def test_each_process_of_a_machine_has_a_gpu_of_its_own(
+def test_each_local_rank_gets_its_own_gpu(
     name: str, local_rank: int, shown: int, index: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where SLURM shows each task its own GPU alone."""
+    """Also if SLURM shows each task only its own GPU."""
     chosen: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: shown)
-    # below torch's own checks of what it is given
+    # below the checks of torch.cuda.set_device
     monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
     monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
     assert prepare_device(name, 1, local_rank) == torch.device("cuda", index)
     assert chosen == [index]
 
 
-def test_more_processes_than_gpus_are_refused(
+def test_more_processes_than_gpus_are_rejected(
     settings: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -47,6 +47,6 @@ def test_more_processes_than_gpus_are_refused(
         pass
 
 
-def test_a_device_that_is_not_there_is_said() -> None:
+def test_an_unavailable_device_is_reported() -> None:
     with pytest.raises(UsageError, match=r"^hardware\.device=nothing is not available on this"):
         prepare_device("nothing", 1)

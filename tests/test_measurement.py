@@ -1,4 +1,4 @@
-"""What a run measures and when: cadence, names in the record, what is refused."""
+"""What a run measures and when: intervals, names in the record, rejected settings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ Settings = Callable[..., RunSettings]
         (("measure.every_steps=20",), [0, 0.890745, 2.890745, 3]),
     ],
 )
-def test_cadence(override: tuple[str, ...], expected: list[float], settings: Settings) -> None:
+def test_measurement_epochs(
+    override: tuple[str, ...], expected: list[float], settings: Settings
+) -> None:
     config = settings(*SHORT, *override)
     train(config)
     record = read_rows(RunFolder(run_folder(config)).record)
@@ -58,7 +60,7 @@ def test_between_measurements_settings_are_not_looked_up(
     assert not measurement.due(Progress(0, 64, 1))
 
 
-def test_everything_at_once_in_a_run(settings: Settings) -> None:
+def test_all_measurements_in_one_run(settings: Settings) -> None:
     config = settings(
         *SHORT, "measure.per_layer=true", "measure.variance=true", "measure.published=true",
         "measure.sharpness_epochs=[0,3]", "measure.check=true", "measure.chunk=100",
@@ -73,12 +75,12 @@ def test_everything_at_once_in_a_run(settings: Settings) -> None:
         assert row["noise_scale"] == pytest.approx(
             row["gradient_variance"] / row["full_gradient_norm"] ** 2
         )
-        # without BatchNorm the published way is wrong only by the weight of the last batch
+        # without BatchNorm, the published norm differs only by the weight of the last batch
         assert row["published_gradient_norm"] == pytest.approx(row["full_gradient_norm"], rel=0.3)
     assert ["sharpness" in row for row in record] == [True, False, False, True]
 
 
-def test_sharpness_has_epochs_of_its_own(settings: Settings) -> None:
+def test_sharpness_is_measured_at_its_own_epochs(settings: Settings) -> None:
     config = settings(*SHORT, "measure.every_epochs=3", "measure.sharpness_epochs=[1]")
     train(config)
     record = read_rows(RunFolder(run_folder(config)).record)
@@ -89,8 +91,8 @@ def test_sharpness_has_epochs_of_its_own(settings: Settings) -> None:
     ]
 
 
-def test_sharpness_is_measured_where_the_variance_has_no_error(settings: Settings) -> None:
-    """Two chunks give the variance, and do not say how well."""
+def test_sharpness_is_measured_if_the_variance_has_no_error(settings: Settings) -> None:
+    """Two chunks give a variance, but no error of it."""
     config = settings(
         *SHORT, "measure.variance=true", "measure.chunk=719", "measure.sharpness_epochs=[0]"
     )
@@ -101,7 +103,7 @@ def test_sharpness_is_measured_where_the_variance_has_no_error(settings: Setting
     assert row["sharpness"] > 0
 
 
-def test_nothing_rough_goes_by_the_name_of_the_exact(settings: Settings) -> None:
+def test_low_precision_values_have_names_of_their_own(settings: Settings) -> None:
     more = (
         "measure.per_layer=true", "measure.variance=true", "measure.sharpness_epochs=[0]",
         "epochs=1", "scheduler=decay_constant",
@@ -118,7 +120,7 @@ def test_nothing_rough_goes_by_the_name_of_the_exact(settings: Settings) -> None
     }  # fmt: skip
 
 
-def test_a_diverging_run_is_that_whatever_is_measured(settings: Settings) -> None:
+def test_divergence_is_detected_whatever_is_measured(settings: Settings) -> None:
     config = settings(
         "model=mlp", "epochs=2", "scheduler=decay_constant", "measure.check=true",
         "measure.sharpness_epochs=[1]", "scheduler.batch_size.initial=1437",
@@ -127,7 +129,7 @@ def test_a_diverging_run_is_that_whatever_is_measured(settings: Settings) -> Non
     assert train(config).status == "diverged"
 
 
-def test_a_subset_goes_by_a_name_of_its_own(settings: Settings) -> None:
+def test_a_subset_estimate_has_a_name_of_its_own(settings: Settings) -> None:
     config = settings(*SHORT, "measure.subset=300")
     state = train(config)
     record = read_rows(RunFolder(run_folder(config)).record)
@@ -144,7 +146,7 @@ def test_a_subset_goes_by_a_name_of_its_own(settings: Settings) -> None:
         ((), {62, 63}),
     ],
 )
-def test_a_subset_comes_in_the_chunks_of_the_yardstick(
+def test_a_subset_is_measured_in_chunks_of_the_same_size(
     words: tuple[str, ...], sizes: set[int], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[int] = set()
@@ -160,8 +162,8 @@ def test_a_subset_comes_in_the_chunks_of_the_yardstick(
 
 
 @pytest.mark.parametrize("batch_norm", ["batch", "running"])
-def test_a_row_holds_what_the_settings_say(batch_norm: str, settings: Settings) -> None:
-    """The first one, made again: chunks by the run's seed, accuracy on the test set."""
+def test_a_row_holds_the_measured_values(batch_norm: str, settings: Settings) -> None:
+    """The first row, recomputed: chunks from the seed of the run, accuracy on the test set."""
     config = settings(
         "model=cnn_bn", "epochs=1", "scheduler=decay_constant", "seed=3", "measure.chunk=100",
         f"measure.batch_norm={batch_norm}",
@@ -179,8 +181,8 @@ def test_a_row_holds_what_the_settings_say(batch_norm: str, settings: Settings) 
     assert row["test_accuracy"] == pytest.approx(float((scores.argmax(1) == right).double().mean()))
 
 
-def test_the_same_chunks_under_every_schedule(settings: Settings) -> None:
-    """At the same weights the yardstick says the same, whatever the schedule's batch size."""
+def test_chunks_do_not_depend_on_the_schedule(settings: Settings) -> None:
+    """At the same weights the norm is the same, whatever the batch size of the schedule."""
     found = []
     for scheduler in ("decay_constant", "warmup_increase"):
         config = settings(*SHORT, f"scheduler={scheduler}", "model=cnn_bn", "measure.chunk=100")
@@ -189,9 +191,7 @@ def test_the_same_chunks_under_every_schedule(settings: Settings) -> None:
     assert found[0] == found[1]
 
 
-def test_the_order_of_the_chunks_is_checked_once(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chunks_are_checked_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     orders: list[Any] = []
 
     def spy(*given: Any, **more: Any) -> Any:
@@ -203,7 +203,7 @@ def test_the_order_of_the_chunks_is_checked_once(
     assert sum(order is not None for order in orders) == 1
 
 
-def test_passes_that_disagree_stop_the_run(
+def test_measure_check_stops_the_run_if_two_passes_differ(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(*SHORT, "measure.check=true")
@@ -231,7 +231,7 @@ def test_passes_that_disagree_stop_the_run(
         (("measure.subset=1438",), "measure.subset must be from 2 to 1437 examples, got 1438"),
     ],
 )
-def test_refused_before_a_folder_is_made(
+def test_rejected_before_a_folder_is_created(
     overrides: tuple[str, ...], message: str, settings: Settings
 ) -> None:
     config = settings(*SHORT, *overrides)
@@ -254,12 +254,14 @@ def test_refused_before_a_folder_is_made(
         (("measure.subset=100", "measure.dtype=float64"), "cannot be combined with measure.dtype"),
     ],
 )
-def test_refused(overrides: tuple[str, ...], message: str, settings: Settings) -> None:
+def test_invalid_settings_are_rejected(
+    overrides: tuple[str, ...], message: str, settings: Settings
+) -> None:
     with pytest.raises(UsageError, match=message):
         validate(settings(*overrides))
 
 
-def test_first_and_last_are_always_measured(settings: Settings) -> None:
+def test_first_and_last_step_are_always_measured(settings: Settings) -> None:
     config = settings(*SHORT, "measure.epochs=[]")
     plan = build_plan(config)
     measurement = prepare_task(config, plan).measurement
@@ -268,7 +270,7 @@ def test_first_and_last_are_always_measured(settings: Settings) -> None:
     assert measurement.due(plan.at(3, 0))
 
 
-def test_a_sweep_is_refused_before_its_first_run(settings: Settings) -> None:
+def test_a_sweep_is_rejected_before_its_first_run(settings: Settings) -> None:
     from accelerando.launch.preflight import preflight
 
     def check(*runs: RunSettings, devices: bool) -> str | None:
@@ -278,7 +280,9 @@ def test_a_sweep_is_refused_before_its_first_run(settings: Settings) -> None:
     assert check(fine, devices=True) is None
     assert "BatchNorm couples the examples" in str(check(fine, coupled, devices=True))
     single = settings("measure.chunk=1", "model=resnet18")
-    assert "which chunks of 1 come to" in str(check(fine, single, devices=False))
+    assert "with measure.chunk=1 a chunk has a single example" in str(
+        check(fine, single, devices=False)
+    )
     # 4 x 359 + 1 examples
     left = settings(
         "model=resnet18", "scheduler=decay_constant", "scheduler.batch_size.initial=359"

@@ -1,4 +1,4 @@
-"""Runs of several processes on this machine: the same results, stopped and lost for real."""
+"""Runs of several processes on this machine: results, signals and lost processes."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ Settings = Callable[..., RunSettings]
 
 
 @pytest.mark.parametrize("more", [(), ("model=cnn_bn", "hardware.sync_batch_norm=true")])
-def test_two_processes_train_as_one(
-    more: tuple[str, ...], settings: Settings, tmp_path: Path
-) -> None:
+def test_two_processes_match_one(more: tuple[str, ...], settings: Settings, tmp_path: Path) -> None:
     one = settings(*SHORT, *more, f"root={tmp_path}/one", "measure.variance=false")
     two = settings(*SHORT, *more, "hardware.processes=2")
     assert run_id(one) == run_id(two)
@@ -47,7 +45,7 @@ def test_two_processes_train_as_one(
             assert other == pytest.approx(row, rel=1e-3, abs=1e-5)
 
 
-def test_processes_with_statistics_of_their_own_are_another_run(settings: Settings) -> None:
+def test_separate_batch_norm_statistics_change_the_run_id(settings: Settings) -> None:
     ids = {
         run_id(settings("model=cnn_bn", *more))
         for more in (
@@ -84,7 +82,7 @@ PARTS = r"^BatchNorm uses the statistics of micro-batches of 100 examples \(hard
         (("hardware.micro_batch=128", "hardware.processes=2"), [SHARES]),
     ],
 )
-def test_what_batch_norm_sees_is_noted(
+def test_notes_on_batch_norm_statistics(
     more: tuple[str, ...], notes: list[str], settings: Settings
 ) -> None:
     config = settings(*SHORT, "model=cnn_bn", *more)
@@ -93,14 +91,14 @@ def test_what_batch_norm_sees_is_noted(
     assert all(re.search(note, said) for note, said in zip(notes, found, strict=True))
 
 
-def test_what_excludes_each_other_is_refused(settings: Settings) -> None:
+def test_incompatible_settings_are_rejected(settings: Settings) -> None:
     with pytest.raises(UsageError, match=r"sync_batch_norm and hardware\.micro_batch exclude"):
         validate(settings("hardware.sync_batch_norm=true", "hardware.micro_batch=8"))
     with pytest.raises(UsageError, match=r"hardware\.processes must be at least 1, got 0"):
         validate(settings("hardware.processes=0"))
 
 
-def test_a_launcher_with_another_number_is_refused(
+def test_a_launcher_with_a_different_number_of_processes_is_rejected(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "0")
@@ -143,7 +141,7 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes]
 
 
 def members(group: int) -> list[int]:
-    """Processes of a group but its leader."""
+    """Return the PIDs of a process group, except its leader."""
     found = subprocess.run(["ps", "-wweo", "pid,pgid,args"], capture_output=True, text=True)
     rows = [line.split(None, 2) for line in found.stdout.splitlines()[1:]]
     return [int(r[0]) for r in rows if int(r[1]) == group and "spawn_main" in r[2]]
@@ -159,16 +157,16 @@ def rows(root: Path) -> int:
     return sum(len(path.read_text().splitlines()) for path in record_of(root))
 
 
-def test_stopped_and_lost_processes_leave_a_run_that_goes_on(tmp_path: Path) -> None:
+def test_a_run_resumes_after_interrupted_and_lost_processes(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert start(whole).wait(300) == 0
-    # a signal to the leader alone: all leave at the same step, and the run is saved
+    # signal the main process only: all ranks stop at the same step, and a checkpoint is saved
     process = start(broken)
     wait_until(lambda: rows(broken) >= 3, process)
     process.terminate()
     assert process.wait(60) == 75
     assert members(process.pid) == []
-    # another process is lost: the leader says so, and saves what was trained together
+    # kill another rank: the main process reports it and saves a checkpoint of the last joint step
     process = start(broken)
     before, saved = rows(broken), saved_step(broken)
     wait_until(lambda: rows(broken) > before + 2 and members(process.pid), process)
@@ -176,7 +174,7 @@ def test_stopped_and_lost_processes_leave_a_run_that_goes_on(tmp_path: Path) -> 
     assert process.wait(60) == 1
     assert "another process of the run was lost" in (tmp_path / "broken.log").read_text()
     assert saved_step(broken) > saved
-    # the leader is lost: nobody stays behind
+    # kill the main process: no other rank is left running
     process = start(broken)
     wait_until(lambda: members(process.pid), process)
     followers = members(process.pid)
@@ -194,7 +192,7 @@ def test_stopped_and_lost_processes_leave_a_run_that_goes_on(tmp_path: Path) -> 
 
 
 def test_srun_starts_the_processes(tmp_path: Path) -> None:
-    """One task for each process, told apart by what SLURM puts into their environment."""
+    """One task per process, distinguished by the environment variables that SLURM sets."""
     arguments = [sys.executable, str(ROOT / "train.py"), *LONG, "epochs=1", f"root={tmp_path}/runs"]
     tasks = [
         start_process(
@@ -209,7 +207,7 @@ def test_srun_starts_the_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_all_while_they_start_is_no_failure(
+def test_a_signal_to_all_processes_during_start_up_is_not_a_failure(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     process = start(tmp_path / "runs")
@@ -233,7 +231,7 @@ def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
     ("nodes", "first"),
     [("n7", "n7"), ("n[01-04],m2", "n01"), ("a-[3,5]-b[2-4]", "a-3-b2"), ("n2,n[4-5]", "n2")],
 )
-def test_the_first_node_is_reached_with_and_without_scontrol(
+def test_address_of_the_first_node_with_and_without_scontrol(
     nodes: str, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Runs that are interrupted, or die, go on exactly, and say meanwhile where they are."""
+"""Interrupted and killed runs resume bitwise identically, and their state is accurate."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def at_step(moment: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("moment", [1, 23, 24, 30, 35])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_run_goes_on_exactly(
+def test_an_interrupted_run_resumes_bitwise_identically(
     moment: int,
     number: signal.Signals,
     settings: Settings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Stopped mid-epoch, at a change of batch size (step 23) or just after, with momentum."""
+    """Interrupted mid-epoch, at a change of batch size (step 23) or just after, with momentum."""
     more = (*SHORT, "optimizer.momentum=0.9", "model=cnn_bn")
     whole, broken = settings(*more, f"root={tmp_path}/whole"), settings(*more)
     train(whole)
@@ -56,10 +56,10 @@ def test_an_interrupted_run_goes_on_exactly(
     assert identical(folder, RunFolder(run_folder(whole)))
 
 
-def test_images_of_an_odd_size_round_alike_wherever_a_run_goes_on(
+def test_resuming_does_not_change_rounding_of_odd_sized_images(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Batches are parts of a block, and products round by where in memory they begin."""
+    """Batches are views of a block, and matrix products round by memory alignment."""
     more = (
         "model=mlp", "dataset=synthetic", "dataset.shape=[3,7,7]", "dataset.examples=200",
         "dataset.test_examples=50", "epochs=2", "scheduler=decay_constant",
@@ -74,10 +74,10 @@ def test_images_of_an_odd_size_round_alike_wherever_a_run_goes_on(
     assert identical(*(RunFolder(run_folder(config)) for config in (broken, whole)))
 
 
-def test_rows_after_the_last_checkpoint_are_made_again(
+def test_rows_after_the_last_checkpoint_are_replaced(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that dies leaves rows that its checkpoint does not know: none twice, none missing."""
+    """A crashed run leaves rows newer than its checkpoint: none is duplicated or missing."""
     whole, broken = settings(*SHORT, f"root={tmp_path}/whole"), settings(*SHORT)
     train(whole)
     original = loop.Loop._measure
@@ -102,10 +102,10 @@ def test_rows_after_the_last_checkpoint_are_made_again(
     assert identical(folder, RunFolder(run_folder(whole)))
 
 
-def test_of_two_signals_the_last_is_told(
+def test_the_last_of_two_signals_takes_precedence(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job that saves before its time limit may be cancelled meanwhile: it is not wanted back."""
+    """A job that saves before its time limit may be cancelled meanwhile: then it must not requeue."""
     original = loop.Loop._save
 
     def save(self: loop.Loop) -> None:
@@ -118,7 +118,7 @@ def test_of_two_signals_the_last_is_told(
         train(settings(*SHORT))
 
 
-def test_a_state_is_true_as_soon_as_a_run_goes_on(
+def test_the_state_is_accurate_as_soon_as_a_run_resumes(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(*SHORT)

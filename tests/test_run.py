@@ -1,4 +1,4 @@
-"""Whole runs on real digits: what they record, that they repeat, how they end."""
+"""Complete runs on real digits: their records, reproducibility and final states."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_the_record_follows_the_plan(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("model", ["cnn", "cnn_bn"])
-def test_the_last_row_is_true_of_the_last_weights(model: str, settings: Settings) -> None:
-    """The record's numbers against float64 autograd on data normalised by hand."""
+def test_the_last_row_matches_the_final_weights(model: str, settings: Settings) -> None:
+    """Recorded values against float64 autograd on data normalised by hand."""
     config = settings(*SHORT, f"model={model}", "epochs=2", "measure.batch_norm=running")
     train(config)
     folder = RunFolder(run_folder(config))
@@ -82,7 +82,7 @@ def test_the_last_row_is_true_of_the_last_weights(model: str, settings: Settings
     assert row["test_loss"] == pytest.approx(float(losses["test"].detach()), rel=1e-5)
 
 
-def test_the_training_loss_is_the_mean_over_its_window(
+def test_the_training_loss_is_the_mean_since_the_last_row(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sums: list[tuple[float, int]] = []
@@ -118,8 +118,8 @@ def test_the_same_seed_gives_the_same_record(settings: Settings, tmp_path: Path)
     assert not identical(folders[0], folders[2])
 
 
-def test_seeds_are_pairs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under two schedulers the same seed starts from the same weights and the same order."""
+def test_runs_are_paired_by_seed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under two schedulers, a seed gives the same initial weights and data order."""
     starts, orders = [], []
     batches_at = Batches.at
 
@@ -139,7 +139,7 @@ def test_seeds_are_pairs(settings: Settings, monkeypatch: pytest.MonkeyPatch) ->
     assert torch.equal(torch.cat(orders[0]), torch.cat(orders[1]))
 
 
-def test_a_finished_run_is_left_alone(settings: Settings) -> None:
+def test_a_finished_run_is_skipped(settings: Settings) -> None:
     config = settings(*SHORT)
     train(config)
     folder = RunFolder(run_folder(config))
@@ -148,7 +148,7 @@ def test_a_finished_run_is_left_alone(settings: Settings) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in folder.path.iterdir()}
 
 
-def test_a_diverging_run_is_recorded_as_that(settings: Settings) -> None:
+def test_a_diverging_run_is_recorded_as_diverged(settings: Settings) -> None:
     config = settings(
         *SHORT, "scheduler/learning_rate=constant", "scheduler.learning_rate.initial=1e30"
     )
@@ -161,7 +161,7 @@ def test_a_diverging_run_is_recorded_as_that(settings: Settings) -> None:
     assert train(config).status == "diverged"  # it is not tried again
 
 
-def test_divergence_seen_by_the_measurement_keeps_the_minimum(settings: Settings) -> None:
+def test_divergence_found_by_a_measurement_keeps_the_minimum(settings: Settings) -> None:
     config = settings(
         "model=mlp", "epochs=2", "scheduler=decay_constant",
         "scheduler.batch_size.initial=1437", "scheduler.learning_rate.initial=1e30",
@@ -175,7 +175,7 @@ def test_divergence_seen_by_the_measurement_keeps_the_minimum(settings: Settings
     assert "NaN" not in folder.state.read_text()
 
 
-def test_an_unknown_device_is_refused_before_a_folder_is_made(settings: Settings) -> None:
+def test_an_unknown_device_is_rejected_before_a_folder_is_created(settings: Settings) -> None:
     config = settings("hardware.device=abacus")
     with pytest.raises(UsageError, match=r"hardware\.device=abacus cannot be used"):
         train(config)

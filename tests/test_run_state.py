@@ -1,4 +1,4 @@
-"""Runs that cannot begin, or go on: their folders say so, where there are any."""
+"""Runs that fail before they start: the failure is recorded if there is a folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def interrupted(settings: Settings) -> RunSettings:
     return config
 
 
-def test_a_run_that_cannot_go_on_says_so_and_keeps_its_place(
+def test_a_run_that_cannot_resume_records_the_failure_and_keeps_its_checkpoint(
     interrupted: RunSettings, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RunFolder(run_folder(interrupted))
@@ -57,10 +57,10 @@ def test_a_run_that_cannot_go_on_says_so_and_keeps_its_place(
     assert identical(folder, RunFolder(run_folder(whole)))
 
 
-def test_a_run_of_a_sweep_that_cannot_begin_is_listed(
+def test_a_run_of_a_sweep_that_cannot_start_is_listed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Such a run has a folder from the first, with its output."""
+    """Its folder exists before it starts, for its output."""
     config = settings(*SHORT, "model=cnn", "scheduler.batch_size.final=1437")
     folder = RunFolder(run_folder(config))
     folder.path.mkdir(parents=True)
@@ -77,7 +77,7 @@ def test_a_run_of_a_sweep_that_cannot_begin_is_listed(
     assert train(config).status == "finished"
 
 
-def test_a_run_of_another_process_is_left_alone(
+def test_a_run_locked_by_another_process_is_not_touched(
     interrupted: RunSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RunFolder(run_folder(interrupted))
@@ -89,7 +89,7 @@ def test_a_run_of_another_process_is_left_alone(
     assert folder.state.read_bytes() == before
 
 
-def test_a_run_that_ended_meanwhile_stays_ended(
+def test_a_run_completed_by_another_process_stays_complete(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(*SHORT)

@@ -1,4 +1,4 @@
-"""Processes that do not lead: what they are told, and how the leader ends where they end."""
+"""Ranks above 0: what they share with the main process, and how their errors reach it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from helpers import SHORT, forkserver, identical, train
 Settings = Callable[..., RunSettings]
 
 
-def test_they_see_that_a_loss_diverged_where_the_leader_does(settings: Settings) -> None:
-    """With the cadence that the run began with, which the leader alone reads in its folder."""
+def test_divergence_is_detected_at_the_same_step_in_every_rank(settings: Settings) -> None:
+    """At the row interval of the first start, which only the main process reads."""
     config = settings(
         *SHORT,
         "hardware.processes=2",
@@ -48,11 +48,11 @@ NEEDS: dict[str, tuple[type, str, Callable[..., bool]]] = {
     "batch": (Batches, "at", lambda *given: given[2] == 128),
     "measurement": (Measurement, "_full_row", lambda *_: True),
 }
-"""What asks for memory, and when it gets none."""
+"""What runs out of memory, and from which step."""
 
 
 def without_memory(config: RunSettings, rank: int, port: int, what: str) -> None:
-    """A process of two, of which the second has no memory."""
+    """Entry point of one of two processes; the second runs out of memory."""
     kind, name, too_much = NEEDS[what]
     original = getattr(kind, name)
 
@@ -80,7 +80,7 @@ def without_memory(config: RunSettings, rank: int, port: int, what: str) -> None
         ("measurement", 0, "measurements use chunks of 512 examples"),
     ],
 )
-def test_memory_that_runs_out_in_one_of_them_saves_the_run(
+def test_out_of_memory_in_another_rank_saves_a_checkpoint(
     what: str, epoch: int, words: str, settings: Settings, tmp_path: Path
 ) -> None:
     more = (*SHORT, "hardware.processes=2", "optimizer.momentum=0.9")
