@@ -68,7 +68,7 @@ def wandb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wa
 
     server = WandbServer()
     server.start()
-    wandb.teardown()  # the client reads the environment once, and stores the address of its service there
+    wandb.teardown()  # the client reads the environment once and stores its service address in it
     for name in [name for name in os.environ if name.startswith(("WANDB", "SLURM"))]:
         monkeypatch.delenv(name)
     for name, value in {**server.environment, "HOME": str(tmp_path)}.items():

@@ -105,7 +105,7 @@ def test_rows_after_the_last_checkpoint_are_replaced(
 def test_the_last_of_two_signals_takes_precedence(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job that saves before its time limit may be cancelled meanwhile: then it must not requeue."""
+    """A job that saves before its time limit may be cancelled: then it must not requeue."""
     original = loop.Loop._save
 
     def save(self: loop.Loop) -> None:
