@@ -7,6 +7,7 @@ import io
 import pickle
 import struct
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from accelerando.data.cifar import Cifar10, Cifar100
 from accelerando.data.fashion_mnist import FashionMnist
 from accelerando.data.file_source import FileSource
 from accelerando.data.mnist import Mnist
+from accelerando.data.source import LabelledImages
 from accelerando.data.tiny_imagenet import TinyImageNet
 
 GREY: Any = {"examples": 6, "shape": (1, 28, 28), "classes": 10, "mean": [0.25], "std": [0.5]}
@@ -149,3 +151,40 @@ def check_corrupt(path: Path, content: bytes, source: FileSource, message: str) 
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     path.write_bytes(before)
+
+
+def random_images(seed: int = 0) -> LabelledImages:
+    random = np.random.default_rng(seed)
+    return LabelledImages(
+        train_images=random.integers(0, 256, (500, 3, 4, 4), np.uint8),
+        train_labels=random.integers(0, 10, 500),
+        test_images=random.integers(0, 256, (20, 3, 4, 4), np.uint8),
+        test_labels=random.integers(0, 10, 20),
+    )
+
+
+def equal(left: LabelledImages, right: LabelledImages) -> bool:
+    return all(
+        getattr(left, field.name).dtype == getattr(right, field.name).dtype
+        and np.array_equal(getattr(left, field.name), getattr(right, field.name))
+        for field in fields(LabelledImages)
+    )
+
+
+def must_not_decode() -> LabelledImages:
+    raise AssertionError("decoded again")
+
+
+def cache_entries(data_folder: Path) -> list[Path]:
+    """Return the entries of the cache."""
+    return sorted(path for path in (data_folder / "decoded").glob("[!.]*"))
+
+
+def temporary_folders(data_folder: Path) -> list[Path]:
+    return list((data_folder / "decoded").glob(".accelerando-*"))
+
+
+def flip_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 4
+    path.write_bytes(content)

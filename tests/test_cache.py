@@ -18,75 +18,46 @@ from accelerando.data import cache
 from accelerando.data.cache import load_cached
 from accelerando.data.digits import Digits
 from accelerando.data.source import LabelledImages
+from small_data import (
+    cache_entries,
+    equal,
+    flip_bit,
+    must_not_decode,
+    random_images,
+    temporary_folders,
+)
 
 pytestmark = pytest.mark.usefixtures("data_folder")
 DIGITS: Any = {"examples": 1437, "shape": (1, 8, 8), "classes": 10}
 
 
-def small(seed: int = 0) -> LabelledImages:
-    random = np.random.default_rng(seed)
-    return LabelledImages(
-        train_images=random.integers(0, 256, (500, 3, 4, 4), np.uint8),
-        train_labels=random.integers(0, 10, 500),
-        test_images=random.integers(0, 256, (20, 3, 4, 4), np.uint8),
-        test_labels=random.integers(0, 10, 20),
-    )
-
-
-def same(left: LabelledImages, right: LabelledImages) -> bool:
-    return all(
-        getattr(left, field.name).dtype == getattr(right, field.name).dtype
-        and np.array_equal(getattr(left, field.name), getattr(right, field.name))
-        for field in fields(LabelledImages)
-    )
-
-
-def must_not_decode() -> LabelledImages:
-    raise AssertionError("decoded again")
-
-
-def entries(data_folder: Path) -> list[Path]:
-    """Return the entries of the cache."""
-    return sorted(path for path in (data_folder / "decoded").glob("[!.]*"))
-
-
-def temporary_folders(data_folder: Path) -> list[Path]:
-    return list((data_folder / "decoded").glob(".accelerando-*"))
-
-
 def test_decoded_data_are_memory_mapped(
     data_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert same(load_cached("x", ["1"], small), small())
+    assert equal(load_cached("x", ["1"], random_images), random_images())
     again = load_cached("x", ["1"], must_not_decode)
-    assert same(again, small())
+    assert equal(again, random_images())
     for field in fields(LabelledImages):
         array = getattr(again, field.name)
         assert type(array) is np.ndarray
         assert isinstance(array.base, np.memmap)
         torch.from_numpy(array)  # would warn about read-only memory
-    assert len(entries(data_folder)) == 1
+    assert len(cache_entries(data_folder)) == 1
     assert temporary_folders(data_folder) == []
     assert capsys.readouterr().err == ""
 
 
 def test_each_key_and_name_has_its_own_entry(data_folder: Path) -> None:
-    load_cached("x", ["1"], small)
-    assert same(load_cached("x", ["2"], lambda: small(2)), small(2))
-    assert same(load_cached("y", ["1"], lambda: small(3)), small(3))
-    assert same(load_cached("x", ["1"], must_not_decode), small())
-    assert len(entries(data_folder)) == 3
+    load_cached("x", ["1"], random_images)
+    assert equal(load_cached("x", ["2"], lambda: random_images(2)), random_images(2))
+    assert equal(load_cached("y", ["1"], lambda: random_images(3)), random_images(3))
+    assert equal(load_cached("x", ["1"], must_not_decode), random_images())
+    assert len(cache_entries(data_folder)) == 3
 
 
 def test_writes_do_not_reach_the_cache() -> None:
-    load_cached("x", ["1"], small).train_images[:] = 0
-    assert same(load_cached("x", ["1"], must_not_decode), small())
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-5] ^= 4
-    path.write_bytes(content)
+    load_cached("x", ["1"], random_images).train_images[:] = 0
+    assert equal(load_cached("x", ["1"], must_not_decode), random_images())
 
 
 def cut(path: Path) -> None:
@@ -101,62 +72,67 @@ FILES = [f"{field.name}.npy" for field in fields(LabelledImages)]
 
 
 @pytest.mark.parametrize("name", [*FILES, "checksums.json"])
-@pytest.mark.parametrize("damage", [flip, cut, empty, Path.unlink])
+@pytest.mark.parametrize("damage", [flip_bit, cut, empty, Path.unlink])
 def test_corrupt_entry_is_reported_and_replaced(
     name: str,
     damage: Callable[[Path], None],
     data_folder: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    load_cached("x", ["1"], small)
-    (entry,) = entries(data_folder)
+    load_cached("x", ["1"], random_images)
+    (entry,) = cache_entries(data_folder)
     damage(entry / name)
     calls = []
-    assert same(load_cached("x", ["1"], lambda: calls.append(1) or small()), small())  # type: ignore[func-returns-value]
+
+    def decode() -> LabelledImages:
+        calls.append(1)
+        return random_images()
+
+    assert equal(load_cached("x", ["1"], decode), random_images())
     assert calls == [1]
     error = capsys.readouterr().err
     assert f"{entry} is corrupt" in error
     assert error.count("\n") == 1
-    assert same(load_cached("x", ["1"], must_not_decode), small())
-    assert entries(data_folder) == [entry]
+    assert equal(load_cached("x", ["1"], must_not_decode), random_images())
+    assert cache_entries(data_folder) == [entry]
 
 
 def test_entry_replaced_by_another_process_is_kept(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    load_cached("x", ["1"], small)
-    (entry,) = entries(data_folder)
+    load_cached("x", ["1"], random_images)
+    (entry,) = cache_entries(data_folder)
 
     def replaced_meanwhile(_: Path) -> dict[str, int]:
         monkeypatch.setattr(cache, "_checksums", checksums)
         entry.rename(entry.with_name(".corrupt"))
-        cache._store(small(), entry)
+        cache._store(random_images(), entry)
         raise ValueError("the entry was corrupt and has been replaced")
 
     checksums = cache._checksums
     monkeypatch.setattr(cache, "_checksums", replaced_meanwhile)
     assert cache._load(entry) is None
-    assert same(cache._load(entry) or must_not_decode(), small())
+    assert equal(cache._load(entry) or must_not_decode(), random_images())
     assert capsys.readouterr().err == ""
 
 
 def test_mapped_data_survive_the_replacement_of_their_entry(data_folder: Path) -> None:
-    mapped = load_cached("x", ["1"], small)
-    (entry,) = entries(data_folder)
+    mapped = load_cached("x", ["1"], random_images)
+    (entry,) = cache_entries(data_folder)
     empty(entry / "test_labels.npy")
     os.utime(entry, (0, 0))
-    load_cached("x", ["1"], small)
+    load_cached("x", ["1"], random_images)
     load_cached("x", ["1"], must_not_decode)
     assert len(temporary_folders(data_folder)) == 1  # in quarantine for a day, however old
-    assert (mapped.train_images == small().train_images).all()
+    assert (mapped.train_images == random_images().train_images).all()
 
 
 def test_without_a_writable_folder_data_are_decoded_into_memory(
     data_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data_folder.write_text("a file")
-    images = load_cached("x", ["1"], small)
-    assert same(images, small())
+    images = load_cached("x", ["1"], random_images)
+    assert equal(images, random_images())
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "ACCELERANDO_DATA=DIR" in error
@@ -169,7 +145,7 @@ def test_decoding_errors_propagate(data_folder: Path, capsys: pytest.CaptureFixt
 
     with pytest.raises(FileNotFoundError, match="no such image"):
         load_cached("x", ["1"], fail)
-    assert entries(data_folder) == []
+    assert cache_entries(data_folder) == []
     assert capsys.readouterr().err == ""
 
 
@@ -192,10 +168,10 @@ def test_new_scikit_learn_version_decodes_again(
     Digits(**DIGITS).load()
     monkeypatch.setattr("accelerando.data.digits.version", lambda _: "99")
     Digits(**DIGITS).load()
-    assert len(entries(data_folder)) == 2
+    assert len(cache_entries(data_folder)) == 2
 
 
 def test_new_format_decodes_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    load_cached("x", ["1"], small)
+    load_cached("x", ["1"], random_images)
     monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
-    assert same(load_cached("x", ["1"], lambda: small(2)), small(2))
+    assert equal(load_cached("x", ["1"], lambda: random_images(2)), random_images(2))

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from accelerando.models import ResNet, WideResNet, imagenet_resnet
-from test_models import CLASSES, NORM_LAYERS, batch, randomised
+from model_inputs import CLASSES, NORM_LAYERS, batch, randomised
 
 FAMILIES: dict[str, Callable[[Sequence[int], str], nn.Module]] = {
     "resnet": lambda shape, norm: ResNet(shape, CLASSES, [1, 1, 1, 1], norm=norm),

@@ -17,9 +17,9 @@ from torch.nn.functional import batch_norm, conv2d, cross_entropy, group_norm
 
 from accelerando.build import build
 from accelerando.models import Cnn, ResNet, WideResNet, imagenet_resnet
+from model_inputs import CLASSES, NORM_LAYERS, batch, randomised
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
-CLASSES = 7
 
 
 def from_yaml(name: str, shape: Sequence[int], classes: int, **changes: object) -> nn.Module:
@@ -28,21 +28,6 @@ def from_yaml(name: str, shape: Sequence[int], classes: int, **changes: object) 
     assert target.pop("name") == name
     model: nn.Module = build("model", {**target, **changes}, shape=list(shape), classes=classes)
     return model
-
-
-def batch(*shape: int) -> tuple[Tensor, Tensor]:
-    random = torch.Generator().manual_seed(0)
-    images = torch.randn(*shape, generator=random, dtype=torch.float64)
-    return images, torch.randint(0, CLASSES, shape[:1], generator=random)
-
-
-def randomised(model: nn.Module) -> nn.Module:
-    """Convert to float64 with random scales and biases, so that no two tensors are the same."""
-    torch.manual_seed(5)
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            nn.init.uniform_(parameter, 0.5, 1.5)
-    return model.double()
 
 
 def gradients(logits: Tensor, labels: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -76,13 +61,6 @@ def test_parameter_count_equals_the_published_one(
     with torch.device("meta"):
         model = from_yaml(name, shape, classes)
     assert sum(parameter.numel() for parameter in model.parameters()) == count
-
-
-NORM_LAYERS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm2d,
-    "group": lambda channels: nn.GroupNorm(channels // 8, channels),
-    "none": nn.Identity,
-}
 
 
 def torchvision_resnet(depth: int, norm: str) -> nn.Module:

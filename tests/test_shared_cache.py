@@ -19,7 +19,14 @@ import pytest
 from accelerando.data import cache, storage
 from accelerando.data.cache import load_cached
 from accelerando.data.source import LabelledImages
-from test_cache import entries, flip, must_not_decode, same, small, temporary_folders
+from small_data import (
+    cache_entries,
+    equal,
+    flip_bit,
+    must_not_decode,
+    random_images,
+    temporary_folders,
+)
 
 pytestmark = pytest.mark.usefixtures("data_folder")
 FORK = multiprocessing.get_context("fork")
@@ -47,13 +54,13 @@ def test_on_a_full_disk_data_are_decoded_into_memory(
 ) -> None:
     def work() -> bool:
         resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
-        return same(load_cached("x", ["1"], small), small())
+        return equal(load_cached("x", ["1"], random_images), random_images())
 
     assert in_processes(1, work) == [True]
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert "cannot cache decoded data" in error
-    assert entries(data_folder) == temporary_folders(data_folder) == []
+    assert cache_entries(data_folder) == temporary_folders(data_folder) == []
 
 
 @pytest.mark.parametrize("locks", [True, False])
@@ -74,25 +81,29 @@ def test_concurrent_processes_on_an_empty_cache(
         with decodings.get_lock():
             decodings.value += 1
         time.sleep(0.2)
-        return small()
+        return random_images()
 
     def work() -> tuple[bool, bool]:
         data = load_cached("x", ["1"], decode)
-        return same(data, small()), isinstance(data.train_images.base, np.memmap)
+        return equal(data, random_images()), isinstance(data.train_images.base, np.memmap)
 
     assert in_processes(8, work) == [(True, True)] * 8
     assert decodings.value == 1 if locks else decodings.value > 1
-    assert len(entries(data_folder)) == 1
+    assert len(cache_entries(data_folder)) == 1
     assert temporary_folders(data_folder) == []
     assert capfd.readouterr().err == ""
 
 
 def test_concurrent_processes_on_a_corrupt_cache(data_folder: Path) -> None:
-    load_cached("x", ["1"], small)
-    flip(entries(data_folder)[0] / "train_images.npy")
-    assert in_processes(8, lambda: same(load_cached("x", ["1"], small), small())) == [True] * 8
-    assert len(entries(data_folder)) == 1
-    assert same(load_cached("x", ["1"], must_not_decode), small())
+    load_cached("x", ["1"], random_images)
+    flip_bit(cache_entries(data_folder)[0] / "train_images.npy")
+
+    def work() -> bool:
+        return equal(load_cached("x", ["1"], random_images), random_images())
+
+    assert in_processes(8, work) == [True] * 8
+    assert len(cache_entries(data_folder)) == 1
+    assert equal(load_cached("x", ["1"], must_not_decode), random_images())
 
 
 def test_leftovers_of_killed_processes_are_removed_after_a_day(
@@ -100,12 +111,12 @@ def test_leftovers_of_killed_processes_are_removed_after_a_day(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(cache, "fsync_path", lambda _: os.kill(os.getpid(), signal.SIGKILL))
-        process = FORK.Process(target=lambda: load_cached("x", ["1"], small))
+        process = FORK.Process(target=lambda: load_cached("x", ["1"], random_images))
         process.start()
         process.join(60)
     assert process.exitcode == -signal.SIGKILL
     (leftover,) = temporary_folders(data_folder)
-    assert same(load_cached("x", ["1"], small), small())
+    assert equal(load_cached("x", ["1"], random_images), random_images())
     assert temporary_folders(data_folder) == [leftover]  # another host may still be using it
     a_day_ago = time.time() - storage.LEFTOVER_AGE - 60
     os.utime(leftover, (a_day_ago, a_day_ago))
