@@ -18,8 +18,7 @@ from accelerando.runs.slurm_record import read_slurm_record
 from cluster import Cluster
 from helpers import ROOT, identical
 from slurm_runs import LONG, completed_epochs, folder_of, wait_until_finished
-from test_sweeps import folders, recorded, sweep
-from test_wandb import rows
+from wandb_runs import create_sweep, folders_by_wandb_id, record_files, recorded_rows
 from wandb_server import WandbServer
 
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -72,12 +71,12 @@ def test_agent_returns_its_run_at_the_signal_and_another_resumes_it(
     """The task is requeued, and its next agent takes the run up again."""
     monkeypatch.chdir(ROOT)
     overrides = ("epochs=400", "tracking.every=100000", "tracking=online")
-    name = sweep(wandb_server, tmp_path, {"seed": [0, 1]}, *overrides)
+    name = create_sweep(wandb_server, tmp_path, {"seed": [0, 1]}, *overrides)
     job = cluster.call(
         *("sbatch", "--parsable", "--array=0-1", "--time=10", f"--output={tmp_path}/%A_%a.out"),
         *(f"--export=ALL,PATH={PATH},WANDB_DIR={tmp_path}", "slurm/agents.sbatch", name),
     )
-    cluster.wait_until(lambda: len(recorded(tmp_path)) == 2, 240)
+    cluster.wait_until(lambda: len(record_files(tmp_path)) == 2, 240)
     time.sleep(2)
     cluster.call("scancel", "--batch", "--signal=USR2", f"{job}_0")
     cluster.wait_until(lambda: cluster.state(f"{job}_0") == "PENDING", 120)
@@ -86,7 +85,7 @@ def test_agent_returns_its_run_at_the_signal_and_another_resumes_it(
     text = Path(f"{tmp_path}/{job}_0.out").read_text()
     assert re.search("interrupted by SIG(USR1|TERM), saved", text), text
     assert "resuming from epoch" in text
-    by_id = folders(tmp_path / "runs")
-    assert {identity: run.rows for identity, run in runs.items()} == {
-        identity: rows(folder) for identity, folder in by_id.items()
+    folders = folders_by_wandb_id(tmp_path / "runs")
+    assert {run_id: run.rows for run_id, run in runs.items()} == {
+        run_id: recorded_rows(folder) for run_id, folder in folders.items()
     }

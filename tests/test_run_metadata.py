@@ -1,4 +1,4 @@
-"""How a run looks in W&B: what tells it from others."""
+"""Name, group, tags and notes of a run in W&B."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 
 from accelerando.config import RunSettings
-from accelerando.runs.folder import State
+from accelerando.runs.folder import State, Status
 from accelerando.wandb_mirror.run_metadata import run_metadata
 
 Settings = Callable[..., RunSettings]
 
 
-def looked(config: RunSettings, overrides: list[str]) -> dict[str, Any]:
-    """The look of a run of seed 3."""
-    known = dict.fromkeys(("status", "run", "dataset", "model"), "")
-    state = State(**known, scheduler=config.scheduler.name, seed=3, epochs=1, steps=1)
+def metadata(config: RunSettings, overrides: list[str]) -> dict[str, Any]:
+    """The metadata of a run of seed 3."""
+    names = dict.fromkeys(("run", "dataset", "model"), "")
+    state = State(
+        Status.RUNNING, **names, scheduler=config.scheduler.name, seed=3, epochs=1, steps=1
+    )
     state.overrides = overrides
     return run_metadata(state, config.tree)
 
@@ -39,21 +41,21 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("words", NAMES)
-def test_names_tell_schedulers_apart(words: str, settings: Settings) -> None:
-    """And a run is of one of the paper's cases where its shapes are those of the case."""
-    (group, case), overrides = NAMES[words], words.split()
-    shown = looked(settings(*overrides), [*overrides, "seed=3"])
+@pytest.mark.parametrize("command_line", NAMES)
+def test_name_and_group_distinguish_schedulers(command_line: str, settings: Settings) -> None:
+    """A run is tagged with a case of the paper only if its shapes are those of the case."""
+    (group, case), overrides = NAMES[command_line], command_line.split()
+    shown = metadata(settings(*overrides), [*overrides, "seed=3"])
     assert (shown["group"], shown["name"]) == (group, f"{group}-seed3")
     assert [tag for tag in shown["tags"] if tag.startswith("case")] == [case] * bool(case)
 
 
-def test_names_are_no_longer_than_wandb_allows(settings: Settings) -> None:
+def test_names_stay_within_the_length_limit_of_wandb(settings: Settings) -> None:
     values = [[epoch, 0.1] for epoch in range(50)]
-    words = ["scheduler/learning_rate=list", f"scheduler.learning_rate.values={values}"]
-    assert len(looked(settings(*words), words)["name"]) < 128
+    overrides = ["scheduler/learning_rate=list", f"scheduler.learning_rate.values={values}"]
+    assert len(metadata(settings(*overrides), overrides)["name"]) < 128
 
 
-def test_notes_are_the_command_line_unless_given(settings: Settings) -> None:
-    assert looked(settings(), ["seed=3"])["notes"] == "python train.py seed=3"
-    assert looked(settings("tracking.notes=mine"), ["seed=3"])["notes"] == "mine"
+def test_notes_default_to_the_command_line(settings: Settings) -> None:
+    assert metadata(settings(), ["seed=3"])["notes"] == "python train.py seed=3"
+    assert metadata(settings("tracking.notes=mine"), ["seed=3"])["notes"] == "mine"

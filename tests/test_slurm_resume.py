@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import accelerando
-import offline
+import wandb_files
 from accelerando.runs.folder import RunFolder, Status
 from cluster import Cluster
 from helpers import ROOT, identical, start_process
@@ -29,7 +29,8 @@ from slurm_runs import (
     submit,
     wait_until_finished,
 )
-from test_wandb import mirrored, rows
+from wandb_files import offline_files
+from wandb_runs import mirrored_rows, recorded_rows
 
 SLOW_FIRST_START = """
 import os, sys, threading, time
@@ -134,10 +135,10 @@ def check_single_wandb_run(folder: RunFolder) -> None:
     """Check that the log reports the resume, and that W&B has one run with every row."""
     text = python("-m", "accelerando.commands", "logs", folder.path).stdout
     assert re.search(r"resuming from epoch [1-9]", text), text
-    files = sorted(folder.path.glob("wandb/offline-run-*/*.wandb"))
-    ids = {r.run.run_id for f in files for r in offline.records(f) if r.HasField("run")}
+    records = [record for file in offline_files(folder) for record in wandb_files.records(file)]
+    ids = {r.run.run_id for r in records if r.HasField("run")}
     assert len(ids) == 1
-    assert mirrored(folder) == rows(folder)
+    assert mirrored_rows(folder) == recorded_rows(folder)
 
 
 def test_cancelled_run_does_not_return(cluster: Cluster, tmp_path: Path) -> None:

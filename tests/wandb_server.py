@@ -1,8 +1,7 @@
-"""A test double of the W&B server, over HTTP on loopback, for the real client and its commands.
+"""A fake W&B server on localhost, for tests with the real client and its commands.
 
-It answers what wandb 0.31 asks: runs, their rows and files, resumption, alerts, artifacts, and what
-agents of a sweep ask for (``wandb_sweeps``). What it was given is kept when it is stopped, as in
-the database of a server that is restarted.
+It implements the requests of wandb 0.31 for runs, rows, files, resuming and alerts, and those of
+sweep agents (``wandb_sweeps``). Its data survive ``stop`` and ``start``.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ import wandb_sweeps
 
 HISTORY, SUMMARY = "wandb-history.jsonl", "wandb-summary.json"
 KEY = "0123456789abcdef0123456789abcdef01234567"
-"""An API key as W&B makes them; no file may hold it."""
+"""An API key in W&B's format, which must not appear in any file."""
 
 
 @dataclass
 class Run:
-    """What the server knows of one run."""
+    """The server's data about one run."""
 
-    about: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, dict[int, str]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
@@ -57,16 +56,19 @@ class Run:
 
 
 class WandbServer:
-    """Runs by their ids, sweeps by their names, and the questions that were asked."""
+    """Runs by id, sweeps by name, and the names of all queries received."""
 
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
         self.sweeps: dict[str, wandb_sweeps.Sweep] = {}
+        self.queries: list[str] = []
         self.deleted: set[str] = set()
-        self.asked: list[str] = []
-        self.stopped = False
-        self.refusing = False
+        """Ids of runs deleted on the server."""
+        self.stop_runs = False
+        """Ask every run to stop, as the button on its page does."""
+        self.reject_rows = False
         self.delay = 0.0
+        """Seconds before each answer."""
         self.port = 0
         self._lock = threading.RLock()
 
@@ -76,116 +78,126 @@ class WandbServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client needs to find it, and to notice soon that it is back."""
+        """Environment variables that make clients use this server, and retry quickly."""
         waits = {
             f"WANDB__{part}_RETRY_WAIT_{end}_SECONDS": "0.2"
             for part in ("FILE_STREAM", "GRAPHQL", "FILE_TRANSFER")
             for end in ("MIN", "MAX")
         }
-        more = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "0.2", "WANDB_ERROR_REPORTING": "false"}
-        return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY, **waits, **more}
+        return {
+            "WANDB_BASE_URL": self.url,
+            "WANDB_API_KEY": KEY,
+            "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "0.2",
+            "WANDB_ERROR_REPORTING": "false",
+            **waits,
+        }
 
     def start(self) -> None:
-        """Serve; a second time at the same address."""
-        self._http = _Http(("127.0.0.1", self.port), type("H", (_Handler,), {"w": self}))
+        """Start serving; after ``stop`` at the same address."""
+        handler = type("Handler", (_Handler,), {"server_data": self})
+        self._http = _Http(("127.0.0.1", self.port), handler)
         self.port = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
-        """Serve no more, and break what connections there are."""
+        """Stop serving, and close all connections."""
         self._http.shutdown()
         self._http.server_close()
 
-    def answer(self, query: str, given: dict[str, Any]) -> dict[str, Any]:
-        """The data that a GraphQL question asks for."""
+    def answer(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        """Return the data that a GraphQL query asks for."""
         name = re.search(r"(?:query|mutation)\s+(\w+)", query)
         assert name is not None, query
-        self.asked.append(name[1])
+        self.queries.append(name[1])
         with self._lock:
             if name[1] not in ANSWERS:
-                raise LookupError(f"the test double does not know {name[1]}: {query}")
-            return ANSWERS[name[1]](self, given)
+                raise LookupError(f"the fake server does not implement {name[1]}: {query}")
+            return ANSWERS[name[1]](self, variables)
 
-    def server_features_query(self, given: dict[str, Any]) -> dict[str, Any]:
+    def server_features_query(self, variables: dict[str, Any]) -> dict[str, Any]:
         return {"serverInfo": {"features": []}}
 
-    def viewer(self, given: dict[str, Any]) -> dict[str, Any]:
+    def viewer(self, variables: dict[str, Any]) -> dict[str, Any]:
         teams = {"edges": [{"node": {"name": "someone"}}]}
         user = {"id": "VXNlcjox", "entity": "someone", "username": "someone", "flags": "{}"}
         return {"viewer": user | {"email": "someone@example.com", "teams": teams, "admin": False}}
 
-    def organization_core_weave_organization_id(self, given: dict[str, Any]) -> dict[str, Any]:
+    def organization_core_weave_organization_id(self, variables: dict[str, Any]) -> dict[str, Any]:
         return {"entity": {"organization": {"coreWeaveOrganizationId": None}}}
 
-    def run_resume_status(self, given: dict[str, Any]) -> dict[str, Any]:
-        project = {"id": "p", "name": given["project"], "entity": {"id": "e", "name": "someone"}}
-        run = self.runs.get(given["name"])
+    def run_resume_status(self, variables: dict[str, Any]) -> dict[str, Any]:
+        project = {
+            "id": "p",
+            "name": variables["project"],
+            "entity": {"id": "e", "name": "someone"},
+        }
+        run = self.runs.get(variables["name"])
         if run is None:
             return {"model": {**project, "bucket": None}}
-        run.exitcode, run.preempting = None, False  # a process goes on with it
+        run.exitcode, run.preempting = None, False  # a client is about to resume it
         history = run.content(HISTORY)
         bucket = {
-            "id": f"bucket-{given['name']}",
-            "name": given["name"],
+            "id": f"bucket-{variables['name']}",
+            "name": variables["name"],
             "summaryMetrics": json.dumps(run.summary),
-            "displayName": run.about.get("displayName"),
+            "displayName": run.attributes.get("displayName"),
             "logLineCount": 0,
             "historyLineCount": len(history),
             "eventsLineCount": len(run.content("wandb-events.jsonl")),
             "historyTail": json.dumps(history[-1:]),
             "eventsTail": json.dumps([]),
             "config": json.dumps({k: {"value": v} for k, v in run.config.items()}),
-            "tags": run.about.get("tags") or [],
-            "notes": run.about.get("notes"),
+            "tags": run.attributes.get("tags") or [],
+            "notes": run.attributes.get("notes"),
             "wandbConfig": json.dumps({"t": 1}),
         }
         return {"model": {**project, "bucket": bucket}}
 
-    def upsert_bucket(self, given: dict[str, Any]) -> dict[str, Any]:
-        name = given["name"]
-        if given.get("entity") not in (None, "", "someone"):
+    def upsert_bucket(self, variables: dict[str, Any]) -> dict[str, Any]:
+        name = variables["name"]
+        if variables.get("entity") not in (None, "", "someone"):
             raise PermissionError(403, "permission denied")
         if name in self.deleted:
             raise PermissionError(409, f"run {name} was previously created and deleted; try a new")
         inserted = name not in self.runs
         run = self.runs.setdefault(name, Run())
-        run.about |= {key: value for key, value in given.items() if value is not None}
-        config = json.loads(given.get("config") or "{}")
+        run.attributes |= {key: value for key, value in variables.items() if value is not None}
+        config = json.loads(variables.get("config") or "{}")
         run.config |= {key: item["value"] for key, item in config.items()}
         entity = {"id": "e", "name": "someone"}
         bucket = {
             "id": f"bucket-{name}",
             "name": name,
-            "displayName": run.about.get("displayName"),
+            "displayName": run.attributes.get("displayName"),
             "description": None,
             "config": json.dumps(config),
-            "sweepName": given.get("sweep"),
-            "project": {"id": "p", "name": given.get("project"), "entity": entity},
+            "sweepName": variables.get("sweep"),
+            "project": {"id": "p", "name": variables.get("project"), "entity": entity},
             "historyLineCount": len(run.content(HISTORY)),
         }
         return {"upsertBucket": {"bucket": bucket, "inserted": inserted}}
 
-    def create_run_files(self, given: dict[str, Any]) -> dict[str, Any]:
+    def create_run_files(self, variables: dict[str, Any]) -> dict[str, Any]:
         files = [
-            {"name": name, "uploadUrl": f"{self.url}/upload/{given['run']}/{name}"}
-            for name in given["files"]
+            {"name": name, "uploadUrl": f"{self.url}/upload/{variables['run']}/{name}"}
+            for name in variables["files"]
         ]
-        return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
+        return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
 
-    def run_state(self, given: dict[str, Any]) -> dict[str, Any]:
-        return {"project": {"run": {"id": given["run"], "state": "running"}}}
+    def run_state(self, variables: dict[str, Any]) -> dict[str, Any]:
+        return {"project": {"run": {"id": variables["run"], "state": "running"}}}
 
-    def one_run(self, given: dict[str, Any]) -> dict[str, Any]:
-        run = self.runs[given["name"]]
-        found = {"id": "r", "name": given["name"], "projectId": "1", "state": "finished"}
-        return {"project": {"run": {**found, "historyLineCount": len(run.content(HISTORY))}}}
+    def one_run(self, variables: dict[str, Any]) -> dict[str, Any]:
+        run = self.runs[variables["name"]]
+        about = {"id": "r", "name": variables["name"], "projectId": "1", "state": "finished"}
+        return {"project": {"run": {**about, "historyLineCount": len(run.content(HISTORY))}}}
 
-    def notify_scriptable_run_alert(self, given: dict[str, Any]) -> dict[str, Any]:
-        self.runs[given["runName"]].alerts.append(given)
+    def notify_scriptable_run_alert(self, variables: dict[str, Any]) -> dict[str, Any]:
+        self.runs[variables["runName"]].alerts.append(variables)
         return {"notifyScriptableRunAlert": {"success": True}}
 
     def stream(self, name: str, sent: dict[str, Any]) -> None:
-        """Rows and state of a run, as its client streams them."""
+        """Store the rows and the exit status that a client streams."""
         with self._lock:
             run = self.runs[name]
             for file, part in (sent.get("files") or {}).items():
@@ -195,7 +207,7 @@ class WandbServer:
             if sent.get("complete"):
                 run.exitcode = sent["exitcode"]
                 if run.preempting and run.exitcode:
-                    wandb_sweeps.hand_back(self, name)
+                    wandb_sweeps.requeue(self, name)
 
 
 ANSWERS: dict[str, Callable[[WandbServer, dict[str, Any]], dict[str, Any]]] = {
@@ -210,7 +222,7 @@ ANSWERS: dict[str, Callable[[WandbServer, dict[str, Any]], dict[str, Any]]] = {
     "NotifyScriptableRunAlert": WandbServer.notify_scriptable_run_alert,
     **wandb_sweeps.ANSWERS,
 }
-"""Of the client's questions, by their names."""
+"""Implementation of each GraphQL query, by its name."""
 
 
 class _Http(ThreadingHTTPServer):
@@ -222,19 +234,19 @@ class _Http(ThreadingHTTPServer):
 
     def server_close(self) -> None:
         super().server_close()
-        for connection in self.open:  # those that clients keep
+        for connection in self.open:  # which clients keep alive
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         self.open.clear()
 
     def handle_error(self, *arguments: Any) -> None:
-        """A client that was killed, or has left, breaks its connection: nothing to tell."""
+        """Ignore clients that were killed or have closed their connection."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(*arguments)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    w: WandbServer
+    server_data: WandbServer
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *arguments: Any) -> None: ...
@@ -252,14 +264,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self._body())
-        time.sleep(self.w.delay)
+        time.sleep(self.server_data.delay)
         if self.path != "/graphql":
-            if self.w.refusing:
+            if self.server_data.reject_rows:
                 return self._reply(403, {"error": "permission denied"})
-            self.w.stream(self.path.split("/")[-2], body)
-            return self._reply(200, {"limits": {}, "stopped": self.w.stopped})
+            self.server_data.stream(self.path.split("/")[-2], body)
+            return self._reply(200, {"limits": {}, "stopped": self.server_data.stop_runs})
         try:
-            data = self.w.answer(body["query"], body.get("variables") or {})
+            data = self.server_data.answer(body["query"], body.get("variables") or {})
         except PermissionError as error:
             return self._reply(error.errno or 403, {"errors": [{"message": error.strerror}]})
         except LookupError as error:
@@ -268,7 +280,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         _, _, run, name = self.path.split("/", 3)
-        self.w.runs.setdefault(run, Run()).files[name] = self._body()
+        self.server_data.runs.setdefault(run, Run()).files[name] = self._body()
         self._reply(200, {})
 
     def do_GET(self) -> None:

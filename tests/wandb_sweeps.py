@@ -1,4 +1,4 @@
-"""The sweeps of the test double: grids, dealt to agents run by run."""
+"""Sweeps of the fake W&B server: grids whose runs are handed out to agents one by one."""
 
 from __future__ import annotations
 
@@ -15,81 +15,92 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sweep:
-    """A grid; its runs in the order in which they are dealt."""
+    """A grid sweep, and the runs handed out so far."""
 
     name: str
     config: dict[str, Any]
-    left: list[dict[str, Any]] = field(default_factory=list)
-    handed_back: list[str] = field(default_factory=list)
+    remaining: list[dict[str, Any]] = field(default_factory=list)
+    """Parameters of the runs not handed out yet."""
+    preempted: list[str] = field(default_factory=list)
+    """Ids of runs to hand out again."""
     runs: list[str] = field(default_factory=list)
-    dealt: list[dict[str, Any]] = field(default_factory=list)
+    """Ids of all runs handed out."""
+    commands: list[dict[str, Any]] = field(default_factory=list)
+    """The commands that started them, in order."""
     stopped: set[str] = field(default_factory=set)
-    """Runs that their agent is told to stop, as by early termination or on their pages."""
+    """Ids of runs that agents must stop, as after early termination."""
 
 
 def combinations(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every combination of a grid's values."""
-    lists = {
-        name: about.get("values", [about.get("value")])
-        for name, about in config["parameters"].items()
+    """Return every combination of a grid's values."""
+    values = {
+        name: parameter.get("values", [parameter.get("value")])
+        for name, parameter in config["parameters"].items()
     }
-    return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+    return [dict(zip(values, row, strict=True)) for row in itertools.product(*values.values())]
 
 
-def hand_back(server: WandbServer, run: str) -> None:
-    """A preempted run goes back into its sweep's queue."""
+def requeue(server: WandbServer, run: str) -> None:
+    """Put a preempted run back into the queue of its sweep."""
     for sweep in server.sweeps.values():
         if run in sweep.runs:
-            sweep.handed_back.append(run)
+            sweep.preempted.append(run)
 
 
 def get_default_entity(_: WandbServer, __: dict[str, Any]) -> dict[str, Any]:
     return {"viewer": {"id": "VXNlcjox", "entity": "someone"}}
 
 
-def upsert_sweep(server: WandbServer, given: dict[str, Any]) -> dict[str, Any]:
-    name, config = f"sweep{len(server.sweeps)}", yaml.safe_load(given["config"])
+def upsert_sweep(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    name, config = f"sweep{len(server.sweeps)}", yaml.safe_load(variables["config"])
     server.sweeps[name] = Sweep(name, config, combinations(config))
-    entity = {"id": "e", "name": given.get("entityName") or "someone"}
-    project = {"id": "p", "name": given.get("projectName") or "uncategorized", "entity": entity}
+    entity = {"id": "e", "name": variables.get("entityName") or "someone"}
+    project = {"id": "p", "name": variables.get("projectName") or "uncategorized", "entity": entity}
     return {
         "upsertSweep": {"sweep": {"name": name, "project": project}, "configValidationWarnings": []}
     }
 
 
-def sweep_with_runs(server: WandbServer, given: dict[str, Any]) -> dict[str, Any]:
-    sweep = server.sweeps[given["sweep"]]
-    found = {"id": sweep.name, "name": sweep.name, "state": "RUNNING", "runs": {"edges": []}}
-    return {"project": {"sweep": {**found, "config": yaml.safe_dump(sweep.config)}}}
+def sweep_with_runs(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    sweep = server.sweeps[variables["sweep"]]
+    content = {
+        "id": sweep.name,
+        "name": sweep.name,
+        "state": "RUNNING",
+        "runs": {"edges": []},
+        "config": yaml.safe_dump(sweep.config),
+    }
+    return {"project": {"sweep": content}}
 
 
-def create_agent(_: WandbServer, given: dict[str, Any]) -> dict[str, Any]:
-    return {"createAgent": {"agent": {"id": given["sweep"]}}}
+def create_agent(_: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    return {"createAgent": {"agent": {"id": variables["sweep"]}}}
 
 
-def heartbeat(server: WandbServer, given: dict[str, Any]) -> dict[str, Any]:
-    sweep = server.sweeps[given["id"]]
-    busy = [run for run, runs in json.loads(given.get("runState") or "{}").items() if runs]
-    stop = [{"type": "stop", "run_id": run} for run in busy if run in sweep.stopped]
-    commands = stop if busy else [_next(server, sweep)]
+def heartbeat(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    sweep = server.sweeps[variables["id"]]
+    run_states = json.loads(variables.get("runState") or "{}")
+    active = [run for run, is_active in run_states.items() if is_active]
+    stop = [{"type": "stop", "run_id": run} for run in active if run in sweep.stopped]
+    commands = stop if active else [_next_command(server, sweep)]
     return {
-        "agentHeartbeat": {"agent": {"id": given["id"]}, "commands": json.dumps(commands)},
+        "agentHeartbeat": {"agent": {"id": variables["id"]}, "commands": json.dumps(commands)},
     }
 
 
-def _next(server: WandbServer, sweep: Sweep) -> dict[str, Any]:
-    """Preempted runs first, with every key of their config, W&B's own too, as W&B does."""
-    if sweep.handed_back:
-        run = sweep.handed_back.pop(0)
+def _next_command(server: WandbServer, sweep: Sweep) -> dict[str, Any]:
+    """Like W&B, hand out preempted runs first, with every key of their config as arguments."""
+    if sweep.preempted:
+        run = sweep.preempted.pop(0)
         values = server.runs[run].config
-    elif sweep.left:
-        run, values = f"run{len(sweep.runs)}", sweep.left.pop(0)
+    elif sweep.remaining:
+        run, values = f"run{len(sweep.runs)}", sweep.remaining.pop(0)
         sweep.runs.append(run)
     else:
         return {"type": "exit"}
     args = {name: {"value": value} for name, value in values.items()}
     command = {"type": "run", "run_id": run, "program": sweep.config.get("program"), "args": args}
-    sweep.dealt.append(command)
+    sweep.commands.append(command)
     return command
 
 
@@ -100,4 +111,4 @@ ANSWERS = {
     "CreateAgent": create_agent,
     "Heartbeat": heartbeat,
 }
-"""Of an agent's and a sweep's questions, by their names."""
+"""Implementation of the GraphQL queries of sweeps and agents, by name."""

@@ -1,4 +1,4 @@
-"""Read a W&B offline file back, by its format: LevelDB's log of protobuf records."""
+"""Read the files of an offline W&B run: LevelDB logs of protobuf records."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from typing import Any
 
 from wandb.proto.wandb_internal_pb2 import Record
 
+from accelerando.runs.folder import RunFolder
+
 FILE_HEADER, RECORD_HEADER, BLOCK = 7, 7, 32768
 FULL, LAST = 1, 4
+
+
+def offline_files(folder: RunFolder) -> list[Path]:
+    """The offline W&B files of a run, one for each start, oldest first."""
+    return sorted(folder.path.glob("wandb/offline-run-*/*.wandb"))
 
 
 def records(path: Path) -> Iterator[Record]:
@@ -32,7 +39,7 @@ def records(path: Path) -> Iterator[Record]:
 
 
 def history(path: Path) -> list[dict[str, Any]]:
-    """The rows that were logged, without W&B's own keys."""
+    """The logged rows, without W&B's own keys."""
     rows = []
     for record in records(path):
         if record.HasField("history"):
@@ -45,25 +52,25 @@ def history(path: Path) -> list[dict[str, Any]]:
 
 
 def summary(path: Path) -> dict[str, Any]:
-    """The summary as it is at the end."""
-    found: dict[str, Any] = {}
+    """The final summary."""
+    values: dict[str, Any] = {}
     for record in records(path):
         if record.HasField("summary"):
-            found |= {i.key: json.loads(i.value_json) for i in record.summary.update}
-    return found
+            values |= {i.key: json.loads(i.value_json) for i in record.summary.update}
+    return values
 
 
 def config(path: Path) -> dict[str, Any]:
-    """The settings that were logged, as they are at the end."""
-    found: dict[str, Any] = {}
+    """The final config."""
+    values: dict[str, Any] = {}
     for record in records(path):
         updates = [*record.run.config.update, *record.config.update]
-        found |= {item.key: json.loads(item.value_json) for item in updates}
-    return found
+        values |= {item.key: json.loads(item.value_json) for item in updates}
+    return values
 
 
 def artifacts(path: Path) -> list[Any]:
-    """The artifacts that were logged."""
+    """The logged artifacts."""
     requests = [r.request.log_artifact for r in records(path) if r.HasField("request")]
-    found = [request.artifact for request in requests if request.artifact.name]
-    return found + [record.artifact for record in records(path) if record.HasField("artifact")]
+    requested = [request.artifact for request in requests if request.artifact.name]
+    return requested + [r.artifact for r in records(path) if r.HasField("artifact")]
