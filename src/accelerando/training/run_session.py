@@ -136,12 +136,13 @@ class RunSession:
             self._console.print(
                 "note: not logged in to W&B, tracking offline; run `wandb login` for live curves"
             )
-        self._mirror = create_mirror(
+        mirror = create_mirror(
             self._folder, state, settings.tree, mode=mode, notify=self._console.print
         )
         state.wandb.pop("rows", None)
-        self._mirror.start(self._signals.check_interrupt)
-        state.wandb |= self._mirror.location()
+        mirror.start(self._signals.check_interrupt)
+        self._mirror = mirror  # only now: a mirror that did not start cannot be finished
+        state.wandb |= mirror.location()
         # Until the mirror is closed, the number of rows that W&B has is unknown. Record that
         # durably: after a power cut the number of an earlier start must not come back.
         self._folder.write_state(state, self._lock, sync=True)
