@@ -140,7 +140,7 @@ class FileSource(ABC):
         options = [
             f"set dataset.folder=DIR to a folder with {', '.join(self.FILES)}",
             *([self.PACKAGE] if self.PACKAGE else []),
-            "run the same command once on a machine with network access, which downloads "
+            "run once without dataset.folder on a machine with network access, which downloads "
             f"{self.URL} to {data_folder() / self.HOME}",
         ]
         return FileNotFoundError(
