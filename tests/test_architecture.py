@@ -23,6 +23,8 @@ ROOMS = [
     "randomness",
     "provenance",
     "schedule",
+    "packaged_schedulers",
+    "scheduler_names",
     "config",
     "build",
     "validation",
@@ -95,6 +97,7 @@ def test_files_are_short() -> None:
 
 LIGHT = {
     "accelerando.schedule": ["torch", "hydra", "omegaconf", "wandb", "matplotlib", "pandas"],
+    "accelerando.scheduler_names": ["torch", "hydra", "omegaconf", "wandb", "matplotlib"],
     "accelerando.entry": ["torch", "wandb", "matplotlib", "pandas", "sklearn"],
     "accelerando.launch.sweep": ["torch", "wandb", "matplotlib", "pandas", "sklearn"],
     "accelerando.preview.text": ["torch", "wandb", "pandas", "sklearn"],

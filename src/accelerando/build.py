@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.schedule import Plan, Scheduler
+from accelerando.scheduler_names import without_display
 
 
 class DataSource(Protocol):
@@ -119,4 +120,4 @@ def _scheduler(target: Mapping[str, Any]) -> Scheduler:
                 f"scheduler.{shape} is a shape, got {value!r}: choose one with "
                 f"scheduler/{shape}=NAME, set its values with scheduler.{shape}.initial=VALUE"
             )
-    return build("scheduler", target)  # type: ignore[no-any-return]
+    return build("scheduler", without_display(target))  # type: ignore[no-any-return]

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-import accelerando
+from accelerando import conf_folder
 from accelerando.config import RunSettings, register
 from accelerando.hydra_adapter import expand_sweep
-
-
-def conf_folder() -> Path:
-    """Return the folder of YAML files: conf/ of the checkout, or inside an installed package."""
-    package = Path(accelerando.__file__).parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parents[1] / "conf"
 
 
 def compose_runs(overrides: Sequence[str]) -> list[RunSettings]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from accelerando.config import RunSettings
 from accelerando.schedule.renamed import former_target
+from accelerando.scheduler_names import without_display
 
 SCHEMA = 1
 """Increment if the same settings start to give different results."""
@@ -26,6 +27,7 @@ def run_id(settings: RunSettings) -> str:
         key: tree[key]
         for key in ("model", "dataset", "scheduler", "optimizer", "epochs", "seed", "measure")
     }
+    kept["scheduler"] = without_display(kept["scheduler"])
     for group, names in _IRRELEVANT.items():
         kept[group] = {k: v for k, v in kept[group].items() if k not in names}
     if tree["precision"] != "fp32":

@@ -8,10 +8,10 @@ from typing import Any
 
 from accelerando.compare.filtering import LeftOut, affects_results
 from accelerando.compare.load import Run, differing_settings, nested
-from accelerando.compare.names import (
-    NamePart,
+from accelerando.scheduler_names import (
+    DisplayName,
     class_name,
-    scheduler_part,
+    scheduler_name,
     short_setting,
     sort_key,
     spaced_name,
@@ -61,7 +61,7 @@ def split(runs: Sequence[Run], by: Sequence[str]) -> tuple[list[Group], list[Lef
     """As ``group``, and the runs that repeat another of their group."""
     columns = [_parts(runs, key) for key in by]
     others = [name for name in affects_results(runs) if not nested(name, by)]
-    found: dict[tuple[NamePart, ...], dict[Block, Run]] = {}
+    found: dict[tuple[DisplayName, ...], dict[Block, Run]] = {}
     repeated = []
     for number, run in enumerate(runs):
         parts = tuple(column[number] for column in columns)
@@ -81,20 +81,22 @@ def split(runs: Sequence[Run], by: Sequence[str]) -> tuple[list[Group], list[Lef
     return groups, repeated
 
 
-def _parts(runs: Sequence[Run], key: str) -> list[NamePart]:
+def _parts(runs: Sequence[Run], key: str) -> list[DisplayName]:
     if key == "scheduler":
-        return [scheduler_part(run.config, run.state.epochs) for run in runs]
+        return [scheduler_name(run.config, run.state.epochs) for run in runs]
     if any(name.startswith(f"{key}.") for run in runs for name in run.config):
         return _sections(runs, key)
     return [_leaf(key, run.config.get(key)) for run in runs]
 
 
-def _leaf(key: str, value: Any) -> NamePart:
+def _leaf(key: str, value: Any) -> DisplayName:
     text = _MISSING if value is None else str(value)
-    return NamePart(sort_key(value), f"{key}={text}", f"{'.'.join(key.split('.')[-2:])} = {text}")
+    return DisplayName(
+        f"{key}={text}", f"{'.'.join(key.split('.')[-2:])} = {text}", sort_key(value)
+    )
 
 
-def _sections(runs: Sequence[Run], key: str) -> list[NamePart]:
+def _sections(runs: Sequence[Run], key: str) -> list[DisplayName]:
     """The section's name, and whatever else differs in it between runs of that name."""
     names = [str(run.config.get(f"{key}.name", key)) for run in runs]
     alike: dict[str, list[Run]] = {}
@@ -104,7 +106,7 @@ def _sections(runs: Sequence[Run], key: str) -> list[NamePart]:
     return [_section(key, name, run, settings[name]) for name, run in zip(names, runs, strict=True)]
 
 
-def _section(key: str, name: str, run: Run, settings: Sequence[str]) -> NamePart:
+def _section(key: str, name: str, run: Run, settings: Sequence[str]) -> DisplayName:
     classes = [class_name(run.config.get(kind)) for kind in settings if kind.endswith("_target_")]
     given = {
         setting.removeprefix(f"{key}."): run.config[setting]
@@ -114,4 +116,4 @@ def _section(key: str, name: str, run: Run, settings: Sequence[str]) -> NamePart
     words = [f"{setting}={value}" for setting, value in given.items()]
     label = ", ".join([" ".join([name, *map(spaced_name, classes)]), *map(short_setting, words)])
     order = (name, tuple(classes), tuple((k, sort_key(value)) for k, value in given.items()))
-    return NamePart(order, " ".join([name, *classes, *words]), label)
+    return DisplayName(" ".join([name, *classes, *words]), label, order)

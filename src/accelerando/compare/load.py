@@ -14,9 +14,10 @@ import numpy.typing as npt
 import yaml
 
 from accelerando.checks import UsageError
+from accelerando.packaged_schedulers import flatten
 from accelerando.runs.folder import RECORD_FILE, STATE_FILE, RunFolder, State, Status
 from accelerando.runs.listing import run_folders, run_status
-from accelerando.schedule.renamed import current_target
+from accelerando.scheduler_names import is_display
 
 # libyaml's where there is one: ten times as quick
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -166,21 +167,6 @@ def _reason(error: Exception) -> str:
     return f"it is not what a run writes ({str(error).splitlines()[0]})"
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level of dotted names.
-
-    >>> flatten({"scheduler": {"name": "mine", "batch_size": {"initial": 8}}})
-    {'scheduler.name': 'mine', 'scheduler.batch_size.initial': 8}
-    """
-    result: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            result |= flatten(value, f"{prefix}{key}.")
-        else:
-            result[f"{prefix}{key}"] = current_target(value) if key == "_target_" else value
-    return result
-
-
 def nested(name: str, prefixes: Iterable[str]) -> bool:
     """Whether a setting is one of ``prefixes``, or below one.
 
@@ -193,7 +179,7 @@ def nested(name: str, prefixes: Iterable[str]) -> bool:
 def differing_settings(runs: Sequence[Run], prefixes: Sequence[str]) -> dict[str, list[Any]]:
     """Settings under ``prefixes`` that are not the same in all runs, with their values."""
     every = set().union(*(run.config for run in runs))
-    names = sorted(name for name in every if nested(name, prefixes))
+    names = sorted(name for name in every if nested(name, prefixes) and not is_display(name))
     values = {name: _distinct(run.config.get(name) for run in runs) for name in names}
     return {name: found for name, found in values.items() if len(found) > 1}
 

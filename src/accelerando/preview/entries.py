@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from accelerando.build import build_plan, build_scheduler
-from accelerando.compare.load import flatten
-from accelerando.compare.names import scheduler_part
 from accelerando.composition import compose_runs
 from accelerando.config import RunSettings
+from accelerando.packaged_schedulers import flatten
 from accelerando.schedule import Plan, Scheduler
 from accelerando.schedule.stages import stage_length
+from accelerando.scheduler_names import scheduler_name
 
 
 class ScheduleEntry(NamedTuple):
@@ -49,7 +49,7 @@ def schedule_entries(words: Sequence[str], examples: int | None) -> list[Schedul
 
 
 def _entry(config: RunSettings, added: Sequence[str]) -> ScheduleEntry:
-    part = scheduler_part(flatten({"scheduler": config.tree["scheduler"]}), config.epochs)
+    part = scheduler_name(flatten({"scheduler": config.tree["scheduler"]}), config.epochs)
     lengths = {"epochs": config.epochs, "examples": config.dataset.examples}
     name = " ".join([part.name, *(f"{key}={lengths[key]}" for key in added)])
     label = ", ".join([part.label, *(f"{lengths[key]:,} {key}" for key in added)])

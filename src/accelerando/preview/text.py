@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from accelerando.preview.entries import ScheduleEntry
 from accelerando.schedule import Plan, Problem, bound, crossing, growth_warning
-from accelerando.schedule.cases import CASES
+from accelerando.scheduler_names import display_values
 
 WIDTH, HEIGHT = 52, 4
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -147,20 +148,19 @@ def _without_bound(entries: Sequence[ScheduleEntry], problem: Problem) -> Iterat
 
 def disagreement(entries: Sequence[ScheduleEntry], problem: Problem) -> str | None:
     """A sentence where the bound orders the paper's cases otherwise than the paper; else None."""
-    found = {}
+    cases = display_values("case")
+    totals = {}
     for entry in entries:
-        if entry.name in CASES:
-            try:
-                found[entry.name] = bound(entry.plan.terms(), problem).total
-            except ValueError:
-                continue
-    claimed = [name for name in CASES if name in found]
-    by_bound = sorted(claimed, key=lambda name: -found[name])
-    if claimed == by_bound:
+        if entry.name in cases:
+            with suppress(ValueError):
+                totals[entry.name] = bound(entry.plan.terms(), problem).total
+    by_measured_norm = sorted(totals, key=cases.__getitem__)
+    by_bound = sorted(by_measured_norm, key=totals.__getitem__, reverse=True)
+    if by_measured_norm == by_bound:
         return None
     return (
-        f"at this budget the bound falls in the order {' > '.join(by_bound)}, the paper's measured "
-        f"norms in the order {' > '.join(claimed)}: the bound is a guide, not a verdict"
+        f"the bound orders these cases as {' > '.join(by_bound)}, the norms measured in the paper "
+        f"order them as {' > '.join(by_measured_norm)}: the bound is a guide, not a verdict"
     )
 
 
