@@ -89,7 +89,7 @@ def test_sync_command_is_suggested_until_the_run_is_synced(
     def wandb_lines() -> list[str]:
         console, state = Console(file=io.StringIO(), width=500), folder.read_state()
         assert state is not None
-        entry._conclude(config, state, console)
+        entry._print_summary(config, state, console)
         job = Job("a run", folder.path, lambda: None)
         print_summary([(job, JobOutcome(state.status, ""))], console, root=config.root)
         return re.findall(r"^W&B +(.*)$", console.file.getvalue(), re.MULTILINE)

@@ -88,7 +88,7 @@ def test_signals_end_the_wait_for_a_silent_server(
     for number in signals:
         process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - signalled < 20  # W&B itself would wait 90 seconds
+    assert time.monotonic() - signalled < 45  # W&B itself would wait 90 seconds
     assert process.returncode == 75, errors
     assert "Traceback" not in errors
     (path,) = tmp_path.glob("runs/*/*/*/state.json")
