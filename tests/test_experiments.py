@@ -1,4 +1,4 @@
-"""Every set of runs in ``conf/experiment`` expands by itself to the runs that it names."""
+"""Each file in ``conf/experiment`` expands to the intended runs."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ EXPECTED = {
 }  # fmt: skip
 
 
-def test_none_is_forgotten() -> None:
+def test_every_experiment_has_a_test() -> None:
     assert {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")} == set(EXPECTED)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_it_expands_to_its_runs_and_seeds(name: str) -> None:
+def test_experiment_expands_to_its_runs_and_seeds(name: str) -> None:
     models, data, epochs, schedulers, seeds = EXPECTED[name]
     models = (models,) if isinstance(models, str) else models
     seeds = range(seeds) if isinstance(seeds, int) else seeds
@@ -110,7 +110,7 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize(("name", "number", "reference"), PUBLISHED)
-def test_it_is_what_was_published(name: str, number: int, reference: str) -> None:
+def test_totals_match_the_published_summary(name: str, number: int, reference: str) -> None:
     plan = build_plan([c for c in compose_runs([f"+experiment={name}"]) if c.seed == 0][number])
     (expected,) = [row for row in table_rows("summary") if row["schedule"] == reference]
     assert plan.total_steps == int(expected["total_steps"])
@@ -118,7 +118,7 @@ def test_it_is_what_was_published(name: str, number: int, reference: str) -> Non
     assert pytest.approx(float(expected["V_T"])) == plan.V_T
 
 
-def test_the_command_line_has_the_last_word() -> None:
+def test_command_line_overrides_the_experiment() -> None:
     words = ["+experiment=figure_1", "seed=100,101", "dataset=digits", "model=mlp", "epochs=30"]
     found = compose_runs(words)
     assert len(found) == len(expand_overrides(words)) == 10
@@ -127,8 +127,8 @@ def test_the_command_line_has_the_last_word() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_controls_change_one_thing(name: str) -> None:
-    """A control has the rates of its case and another batch, or its batches and another rate."""
+def test_controls_change_one_thing(name: str) -> None:
+    """A control shares either the learning rates or the batch sizes of its case."""
     found = {
         c.scheduler.name: build_plan(c)
         for c in compose_runs([f"+experiment={name}"])
@@ -152,8 +152,8 @@ def test_the_controls_change_one_thing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_chosen_on_some_seeds_is_judged_on_others(name: str) -> None:
-    """And at the same budget, on the same data and models."""
+def test_variants_are_chosen_and_evaluated_on_different_seeds(name: str) -> None:
+    """The budget, the data and the models are the same."""
     shapes = name.replace("cases", "shapes").removesuffix("_bn")  # which has both networks
     judged, chosen = (compose_runs([f"+experiment={n}"]) for n in (name, shapes))
     assert not {c.seed for c in judged} & {c.seed for c in chosen}
@@ -164,7 +164,7 @@ def test_what_is_chosen_on_some_seeds_is_judged_on_others(name: str) -> None:
     assert budgets <= of_choice
 
 
-def test_published_schedulers_stay_open_to_the_command_line() -> None:
+def test_published_schedulers_can_be_overridden() -> None:
     (config,) = compose_runs(
         ["scheduler=published/i_linear", "scheduler.learning_rate.initial=0.3"]
     )
@@ -177,8 +177,8 @@ def test_published_schedulers_stay_open_to_the_command_line() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_shortened_stages_keep_their_proportion(name: str) -> None:
-    """A stage and the warm-up are a tenth of the run, as of the published 300 epochs."""
+def test_stage_lengths_are_ten_percent_of_the_run(name: str) -> None:
+    """Stages and warm-ups take 10 % of the run, as in the published runs of 300 epochs."""
     for config in compose_runs([f"+experiment={name}"]):
         target = config.scheduler.target
         for shape in (target["batch_size"], target["learning_rate"]):

@@ -1,4 +1,4 @@
-"""``accelerando plan``: what it prints, what it refuses, what it leaves unloaded."""
+"""``accelerando plan``: its output, its error messages and what it imports."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_schedules_are_one_line_of_settings(
+def test_published_schedules_need_only_a_few_overrides(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the paper's length the defaults are the paper's: the table comes out of the command."""
+    """For a run of the paper's length, the command prints the published table."""
     text = plan(capsys, *PUBLISHED[name], *PAPER, "--csv")
     found, expected = list(csv.DictReader(io.StringIO(text))), table_rows(name)
     assert list(found[0]) == list(expected[0])
@@ -64,7 +64,7 @@ def test_published_schedules_are_one_line_of_settings(
     assert totals["total_examples"] == 15_000_000
 
 
-def test_growth_final_and_both(capsys: pytest.CaptureFixture[str]) -> None:
+def test_growth_and_final_of_the_batch_size(capsys: pytest.CaptureFixture[str]) -> None:
     def sizes(*words: str) -> list[int]:
         text = plan(capsys, "epochs=5", "--examples", "1000", "--csv", *words)
         return [int(row["batch_size"]) for row in csv.DictReader(io.StringIO(text))]
@@ -77,7 +77,7 @@ def test_growth_final_and_both(capsys: pytest.CaptureFixture[str]) -> None:
     assert sizes("scheduler.batch_size.maximum=20") == [8, 16, 20, 20, 20]
 
 
-def test_several_schedules_side_by_side(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_several_schedules_are_compared(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     figure = tmp_path / "made" / "plan.png"
     text = plan(capsys, "scheduler=glob(*)", "-m", "seed=0,1", *PAPER, "--figure", str(figure))
     assert "equal epochs (300), equal examples (15,000,000)" in text
@@ -91,7 +91,7 @@ def test_several_schedules_side_by_side(capsys: pytest.CaptureFixture[str], tmp_
     assert "batch_size.initial=16" in table
 
 
-def test_a_schedule_has_the_name_that_a_comparison_gives_it(
+def test_names_are_those_of_a_comparison(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     totals = json.loads(plan(capsys, "+experiment=shapes_digits", "--json"))
@@ -101,20 +101,20 @@ def test_a_schedule_has_the_name_that_a_comparison_gives_it(
     assert "warmup_increase WarmupCosine learning_rate.peak=0.5" in names
 
 
-def test_runs_of_other_lengths_are_other_schedules(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_include_lengths_that_differ(capsys: pytest.CaptureFixture[str]) -> None:
     totals = json.loads(plan(capsys, "-m", "epochs=2,4", "seed=0,1", "--json"))
     names = [part["scheduler"] for part in totals]
     assert names == ["warmup_increase epochs=2", "warmup_increase epochs=4"]
 
 
-def test_equal_steps_are_equal_steps(capsys: pytest.CaptureFixture[str]) -> None:
+def test_totals_at_equal_steps(capsys: pytest.CaptureFixture[str]) -> None:
     """At 117,300 steps the doubling schedule is 18.768 epochs in, still at b = 8."""
     text = plan(capsys, "scheduler=decay_constant,increase_increase", *PAPER)
     last = [line for line in text.splitlines() if line.strip().startswith("increase_inc")][-1]
     assert last.split()[1:5] == ["18.77", "117,300", "938,400", "8"]
 
 
-def test_the_bound_and_its_limits(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bound_and_its_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     problem = ["--smoothness", "5", "--variance", "10", "--gap", "2.3"]
     text = plan(capsys, "scheduler=glob(*)", *PAPER, *problem, "--crossing", "3")
     assert "the bound is a guide, not a verdict" in text
@@ -141,14 +141,16 @@ def test_the_bound_and_its_limits(capsys: pytest.CaptureFixture[str]) -> None:
         (["--figure", "plan.abc"], "the ending must be one of"),
     ],
 )
-def test_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_are_reported(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["plan", *arguments])
     assert stopped.value.code == 1
     assert message in capsys.readouterr().err
 
 
-def test_neither_torch_nor_wandb_is_imported() -> None:
+def test_torch_wandb_and_matplotlib_are_not_imported() -> None:
     code = (
         "import sys; from accelerando.commands import main; main(['plan', '--json'])\n"
         "assert not {'torch', 'wandb', 'matplotlib', 'pandas'} & set(sys.modules)"

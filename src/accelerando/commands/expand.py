@@ -1,4 +1,4 @@
-"""Print the runs that a sweep's words stand for: a line of overrides for each, for job arrays."""
+"""Print the overrides of each run of a sweep, one line per run, for job arrays."""
 
 from __future__ import annotations
 
@@ -15,18 +15,23 @@ from accelerando.entry import explain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument(
-        "words", nargs="*", metavar="OVERRIDE", help="as for train.py -m: 'scheduler=glob(*)'"
+        "words",
+        nargs="*",
+        metavar="OVERRIDE",
+        help="as for train.py -m, such as 'scheduler=glob(*)'",
     )
     parser.add_argument(
-        "-m", "--multirun", action="store_true", help="may be given, changes nothing"
+        "-m", "--multirun", action="store_true", help="accepted as by train.py, but has no effect"
     )
-    parser.add_argument("--line", type=int, metavar="I", help="only the run of this number, from 0")
+    parser.add_argument(
+        "--line", type=int, metavar="I", help="print only the run with this index, from 0"
+    )
 
 
 def act(options: argparse.Namespace) -> None:
-    """Print the lines, quoted for a shell, and to stderr how many they are."""
+    """Print the lines, quoted for a shell, and their number to stderr."""
     try:
         lines = expand_overrides(options.words)
     except (HydraException, OmegaConfBaseException) as error:
@@ -39,6 +44,6 @@ def act(options: argparse.Namespace) -> None:
         print(shlex.join(lines[options.line]))
     else:
         raise UsageError(
-            f"there is no run {options.line}: these words stand for {len(lines)}, "
+            f"there is no run {options.line}: the sweep has {len(lines)} runs, "
             f"--array=0-{len(lines) - 1}"
         )

@@ -1,4 +1,4 @@
-"""Show schedules before anything is trained: picture, steps, examples, terms of the bound."""
+"""Preview schedules before training: charts, steps, examples and terms of the bound."""
 
 from __future__ import annotations
 
@@ -23,54 +23,63 @@ COLUMNS = ("epoch", "batch_size", "steps_in_epoch", "steps_so_far", "lr_first_st
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument(
-        "words", nargs="*", metavar="OVERRIDE", help="as for train.py -m: 'scheduler=glob(*)'"
+        "words",
+        nargs="*",
+        metavar="OVERRIDE",
+        help="as for train.py -m, such as 'scheduler=glob(*)'",
     )
     parser.add_argument(
-        "-m", "--multirun", action="store_true", help="may be given, changes nothing"
+        "-m", "--multirun", action="store_true", help="accepted as by train.py, but has no effect"
     )
-    parser.add_argument("--examples", type=int, help="training examples, not the dataset's")
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the schedules")
+    parser.add_argument(
+        "--examples", type=int, help="number of training examples; default: of the data set"
+    )
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE", help="save a figure of the schedules"
+    )
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--csv", action="store_true", help="print a row per epoch")
-    output.add_argument("--json", action="store_true", help="print the totals")
-    theory = parser.add_argument_group("the paper's bound", "all three, or none")
-    theory.add_argument("--smoothness", type=float, help="L")
-    theory.add_argument("--variance", type=float, help="of the per-example gradient, σ²")
-    theory.add_argument("--gap", type=float, help="f(θ_0) - f*")
+    output.add_argument("--csv", action="store_true", help="print one row per epoch as CSV")
+    output.add_argument("--json", action="store_true", help="print totals as JSON")
+    theory = parser.add_argument_group(
+        "bound on the full gradient norm", "give all three constants of the loss, or none"
+    )
+    theory.add_argument("--smoothness", type=float, help="Lipschitz constant of the gradient, L")
+    theory.add_argument("--variance", type=float, help="variance of the per-example gradient, σ²")
+    theory.add_argument("--gap", type=float, help="initial optimality gap, f(θ_0) - f*")
     theory.add_argument(
         "--crossing",
         type=int,
         metavar="STAGES",
-        help="also when one bound passes below another's, in runs of up to so many stages",
+        help="also find where one bound drops below another, in runs of up to STAGES stages",
     )
 
 
 def act(options: argparse.Namespace) -> None:
-    """Print and draw what was asked for."""
+    """Print the schedules and, if requested, save a figure."""
     try:
-        found = schedule_entries(options.words, options.examples)
+        entries = schedule_entries(options.words, options.examples)
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explain(error)) from error
     problem = _problem(options)
     if options.csv:
-        _print_csv(found)
+        _print_csv(entries)
     elif options.json:
-        totals = [_totals(entry) for entry in found]
+        totals = [_totals(entry) for entry in entries]
         print(json.dumps(totals[0] if len(totals) == 1 else totals, indent=1))
     else:
         console = Console(highlight=False, soft_wrap=False)
-        print_schedules(console, found, problem)
+        print_schedules(console, entries, problem)
         if options.crossing is not None:
             if problem is None:
                 raise UsageError("--crossing needs --smoothness, --variance and --gap")
-            crossings(console, found, problem, stages=options.crossing)
+            crossings(console, entries, problem, stages=options.crossing)
     if options.figure is not None:
         from accelerando.plotting import save_figure
         from accelerando.preview.figure import draw
 
-        save_figure(draw(found), options.figure)
+        save_figure(draw(entries), options.figure)
         print(f"figure  {options.figure}", file=sys.stderr)
 
 
@@ -99,11 +108,11 @@ def _totals(entry: ScheduleEntry) -> dict[str, object]:
     }
 
 
-def _print_csv(found: Sequence[ScheduleEntry]) -> None:
-    many = len(found) > 1
+def _print_csv(entries: Sequence[ScheduleEntry]) -> None:
+    several = len(entries) > 1
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("scheduler", *COLUMNS) if many else COLUMNS)
-    for entry in found:
+    writer.writerow(("scheduler", *COLUMNS) if several else COLUMNS)
+    for entry in entries:
         plan = entry.plan
         for epoch in range(plan.epochs):
             rates = plan.rates(epoch)
@@ -115,4 +124,4 @@ def _print_csv(found: Sequence[ScheduleEntry]) -> None:
                 float(rates[0]),
                 float(rates[-1]),
             )
-            writer.writerow((entry.name, *row) if many else row)
+            writer.writerow((entry.name, *row) if several else row)

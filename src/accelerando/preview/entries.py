@@ -1,4 +1,4 @@
-"""From words of a command line to the schedules they describe, one entry for each."""
+"""The schedules that overrides of the command line describe."""
 
 from __future__ import annotations
 
@@ -15,37 +15,44 @@ from accelerando.scheduler_names import scheduler_name
 
 
 class ScheduleEntry(NamedTuple):
-    """A schedule, under the name and the label that a comparison of its runs gives it."""
+    """A schedule with the name and label that comparisons give it.
+
+    Args:
+        name: unique among the entries.
+        label: name in figures.
+        scheduler: the scheduler.
+        plan: the scheduler fitted to its run.
+        interval: length of a stage in epochs.
+    """
 
     name: str
     label: str
     scheduler: Scheduler
     plan: Plan
     interval: int
-    """Epochs in a stage."""
 
 
-def schedule_entries(words: Sequence[str], examples: int | None) -> list[ScheduleEntry]:
-    """The schedules of ``python train.py -m WORDS``; runs that share a schedule give one entry.
+def schedule_entries(overrides: Sequence[str], examples: int | None) -> list[ScheduleEntry]:
+    """Return the distinct schedules of the runs of ``python train.py -m OVERRIDES``.
 
     Args:
-        words: overrides of train.py.
-        examples: training examples, in place of the dataset's.
+        overrides: overrides as for train.py.
+        examples: number of training examples, if not that of the data set.
 
     Raises:
         UsageError: a schedule cannot be built, or does not fit its run.
     """
     more = [] if examples is None else [f"dataset.examples={examples}"]
-    configs = compose_runs([*words, *more])
+    configs = compose_runs([*overrides, *more])
     lengths = {"epochs": {config.epochs for config in configs},
                "examples": {config.dataset.examples for config in configs}}  # fmt: skip
-    # a name says the scheduler alone: where the runs' lengths differ, they are added
+    # the name of a scheduler does not include lengths, so add those that differ between runs
     added = [name for name, values in lengths.items() if len(values) > 1]
-    found: dict[str, ScheduleEntry] = {}
+    entries: dict[str, ScheduleEntry] = {}
     for config in configs:
         entry = _entry(config, added)
-        found.setdefault(entry.name, entry)
-    return list(found.values())
+        entries.setdefault(entry.name, entry)
+    return list(entries.values())
 
 
 def _entry(config: RunSettings, added: Sequence[str]) -> ScheduleEntry:

@@ -1,4 +1,4 @@
-"""Schedules as a picture: batch size and learning rate on epochs, steps and examples."""
+"""A figure of schedules: batch size and learning rate over epochs, steps and examples."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from accelerando.schedule import Plan
 
 
 def draw(entries: Sequence[ScheduleEntry]) -> Figure:
-    """Two rows (batch size, learning rate) by three columns (epochs, steps, examples)."""
+    """Draw two rows (batch size, learning rate) by three columns (epochs, steps, examples)."""
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(figsize=(11, 5.5), layout="constrained")
         panels = figure.subplots(2, 3, sharex="col", sharey="row")
-        every = group_styles([entry.name for entry in entries])
+        styles = group_styles([entry.name for entry in entries])
         for number, entry in enumerate(entries):
             sizes, rates, axes = curves(entry.plan)
             for column, (label, x) in enumerate(axes.items()):
-                look = every[entry.name]
-                style = {
-                    **look.line,
-                    **look.marks(len(x), number),
+                style = styles[entry.name]
+                options = {
+                    **style.line,
+                    **style.marks(len(x), number),
                     "lw": 1.2 + 0.8 * (len(entries) - 1 - number),
                     "label": entry.label,
                 }
-                panels[0, column].plot(x, sizes, **style)
-                panels[1, column].plot(x, rates, **style)
+                panels[0, column].plot(x, sizes, **options)
+                panels[1, column].plot(x, rates, **options)
                 panels[1, column].set_xlabel(label)
         panels[0, 0].set_yscale("log", base=2)
         panels[0, 0].yaxis.set_major_formatter("{x:.0f}")
@@ -50,7 +50,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def curves(plan: Plan) -> tuple[FloatArray, FloatArray, dict[str, FloatArray]]:
-    """Batch size, learning rate and the three axes at the first and last step of every epoch."""
+    """Return batch sizes, learning rates and the three axes at the ends of each epoch."""
     ends = np.stack([plan.first_steps[:-1], plan.first_steps[1:]], axis=1).flatten().astype(float)
     epochs = np.stack([np.arange(plan.epochs), np.arange(1, plan.epochs + 1)], axis=1).flatten()
     rates = np.array([plan.rates(epoch)[[0, -1]] for epoch in range(plan.epochs)]).flatten()

@@ -1,4 +1,4 @@
-"""Schedules in the terminal: a small picture, the totals, the terms of the bound."""
+"""Schedules in the terminal: bar charts, totals and the terms of the bound."""
 
 from __future__ import annotations
 
@@ -23,37 +23,44 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 def print_schedules(
     console: Console, entries: Sequence[ScheduleEntry], problem: Problem | None
 ) -> None:
-    """Print everything there is to say of the schedules before they are run."""
+    """Print charts of the schedules and tables that compare them."""
     for entry in entries:
-        _picture(console, entry)
+        _print_charts(console, entry)
     for steps, titles in _budgets(entries).items():
         console.print(_table(", ".join(titles), entries, steps, problem))
     if problem is not None:
-        for words in (*_without_bound(entries, problem), disagreement(entries, problem)):
-            if words:
-                console.print(f"note: {words}", soft_wrap=True)
+        for note in (*_undefined_bounds(entries, problem), disagreement(entries, problem)):
+            if note:
+                _print_note(console, note)
 
 
-def _picture(console: Console, entry: ScheduleEntry) -> None:
+def _print_charts(console: Console, entry: ScheduleEntry) -> None:
     plan = entry.plan
     console.print(f"[bold]{entry.name}[/bold]")
     sizes = plan.batch_sizes.astype(float)
     rates = np.array([plan.rates(epoch).mean() for epoch in range(plan.epochs)])
     for title, values, log in (("batch size", sizes, True), ("learning rate", rates, False)):
         rows = bars(values, log=log)
+        if values.min() == values.max():
+            rows = rows[-1:]
         low, high = (f"{value:.4g}" for value in (values.min(), values.max()))
         for number, row in enumerate(rows):
-            mark = high if number == 0 else low if number == HEIGHT - 1 else ""
+            mark = high if number == 0 else low if number == len(rows) - 1 else ""
             console.print(f"{title if number == 0 else '':>14} {mark:>9} {row}", markup=False)
     console.print(f"{'':>25}epoch 0{plan.epochs:>{WIDTH - 8}}")
     warning = growth_warning(entry.scheduler, plan.epochs)
     for note in [*plan.notes, *([warning] if warning else [])]:
-        console.print(f"note: {note}", soft_wrap=True)
+        _print_note(console, note)
     console.print()
 
 
+def _print_note(console: Console, note: str) -> None:
+    # wrap between words in a terminal, but keep one line per note in files and pipes
+    console.print(f"note: {note}", soft_wrap=not console.is_terminal)
+
+
 def bars(values: npt.NDArray[np.float64], *, log: bool) -> list[str]:
-    """A bar chart of ``HEIGHT`` lines and ``WIDTH`` columns, highest line first.
+    """Return a bar chart of ``HEIGHT`` lines and ``WIDTH`` columns, top line first.
 
     >>> bars(np.array([1.0, 2.0, 4.0]), log=True)[0][::9]
     '    ██'
@@ -61,7 +68,7 @@ def bars(values: npt.NDArray[np.float64], *, log: bool) -> list[str]:
     columns = values[(np.arange(WIDTH) * len(values)) // WIDTH]
     scaled = np.log(np.maximum(columns, 1e-300)) if log else columns
     low, high = float(scaled.min()), float(scaled.max())
-    # the lowest value still shows: a bar of one eighth
+    # even the lowest value gets a visible bar of one eighth
     span = high - low or 1.0
     eighths = np.ceil(1 + (scaled - low) / span * (8 * HEIGHT - 1)).astype(int)
     return [
@@ -71,20 +78,20 @@ def bars(values: npt.NDArray[np.float64], *, log: bool) -> list[str]:
 
 
 def _budgets(entries: Sequence[ScheduleEntry]) -> dict[tuple[int, ...], list[str]]:
-    """Steps that each schedule takes within a budget, and what that budget is called."""
+    """Return the titles of the budgets, by the steps that each schedule takes within them."""
     plans = [entry.plan for entry in entries]
-    budgets = {tuple(plan.total_steps for plan in plans): ["whole run"]}
+    budgets = {tuple(plan.total_steps for plan in plans): ["entire run"]}
     if len(plans) == 1:
         return budgets
     epochs = min(plan.epochs for plan in plans)
     steps = min(plan.total_steps for plan in plans)
     examples = min(plan.total_examples for plan in plans)
-    for title, taken in (
+    for title, counts in (
         (f"equal epochs ({epochs:,})", (int(plan.first_steps[epochs]) for plan in plans)),
         (f"equal steps ({steps:,})", (steps for _ in plans)),
         (f"equal examples ({examples:,})", (_steps_within(plan, examples) for plan in plans)),
     ):
-        budgets.setdefault(tuple(taken), []).append(title)
+        budgets.setdefault(tuple(counts), []).append(title)
     return budgets
 
 
@@ -122,7 +129,7 @@ def _table(
 
 
 def _short(count: int) -> str:
-    """A count in few digits.
+    """Format a count with few digits.
 
     >>> _short(143_700), _short(15_000_000)
     ('143,700', '15.0 M')
@@ -137,8 +144,8 @@ def _bound(plan: Plan, steps: int, problem: Problem) -> str:
         return "none"
 
 
-def _without_bound(entries: Sequence[ScheduleEntry], problem: Problem) -> Iterator[str]:
-    """Why a schedule has no bound over the whole run."""
+def _undefined_bounds(entries: Sequence[ScheduleEntry], problem: Problem) -> Iterator[str]:
+    """Explain which schedules have no bound over the entire run."""
     for entry in entries:
         try:
             bound(entry.plan.terms(), problem)
@@ -147,7 +154,7 @@ def _without_bound(entries: Sequence[ScheduleEntry], problem: Problem) -> Iterat
 
 
 def disagreement(entries: Sequence[ScheduleEntry], problem: Problem) -> str | None:
-    """A sentence where the bound orders the paper's cases otherwise than the paper; else None."""
+    """Return a note if the bound orders the paper's cases differently from their measured norms."""
     cases = display_values("case")
     totals = {}
     for entry in entries:
@@ -167,7 +174,14 @@ def disagreement(entries: Sequence[ScheduleEntry], problem: Problem) -> str | No
 def crossings(
     console: Console, entries: Sequence[ScheduleEntry], problem: Problem, *, stages: int
 ) -> None:
-    """Print when the bound of each schedule passes below another's as stages are added."""
+    """Print the run lengths at which the bound of one schedule drops below that of another.
+
+    Args:
+        console: where to print.
+        entries: the schedules, which are compared pairwise.
+        problem: constants of the loss.
+        stages: length of the longest run, in stages.
+    """
     for first in entries:
         for second in entries:
             if first is second:
@@ -182,6 +196,6 @@ def crossings(
             )
             if epochs is not None:
                 console.print(
-                    f"the bound of {first.name} passes below that of {second.name} at "
+                    f"the bound of {first.name} drops below that of {second.name} at "
                     f"{epochs} epochs (stages of {first.interval})"
                 )
