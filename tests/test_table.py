@@ -1,4 +1,4 @@
-"""The tables of a comparison, as a terminal shows them, and what stands in their cells."""
+"""Values at the end of training in the tables, CSV and report of a comparison."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from accelerando.compare.table import at_end
 from made_runs import compared, runs, write
 
 
-def test_loss_and_accuracy_are_those_of_the_last_row(tmp_path: Path) -> None:
+def test_values_at_the_end_are_those_of_the_last_row(tmp_path: Path) -> None:
     write(tmp_path, [1.0, 0.1, 0.3])
     (part,) = group(runs(tmp_path))
     assert at_end(part, "empirical_loss").mean == pytest.approx(0.6)
@@ -32,8 +32,8 @@ def test_loss_and_accuracy_are_those_of_the_last_row(tmp_path: Path) -> None:
     assert "<td>0.3</td><td>0.6</td><td>52</td>" in render(found, tmp_path)
 
 
-def test_what_runs_end_at_is_averaged_within_a_seed(tmp_path: Path) -> None:
-    """Two runs of seed 0 end at 0.1 and 0.3, one of seed 1 at 0.6: 0.2 and 0.6."""
+def test_values_at_the_end_are_averaged_within_a_seed(tmp_path: Path) -> None:
+    """Two runs of seed 0 end at 0.1 and 0.3, and one of seed 1 at 0.6."""
     for name, seed, norm in (("mine", 0, 0.1), ("yours", 0, 0.3), ("mine", 1, 0.6)):
         write(tmp_path, [1.0, norm], scheduler=name, seed=seed)
     (part,) = group(runs(tmp_path), ["optimizer.momentum"])
