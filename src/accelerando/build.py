@@ -32,9 +32,9 @@ def build(name: str, target: Mapping[str, Any], **arguments: Any) -> Any:
     """Instantiate ``target``.
 
     Args:
-        name: of the setting, for messages: ``scheduler``.
-        target: ``_target_`` and arguments.
-        arguments: more arguments of the constructor.
+        name: name of the setting for error messages, such as ``scheduler``.
+        target: ``_target_`` and the arguments of its constructor.
+        arguments: further arguments of the constructor.
 
     Raises:
         UsageError: there is no ``_target_``, or the constructor rejects a value.
@@ -55,18 +55,18 @@ def build(name: str, target: Mapping[str, Any], **arguments: Any) -> Any:
 
 
 def _full_key(error: Exception) -> str:
-    """The nested setting that Hydra names in the last line of its message."""
+    """Return the nested setting that Hydra names in the last line of its message."""
     lines = [line for line in str(error).splitlines() if line.startswith("full_key: ")]
     return lines[-1].removeprefix("full_key: ") if lines else ""
 
 
 def build_source(settings: RunSettings) -> DataSource:
-    """The data set of a run, not loaded yet."""
+    """Return the data source of a run; nothing is loaded yet."""
     return build("dataset", settings.dataset.target)  # type: ignore[no-any-return]
 
 
 def build_augmentation(settings: RunSettings) -> Any:
-    """The augmentation of training images, or None."""
+    """Return the augmentation of training images, or None."""
     target = settings.dataset.augmentation
     return None if target is None else build("dataset.augmentation", target)
 
@@ -84,12 +84,12 @@ def load_data(settings: RunSettings) -> Any:
 
 
 def build_scheduler(settings: RunSettings) -> Scheduler:
-    """The scheduler of a run, not bound to its length and data yet."""
+    """Return the scheduler of a run, not yet bound to its length and data."""
     return _scheduler(settings.scheduler.target)
 
 
 def build_plan(settings: RunSettings) -> Plan:
-    """The schedule of a run, bound to its length and data.
+    """Return the plan of a run: its scheduler bound to its length and data.
 
     Raises:
         UsageError: the scheduler cannot be built, or does not fit the run.

@@ -150,7 +150,7 @@ class DatasetSettings:
         shape: of one example.
         classes: number of classes.
         target: ``_target_`` and arguments of the source's constructor.
-        augmentation: ``_target_`` and arguments of the augmentation; None: there is none.
+        augmentation: ``_target_`` and arguments of the augmentation; None for no augmentation.
     """
 
     name: str
@@ -176,7 +176,7 @@ class SchedulerSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Everything a run is made of, resolved, typed and immutable.
+    """All settings of a run, resolved, typed and immutable.
 
     Args:
         tree: all settings as plain values; recorded, sent to W&B and hashed into the run id.
@@ -201,7 +201,7 @@ class RunSettings:
         """Convert what Hydra composed.
 
         Raises:
-            UsageError: a setting that does not exist was added, or a group is not a group.
+            UsageError: a setting does not exist, or a single value was given for a group.
             OmegaConfBaseException: a value is missing or cannot be resolved.
         """
         _check_names(config, RunConfig)
@@ -239,7 +239,7 @@ class RunSettings:
         )
 
     def with_row_interval(self, steps: int) -> RunSettings:
-        """The same settings with ``tracking.every`` replaced."""
+        """Return the same settings with ``tracking.every`` replaced."""
         tracking = {**self.tree["tracking"], "every": steps}
         return replace(
             self,
@@ -248,7 +248,7 @@ class RunSettings:
         )
 
     def to_yaml(self) -> str:
-        """All settings as YAML."""
+        """Return all settings as YAML."""
         return OmegaConf.to_yaml(OmegaConf.create(dict(self.tree)))
 
 

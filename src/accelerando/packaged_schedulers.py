@@ -1,4 +1,4 @@
-"""The schedulers in ``conf/scheduler/``: what they consist of unless a run overrides it."""
+"""The default settings of the schedulers in ``conf/scheduler/``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all figures share: how schedulers are drawn, and saving to a file."""
+"""Colours and line styles of schedulers in all figures, and saving figures to files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Names of schedulers in tables, figures, W&B, progress messages and previews.
 
-A scheduler is named by the shapes and values in which it departs from its YAML file. Labels, cases
-and colours are in the YAML files too, under the key ``display``.
+A scheduler is named after its YAML file and the shapes and values that differ from that file.
+Labels, cases and colours are in the YAML files too, under the key ``display``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class DisplayName:
 
 
 def scheduler_name(settings: Settings, epochs: int) -> DisplayName:
-    """Name the scheduler of a run, including the shapes and values that depart from its defaults.
+    """Name the scheduler of a run, including the shapes and values that differ from its defaults.
 
     Args:
         settings: settings of the run, such as ``scheduler.batch_size.initial``.
@@ -115,7 +115,7 @@ def display_values(key: str) -> dict[str, Any]:
 
 @cache
 def variant_markers() -> dict[str, str]:
-    """Return the markers of packaged variants, by what they depart in, such as ``Linear``."""
+    """Return the markers of packaged variants, by their differences, such as ``Linear``."""
     markers = {}
     for file in scheduler_files():
         if marker := _display(file, "marker"):
@@ -159,7 +159,7 @@ def class_name(target: Any) -> str:
 
 
 def spaced_name(name: str) -> str:
-    """Return the name of a class as lower-case words.
+    """Return the name of a class in lower case with spaces.
 
     >>> spaced_name("WarmupCosine"), spaced_name("LinearBatch")
     ('warm-up cosine', 'linear batch')

@@ -19,7 +19,7 @@ class AugmentationTable(NamedTuple):
     down: Tensor
     """Offset of the crop from the top of the padded image in pixels, int32."""
     right: Tensor
-    """Offset of the crop from the left, likewise."""
+    """Offset of the crop from the left of the padded image in pixels, int32."""
     flip: Tensor
     """Whether to mirror horizontally, bool."""
     cosine: Tensor

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from their original pickles (Krizhevsky, 2009), read without risk."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), from their pickles without executing any code in them."""
 
 from __future__ import annotations
 

@@ -179,8 +179,8 @@ class StreamedBatches:
     """Batches of a streamed training set, to be requested in the order of the plan.
 
     One DataLoader reads ahead over the entire run, so that neither a change of the batch size nor a
-    new epoch restarts the workers. Only a request for another position than the next starts a new
-    one.
+    new epoch restarts the workers. A new DataLoader is started only if a
+    position other than the next is requested.
     """
 
     def __init__(self, dataset: StreamedDataset, plan: Plan, seed: int, team: Team) -> None:

@@ -19,7 +19,7 @@ CHUNK = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Synthetic:
-    """One pattern per class under noise three times as strong: easy to learn, but not at once.
+    """One pattern per class under noise three times as strong: easy to learn, but not immediately.
 
     Generated on every load; nothing is cached.
 

@@ -1,4 +1,4 @@
-"""What a sweep has to do: its runs with their plans, checked, and which of them have ended."""
+"""Plan a sweep: validate its runs, build their plans and skip those that have ended."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _plan_run(job: HydraJob, shared_overrides: set[str]) -> PlannedRun:
 
 
 def print_notes(runs: Sequence[PlannedRun], console: Console) -> None:
-    """Print what is noteworthy about the plans, each note once."""
+    """Print the notes of all plans, each distinct note once."""
     counts = Counter(note for run in runs for note in run.plan.notes)
     for note, count in counts.items():
         console.print(f"note: in {count} of {len(runs)} runs {note}")

@@ -15,7 +15,7 @@ from submitit import JobEnvironment, SlurmExecutor
 from accelerando.checks import UsageError
 
 LAUNCHER_SETTINGS = ("runs_per_job", "wait", "submitit_folder", "max_num_timeout")
-"""Settings that are not parameters of sbatch."""
+"""Settings of ``hydra.launcher`` that are not parameters of sbatch."""
 SUBMITIT_PARAMETERS = (
     "name",
     "timeout_min",

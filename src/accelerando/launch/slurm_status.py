@@ -61,8 +61,8 @@ class SlurmJob:
 def add_slurm_status(runs: Sequence[RunStatus]) -> list[RunStatus]:
     """Return the same runs, those that were submitted to SLURM with their job and its state.
 
-    The run's own files take precedence; SLURM tells whether the job waits, and why a run ended
-    that could not record the reason itself.
+    The run's own files take precedence; SLURM adds whether the job is waiting, and why a run ended
+    if the run could not record the reason itself.
     """
     runs = [_with_job(run) for run in runs]
     jobs = {run.job for run in runs if run.job and not run.status.is_final}

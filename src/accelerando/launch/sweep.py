@@ -77,7 +77,7 @@ def minimum_norms(runs: Sequence[PlannedRun]) -> list[float | None]:
 def print_summary(
     outcomes: Sequence[tuple[Job, JobOutcome]], console: Console, *, root: str
 ) -> None:
-    """Print what became of the runs of a sweep, and the commands to continue with.
+    """Print the outcome of each run of a sweep, and the commands to continue with.
 
     Raises:
         SystemExit: a run has not ended.

@@ -67,14 +67,14 @@ class SweepProgress:
 
 
 class JobOutcome(NamedTuple):
-    """What became of a job's run: its status, and a short message for the user."""
+    """The outcome of a job's run: its status, and a short message for the user."""
 
     status: Status
     message: str
 
 
 def job_outcome(job: Job, result: JobResult | None) -> JobOutcome:
-    """Return what became of a job's run.
+    """Return the outcome of a job's run.
 
     Args:
         job: the job.

@@ -33,7 +33,7 @@ def sharpness(
 
     Uses Lanczos iteration (ARPACK through SciPy) on Hessian-vector products, each a pass over all
     examples that differentiates twice. The starting vector is fixed, so the result is
-    deterministic. It is 0 if the Hessian vanishes and NaN if it is not finite. Lanczos iteration
+    deterministic: 0 if the Hessian vanishes and NaN if it is not finite. Lanczos iteration
     stores 20 float64 vectors of the size of the parameters. The model's state is preserved.
     ``tolerance`` is relative; the other arguments are those of ``full_gradient``.
 

@@ -31,9 +31,9 @@ class FullGradient:
     variance: float | None = None
     """σ² = E‖∇f_i(θ) - ∇f(θ)‖², the variance of the per-example gradient."""
     variance_error: float | None = None
-    """Standard error of ``variance``; NaN with two chunks, too large with many small ones, which
-    cover most of the data. It alone depends on the number of processes, which changes the order
-    of the chunks."""
+    """Standard error of ``variance``; NaN with two chunks, and too large with many small ones that
+    cover most of the data. Unlike all other values it depends on the number of processes, which
+    changes the order of the chunks."""
     noise_scale: float | None = None
     """σ² / ‖∇f(θ)‖², the simple noise scale (McCandlish et al., arXiv 1812.06162): larger batches
     pay off well below it, and hardly at all well above it."""

@@ -15,7 +15,7 @@ from accelerando.measure.preserve_state import preserve_state
 from accelerando.measure.streaming_moments import MeanGradient
 
 MIN_CHUNKS = 16
-"""Chunks needed for their scatter to tell how accurate the estimate is."""
+"""Number of chunks from which their scatter is a usable estimate of the error."""
 
 
 class SubsetGradient(NamedTuple):
@@ -32,7 +32,7 @@ def stratified_subset(labels: Tensor, size: int, random: np.random.Generator) ->
 
     Every contiguous range of them that is long enough to contain all classes keeps the proportions
     too. So chunks of the subset scatter like means over stratified samples, and their scatter
-    tells how accurate the estimate is.
+    gives the error of the estimate.
 
     Raises:
         ValueError: ``size`` is below 2 or above the number of examples.

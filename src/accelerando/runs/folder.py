@@ -38,7 +38,7 @@ class Status(StrEnum):
     REQUEUED = "requeued"
     """The job waits for its next start."""
     STARTING = "starting"
-    """The job is running, the run has not begun."""
+    """The job is running, but the run has not started."""
     # in a sweep on this machine
     NOT_STARTED = "not started"
 
@@ -53,11 +53,11 @@ class State:
     """Status and progress of a run, stored as ``state.json``.
 
     Args:
-        status: a ``Status``, or its value as it is in the file.
+        status: a ``Status``, or its value as read from the file.
         run: the run id.
-        dataset: its name.
-        model: its name.
-        scheduler: its name.
+        dataset: name of the data set.
+        model: name of the model.
+        scheduler: name of the scheduler.
         seed: the seed of the run.
         epochs: epochs of the whole schedule.
         steps: steps of the whole schedule.
@@ -67,8 +67,8 @@ class State:
         full_gradient_norm: minimum so far; None before the first measurement.
         seconds: training time over all starts.
         message: why the run has this status.
-        traceback: that of the error that ended the run.
-        overrides: the command line's.
+        traceback: traceback of the error that ended the run.
+        overrides: command-line overrides that started the run.
         environment: hardware and software versions.
         wandb: id, project, URL and progress of the W&B run.
         updated: when the file was written, in seconds since the epoch.

@@ -23,9 +23,9 @@ class RunStatus:
 
     Args:
         path: the run folder.
-        status: from the run's files, and from SLURM if that was asked.
+        status: from the run's files, and from SLURM if it was queried.
         state: from ``state.json``; None if the run was not started or the file is unreadable.
-        job: SLURM job id, if SLURM was asked.
+        job: SLURM job id, if SLURM was queried.
         reason: why the job is waiting or gone, from SLURM, or why the files are unreadable.
         job_active: whether the job of an incomplete run is waiting or running.
     """

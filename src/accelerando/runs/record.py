@@ -26,7 +26,7 @@ class JsonLines:
     Args:
         path: the file, created if missing.
         keep: its length in bytes when the checkpoint was saved; rows after it are removed, since
-            the resumed run makes them again.
+            the resumed run writes them again.
 
     Raises:
         UsageError: the file is shorter than ``keep``.

@@ -24,7 +24,7 @@ class SlurmRecord:
     Args:
         job: job id; for an array with the task: 123_4.
         output: path of the job's standard output; empty if it is not a file.
-        starts_it: whether the job itself starts the run, again after a requeue. False if a user
+        starts_it: whether the job starts the run, also after a requeue. False if a user
             started the run within a job, such as an interactive one.
         submitted: time of submission, in seconds since the epoch.
     """

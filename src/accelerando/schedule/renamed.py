@@ -1,7 +1,7 @@
 """Former names of shapes.
 
-Run ids are hashes of the ``_target_`` that a shape was first released under, and run folders record
-the ``_target_`` of their time, so former and current names must stay interchangeable.
+Run ids hash the ``_target_`` under which a shape was first released, and older run folders record
+former names, so former and current names must stay interchangeable.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ RENAMED = {
     "accelerando.schedule.ListedBatch": "accelerando.schedule.PiecewiseConstantBatch",
     "accelerando.schedule.Scaled": "accelerando.schedule.BatchScaled",
 }
-"""Current ``_target_`` of a shape by its former one."""
+"""Maps the former ``_target_`` of a shape to its current one."""
 
 _FORMER = {current: former for former, current in RENAMED.items()}
 
@@ -29,7 +29,7 @@ def current_target(target: Any) -> Any:
 
 
 def former_target(target: Any) -> Any:
-    """Return the name that a ``_target_`` was first released under, which run ids are hashes of.
+    """Return the first released name of a ``_target_``, which is the one that run ids hash.
 
     >>> former_target("accelerando.schedule.InverseSqrt")
     'accelerando.schedule.Diminishing'

@@ -20,7 +20,7 @@ class BatchSampler:
 
     Args:
         plan: the schedule of the run.
-        seed: seed of the order of the examples, which is drawn anew in every epoch.
+        seed: seed of the order of the examples, which is a new permutation in every epoch.
         start: first position; to resume, the ``plan.at`` of the saved epoch and offset.
         one_epoch: stop at the end of the epoch of ``start``.
         rank: index of this process among ``world_size``. Each process gets a contiguous part of

@@ -1,4 +1,4 @@
-"""What batch sizes and learning rates share: growth in stages, tables by epoch, default lengths."""
+"""Growth in stages, tables by epoch and default lengths, for batch sizes and learning rates."""
 
 from __future__ import annotations
 

@@ -101,9 +101,9 @@ def crossing(
         stages: numbers of stages, ascending; both schedulers are fitted to a run of each length.
 
     Returns:
-        The number of epochs of the first run in which ``first`` has the lower bound after a shorter
-        one in which it had not, or None if there is none. Lengths that either scheduler does not
-        fit, or for which it has no bound, are skipped.
+        The shortest run length in epochs at which ``first`` has the lower bound although it had not
+        at a shorter length, or None. Lengths that either scheduler does not fit, or for which its
+        bound is undefined, are skipped.
     """
     was_above = False
     for count in stages:

@@ -1,4 +1,4 @@
-"""The device that a run computes on, and the environment that is recorded of it."""
+"""The device that a run computes on, and a description of its environment for the record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training loop."""
+"""The training loop: steps, measurements and checkpoints at positions of a plan."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class BatchSource(Protocol):
 
 
 class Loop:
-    """Train a model by a plan, measuring and saving it on the way.
+    """Train a model according to a plan, with measurements and checkpoints.
 
     Args:
         plan: the schedule: batch size and learning rate at each position.

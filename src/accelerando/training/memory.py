@@ -33,9 +33,9 @@ def check_memory(
 ) -> None:
     """Try the largest batch and the largest measurement that this process will compute.
 
-    A GPU really computes them. On a CPU that could take minutes, and running out of memory kills
-    the process instead of raising an error; so the memory is extrapolated from the tensors that
-    two small batches save for their backward passes. Buffers and random states are restored.
+    On a GPU both are computed. On a CPU that could take minutes, and running out of memory would
+    kill the process instead of raising an error, so the memory is extrapolated from the tensors
+    that two small batches save for their backward passes. Buffers and random states are restored.
 
     Args:
         model: the model in its training configuration.

@@ -233,7 +233,7 @@ def _train_other_rank(
 
 
 def _publish_out_of_memory(error: OutOfMemory) -> None:
-    """Tell the main process, which will notice that this process is gone, the reason."""
+    """Tell the main process why this process exits: it notices only that the process is gone."""
     store = default_store()
     store.set(_OUT_OF_MEMORY, json.dumps([str(error), error.measuring]))
     store.get(_OUT_OF_MEMORY)  # set() returns before the value has arrived

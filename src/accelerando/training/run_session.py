@@ -162,7 +162,7 @@ class RunSession:
 
     def _interrupted(self, error: BaseException) -> Outcome:
         message = f"by {str(error) or 'SIGINT'}"
-        # first of all: the sender of the signal may not wait for the sweep and W&B
+        # before anything else: the sender of the signal may not wait for the sweep and W&B
         self._update_state(Outcome(Status.INTERRUPTED, message))
         try:
             stopped_by_sweep = sweep_agent.stopped_by_sweep(self._signals)
@@ -211,7 +211,7 @@ class RunSession:
         try:
             self._folder.write_state(self._state, self._lock, sync=True)
         except OSError as error:
-            # of a full disk, say: report the reason why the run stopped in the first place
+            # a full disk, for example; it must not replace the reason why the run stopped
             if outcome.status == Status.FINISHED:
                 raise
             self._console.print(

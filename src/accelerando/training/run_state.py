@@ -119,7 +119,7 @@ def record_failure(
 
 
 def new_state(settings: RunSettings, plan: Plan, overrides: Sequence[str]) -> State:
-    """Return the state of a run without a step; it counts as failed until it starts."""
+    """Return the state of a run before its first step; it counts as failed until it starts."""
     identity = run_id(settings)
     return State(
         status=Status.FAILED,

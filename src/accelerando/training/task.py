@@ -1,4 +1,4 @@
-"""What every process of a run prepares for itself: device, model, data, measurement and loop."""
+"""The part of a run that every process prepares: device, model, data, measurement and loop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Data = InMemoryDataset | StreamedDataset
 
 @dataclass(frozen=True)
 class Task:
-    """Everything that one process needs for its part of a run; made without the run folder."""
+    """Everything that one process needs for its part of a run; independent of the run folder."""
 
     settings: RunSettings
     plan: Plan
@@ -63,7 +63,7 @@ class Task:
         return notes
 
     def check_memory(self) -> None:
-        """Raise UsageError if the largest scheduled batch or a measurement does not fit in memory."""
+        """Raise UsageError if the largest batch or a measurement does not fit in memory."""
         hardware, train = self.settings.hardware, self.data[0]
         share = Team(0, hardware.processes).share(self.plan.largest_batch)
         (example,) = train.read([slice(0, 1)])

@@ -32,7 +32,7 @@ ARRIVAL_TIMEOUT = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class MirrorSettings:
-    """Which W&B run mirrors a run, and how.
+    """Identity and options of the W&B run that mirrors a run.
 
     Args:
         run_id: W&B's id of the run; the same id continues the same run. A sweep assigns its own.

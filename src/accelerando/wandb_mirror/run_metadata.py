@@ -1,4 +1,4 @@
-"""What describes a run in W&B: its name, group, tags, notes and config."""
+"""The description of a run in W&B: its name, group, tags, notes and config."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OVERRIDES_KEY = "overrides"
 """Key in W&B's config of the command-line overrides that created the run."""
 
 USER_EDITED = ("name", "tags", "notes")
-"""What people edit on the run's page: sent once only, so that their edits last."""
+"""Fields that people edit on the run's page: sent only once, so that edits are kept."""
 
 MAX_GROUP_LENGTH = 110
 """W&B rejects names of more than 128 characters; a run's name is its group and its seed."""

@@ -1,4 +1,4 @@
-"""What a W&B agent passes to the run that it starts: its id, its sweep and its overrides."""
+"""Read what a W&B agent passes to the run that it starts: run id, sweep and overrides."""
 
 from __future__ import annotations
 
