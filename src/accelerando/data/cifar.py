@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), from their pickles without executing any code in them."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), from their pickles without executing code in them."""
 
 from __future__ import annotations
 

@@ -240,7 +240,7 @@ def _create(path: Path, owner: Owner) -> None:
 def _wait_until_dead(
     lock: LockFile, notify: Callable[[str], None], check_interrupt: Callable[[], None]
 ) -> bool:
-    """Return whether the owner of a lock is dead, waiting for a heartbeat if nothing else tells."""
+    """Return whether the owner of a lock is dead; if unknown, wait for its heartbeat."""
     is_dead = lock.owner_is_dead()
     if is_dead is not None:
         return is_dead
