@@ -30,7 +30,7 @@ from accelerando.data.storage import (
 )
 
 FORMAT = 1
-"""Increase when the same source files decode to different arrays."""
+"""Increment if the same source files start to decode to different arrays."""
 
 FILES = tuple(f"{field.name}.npy" for field in fields(LabelledImages))
 CHECKSUMS = "checksums.json"

@@ -28,8 +28,8 @@ class ArrayTask:
     If a run fails, the task fails, so that SLURM reports FAILED. After the signal that announces
     the time limit (or a preemption, if the cluster announces it) the runs save themselves, and
     submitit's handler requeues the job, or fails it once it has been requeued ``max_num_timeout``
-    times. After SIGTERM the job is not requeued: either SLURM has done so (preemption), or it
-    must not return (``scancel``).
+    times. After SIGTERM the task does not requeue the job: either SLURM does (preemption), or the
+    job was cancelled (``scancel``).
 
     Args:
         jobs: a single job is called in this process, since each task of a run on several GPUs is

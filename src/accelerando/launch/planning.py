@@ -114,7 +114,7 @@ def check_runs(runs: Sequence[PlannedRun], *, devices: bool) -> None:
     folder = Path(runs[0].settings.root) / ".hydra"
     inputs = [(run.settings, run.plan) for run in runs]
     job = Job("preflight", folder, partial(_preflight, inputs, devices))
-    # without devices to check the runs train elsewhere, and need nothing preloaded here
+    # without devices to check, the runs train elsewhere and need no preloaded modules here
     preload = PRELOAD if devices else (PREFLIGHT,)
     with SignalHandler() as signals:
         (result,) = run_jobs([job], workers=1, signals=signals, preload=preload)

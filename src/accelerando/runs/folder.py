@@ -118,7 +118,7 @@ class RunFolder:
         self.output = path / "output.log"
 
     def read_state(self) -> State | None:
-        """Read the state from disk. Return None if the run was never started.
+        """Read the state from disk. Return None if the run has never started.
 
         Raises:
             UsageError: the file is corrupt.

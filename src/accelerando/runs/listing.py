@@ -85,7 +85,7 @@ def run_status(path: Path) -> RunStatus:
         lost = state is not None and state.status == Status.RUNNING and not _is_alive(path)
     except UsageError:
         return RunStatus(path, Status.UNREADABLE, None)
-    except OSError as error:  # another user's, perhaps; the others are listed nevertheless
+    except OSError as error:  # perhaps of another user's run; still list the others
         return RunStatus(path, Status.UNREADABLE, None, reason=str(error.strerror))
     if state is None:
         return RunStatus(path, Status.LOST, None)  # unless SLURM knows that it is pending

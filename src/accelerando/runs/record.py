@@ -174,7 +174,7 @@ class Recorder:
     def _append(self, lines: JsonLines, row: Row) -> None:
         state_is_due = time.monotonic() - self._written > STATE_SECONDS
         if state_is_due:
-            self.lock.check()  # before the row is written, too
+            self.lock.check()  # also before the row is written, not only with the state
         finite = lines.append(row)
         self.state.epoch, self.state.step = int(row["epoch"]), row["step"]
         self.state.progress = row["epoch"]

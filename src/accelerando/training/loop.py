@@ -117,7 +117,7 @@ class Loop:
                 self._save_if_due()
             self._save()
         except (Interrupted, ProcessLost):
-            # a step in which another process was lost did not update the model here either
+            # a step in which another process was lost has not updated the model of this process
             self._save()
             raise
         except (RuntimeError, MemoryError) as error:

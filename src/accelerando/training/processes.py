@@ -83,7 +83,7 @@ def launched_team(processes: int) -> Iterator[Team]:
 def _adopt_slurm_variables() -> None:
     """If srun started several tasks, set the environment variables that torchrun would set."""
     env = os.environ
-    # of the job step: the batch script of a job sees the job's number of tasks, but is one process
+    # read the variable of the job step: a batch script sees the job's tasks but is one process
     tasks = int(env.get("SLURM_STEP_NUM_TASKS", 1))
     if "RANK" in env or "SLURM_PROCID" not in env or tasks == 1:
         return

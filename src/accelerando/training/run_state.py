@@ -65,7 +65,7 @@ def initial_state(
                 console.print(f"note: {key} was {before}, is {now}: results may differ")
     assigned_id = sweep_agent.assigned_run_id()
     if assigned_id is not None and assigned_id != state.wandb["id"]:
-        # another W&B run: what is recorded of the previous one does not hold for it
+        # a different W&B run, so discard what was recorded about the previous one
         state.wandb = {"id": assigned_id, "sweep": sweep_agent.sweep_id()}
     return state
 
