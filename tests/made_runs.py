@@ -1,4 +1,4 @@
-"""Runs with measurements of the test's own choice, in the files that the product writes."""
+"""Run folders with chosen measurements, and shortcuts to load and compare them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ import yaml
 
 from accelerando.commands import main
 from accelerando.compare.comparison import Comparison, compare
-from accelerando.compare.groups import split
+from accelerando.compare.groups import Group, group_runs
 from accelerando.compare.load import Run, load_runs
 from accelerando.runs.folder import State, Status
 
 Make = Callable[..., list[Run]]
-"""The fixture that trains runs."""
+"""Type of the fixture ``make``, which trains runs."""
 
-CLASSES = {
+SHAPES = {
     "decay_constant": ("ConstantBatch", "Cosine"),
     "decay_increase": ("ExponentialBatch", "Cosine"),
     "increase_increase": ("ExponentialBatch", "Exponential"),
     "warmup_increase": ("ExponentialBatch", "WarmupConstant"),
 }
+"""Batch-size and learning-rate shapes of the schedulers."""
 
 
-def write(
+def write_run(
     root: Path,
     norms: Sequence[float | None],
     *,
@@ -43,15 +44,15 @@ def write(
     """Write a run and return its folder.
 
     Args:
-        root: where runs are.
-        norms: one per epoch, the first before training.
-        scheduler: its name.
-        seed: the run's.
-        steps: in an epoch.
-        seconds: of an epoch.
-        status: what became of it.
-        settings: more settings, by their full names.
-        state: more of ``state.json``.
+        root: the folder of all runs.
+        norms: full gradient norms, one per epoch, the first before training.
+        scheduler: name of the scheduler.
+        seed: seed of the run.
+        steps: per epoch.
+        seconds: per epoch.
+        status: of the run.
+        settings: further settings under their full names.
+        state: further fields of ``state.json``.
     """
     rows = [
         {"epoch": k, "step": k * steps, "examples": 100 * k, "batch_size": 100 // steps,
@@ -60,54 +61,60 @@ def write(
          "test_loss": 1.0, "test_accuracy": 0.5 + 0.01 * k, "seconds": 0.5 + k * seconds}
         for k, norm in enumerate(norms)
     ]  # fmt: skip
-    shapes = zip(("batch_size", "learning_rate"), CLASSES.get(scheduler, ()), strict=False)
-    flat = {
+    shapes = zip(("batch_size", "learning_rate"), SHAPES.get(scheduler, ()), strict=False)
+    config = {
         "model.name": "mlp", "model.norm": "none", "dataset.name": "digits",
         "dataset.examples": 100, "epochs": len(norms) - 1, "seed": seed, "precision": "fp32",
         "measure.chunk": 512, "measure.batch_norm": "batch", "hardware.micro_batch": None,
         "hardware.processes": 1, "optimizer.momentum": 0.0, "scheduler.name": scheduler,
-        **{f"scheduler.{part}._target_": f"accelerando.schedule.{kind}" for part, kind in shapes},
+        **{f"scheduler.{part}._target_": f"accelerando.schedule.{name}" for part, name in shapes},
         **(settings or {}),
     }  # fmt: skip
-    name = f"seed{seed}-{abs(hash(str(sorted(flat.items(), key=str)))):x}"[:20]
+    name = f"seed{seed}-{abs(hash(str(sorted(config.items(), key=str)))):x}"[:20]
     folder = root / "digits-mlp" / scheduler / name
     folder.mkdir(parents=True)
-    what = State(status, name, "digits", str(flat["model.name"]), scheduler, seed,
-                 int(flat["epochs"]), int(rows[-1]["step"] or 0), **state)  # fmt: skip
+    run_state = State(status, name, "digits", str(config["model.name"]), scheduler, seed,
+                      int(config["epochs"]), int(rows[-1]["step"] or 0), **state)  # fmt: skip
     (folder / "record.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "state.json").write_text(json.dumps(asdict(what)))
-    (folder / "config.yaml").write_text(yaml.safe_dump(_nested(flat)))
+    (folder / "state.json").write_text(json.dumps(asdict(run_state)))
+    (folder / "config.yaml").write_text(yaml.safe_dump(_nest(config)))
     return folder
 
 
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+def _nest(config: dict[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *parts, last = name.split(".")
+    for name, value in config.items():
+        *sections, leaf = name.split(".")
         branch = tree
-        for part in parts:
-            branch = branch.setdefault(part, {})
-        branch[last] = value
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[leaf] = value
     return tree
 
 
-def runs(root: Path) -> list[Run]:
+def load(root: Path) -> list[Run]:
     return load_runs([root]).runs
 
 
-def compared(root: Path, *by: str, **more: Any) -> Comparison:
-    """The comparison of all runs below ``root``."""
-    groups, repeated = split(runs(root), by or ("scheduler",))
-    return compare(groups, title="a title", by=by or ("scheduler",), left_out=repeated, **more)
+def load_groups(root: Path, *by: str) -> list[Group]:
+    """Load the runs below ``root``, grouped by settings; by scheduler if none are given."""
+    return group_runs(load(root), by or ("scheduler",))[0]
 
 
-def norms_of(run: Run) -> list[float]:
+def compare_runs(root: Path, *by: str, **options: Any) -> Comparison:
+    """Compare the runs below ``root``."""
+    by = by or ("scheduler",)
+    groups, duplicates = group_runs(load(root), by)
+    return compare(groups, title="a title", by=by, excluded=duplicates, **options)
+
+
+def recorded_norms(run: Run) -> list[float]:
     lines = (run.path / "record.jsonl").read_text().splitlines()
     return [json.loads(line)["full_gradient_norm"] for line in lines]
 
 
-def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What ``accelerando compare`` prints."""
+def compare_output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run ``accelerando compare`` and return what it prints."""
     capsys.readouterr()
     main(["compare", *arguments])
     return capsys.readouterr().out

@@ -104,7 +104,7 @@ LIGHT = {
     "accelerando.commands.plan": ["torch", "wandb", "pandas", "sklearn", "matplotlib"],
     "accelerando.compare.load": ["torch", "wandb", "hydra", "matplotlib"],
     "accelerando.compare.comparison": ["torch", "wandb", "hydra", "scipy.stats"],
-    "accelerando.compare.pictures": ["torch", "wandb", "hydra"],
+    "accelerando.compare.figures": ["torch", "wandb", "hydra"],
     "accelerando.compare.report": ["torch", "wandb", "hydra"],
 }
 

@@ -1,4 +1,4 @@
-"""Where the paper's bound is drawn over a measured curve, and where it is not."""
+"""The paper's bound: its values, and the runs for which it is defined."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accelerando.compare.bound import bound_curve, with_bound
-from accelerando.compare.groups import split
-from made_runs import runs, write
+from accelerando.compare.bound import bound_curve, draw_bounds, groups_with_bound
+from accelerando.compare.groups import group_runs
+from made_runs import Make, load, load_groups, write_run
 
 
-def measured(root: Path, sharpness: list[float | None], **settings: float) -> None:
-    """A run whose record has what the bound needs."""
-    folder = write(
+def write_run_with_sharpness(root: Path, sharpness: list[float | None], **optimizer: float) -> None:
+    """Write a run whose record contains everything that the bound needs."""
+    folder = write_run(
         root,
         [1.0, 0.5, 0.2],
         settings={
@@ -24,7 +24,7 @@ def measured(root: Path, sharpness: list[float | None], **settings: float) -> No
             "scheduler.batch_size.initial": 10,
             "scheduler.learning_rate._target_": "accelerando.schedule.Constant",
             "scheduler.learning_rate.initial": 0.1,
-            **{f"optimizer.{name}": value for name, value in settings.items()},
+            **{f"optimizer.{name}": value for name, value in optimizer.items()},
         },
     )
     file = folder / "record.jsonl"
@@ -34,20 +34,45 @@ def measured(root: Path, sharpness: list[float | None], **settings: float) -> No
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def test_the_bound_agrees_with_the_formula(make: Make) -> None:
+    """For a constant batch size and learning rate."""
+    (run,) = make("scheduler=decay_constant scheduler/learning_rate=constant measure.variance=true "
+                  "scheduler.learning_rate.initial=0.01 measure.chunk=200 "
+                  "measure.sharpness_epochs=[0,2]")  # fmt: skip
+    record, rate, batch_size = run.record, 0.01, 128
+    smoothness, variance = np.nanmax(record["sharpness"]), record["gradient_variance"].max()
+    gap = record["empirical_loss"][0]
+    slack = 2 - smoothness * rate
+    curve = bound_curve(run)
+    assert curve is not None
+    assert math.isnan(curve[0])
+    for value, steps in zip(curve[1:], record["step"][1:], strict=True):
+        bias = 2 * gap / (slack * rate * steps)
+        noise = smoothness * variance * rate / (slack * batch_size)
+        assert value == pytest.approx(math.sqrt(bias + noise))
+    figure = draw_bounds(groups_with_bound(group_runs([run])[0]), title="")
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    drawn = np.asarray(lines["bound, indicative"].get_ydata())
+    assert drawn[1:].tolist() == pytest.approx(curve[1:].tolist())
+
+
 @pytest.mark.parametrize(
-    ("settings", "drawn"),
+    ("optimizer", "defined"),
     [({}, True), ({"momentum": 0.9}, False), ({"weight_decay": 1e-4}, False)],
 )
-def test_only_for_plain_sgd(settings: dict[str, float], drawn: bool, tmp_path: Path) -> None:
-    measured(tmp_path, [3.0, None, 1.0], **settings)
-    (run,) = runs(tmp_path)
+def test_the_bound_is_defined_for_plain_sgd_only(
+    optimizer: dict[str, float], defined: bool, tmp_path: Path
+) -> None:
+    write_run_with_sharpness(tmp_path, [3.0, None, 1.0], **optimizer)
+    (run,) = load(tmp_path)
     curve = bound_curve(run)
-    assert (curve is not None and bool(np.isfinite(curve[1:]).all())) == drawn
+    assert (curve is not None and bool(np.isfinite(curve[1:]).all())) == defined
 
 
 @pytest.mark.parametrize("sharpness", [0.0, -1.0, math.nan, math.inf, None])
 @pytest.mark.filterwarnings("error")
-def test_a_sharpness_that_is_none_has_no_bound(sharpness: float | None, tmp_path: Path) -> None:
-    measured(tmp_path, [sharpness, None, sharpness])
-    groups, _ = split(runs(tmp_path), ("scheduler",))
-    assert with_bound(groups) == []
+def test_there_is_no_bound_for_an_invalid_sharpness(
+    sharpness: float | None, tmp_path: Path
+) -> None:
+    write_run_with_sharpness(tmp_path, [sharpness, None, sharpness])
+    assert groups_with_bound(load_groups(tmp_path)) == []

@@ -8,11 +8,10 @@ import pytest
 
 from accelerando import schedule
 from accelerando.build import build_plan
-from accelerando.compare.groups import group
 from accelerando.identity import run_id
 from accelerando.schedule.renamed import RENAMED, current_target
 from helpers import compose_settings
-from made_runs import runs, write
+from made_runs import load_groups, write_run
 
 RUN_IDS = {
     "scheduler/learning_rate=diminishing": "58f19b0856",
@@ -56,6 +55,6 @@ def test_unknown_names_raise_attribute_error() -> None:
 def test_runs_with_former_and_current_names_are_one_group(tmp_path: Path) -> None:
     for seed, name in enumerate(("Diminishing", "InverseSqrt")):
         target = {"scheduler.learning_rate._target_": f"accelerando.schedule.{name}"}
-        write(tmp_path, [1.0, 0.5], seed=seed, settings=target)
-    (only,) = group(runs(tmp_path))
+        write_run(tmp_path, [1.0, 0.5], seed=seed, settings=target)
+    (only,) = load_groups(tmp_path)
     assert (only.name, only.seeds) == ("decay_constant InverseSqrt", [0, 1])

@@ -13,7 +13,7 @@ import pytest
 from accelerando.compare import report as report_package
 from accelerando.compare.report import render, write_report
 from chromium import Browser, browser, find_chromium
-from made_runs import compared, runs, write
+from made_runs import compare_runs, load, write_run
 
 LINES = (
     "[...document.querySelectorAll('#figure-{} .js-line')]"
@@ -38,8 +38,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (steps, rate) in decays.items():
         for seed in range(3):
             norms = [rate**k * (1 + 0.1 * seed + 0.8 * (k == 4)) for k in range(12)]
-            write(root, norms, scheduler=name, seed=seed, steps=steps)
-    write_report(compared(root), root / "report.html")
+            write_run(root, norms, scheduler=name, seed=seed, steps=steps)
+    write_report(compare_runs(root), root / "report.html")
     return root / "report.html"
 
 
@@ -85,10 +85,10 @@ def test_the_axis_switch_changes_answer_tables_and_figures(opened: Browser) -> N
     (before,) = visible_texts(opened, ".answer")
     drawn = opened.evaluate(FIRST_LINE.format("x"))
     tables = visible_texts(opened, "main table")
-    assert before.startswith("At equal epochs (11) (iv) ")
+    assert before.startswith("At equal epochs (11), (iv) ")
     opened.click("input[value=steps] + span")
     (after,) = visible_texts(opened, ".answer")
-    assert after.startswith("At equal steps (110) ")
+    assert after.startswith("At equal steps (110), ")
     assert opened.evaluate(FIRST_LINE.format("x")) != drawn
     assert visible_texts(opened, "main table") != tables
     assert len(visible_texts(opened, "main table")) == len(tables)
@@ -194,15 +194,15 @@ def test_the_page_makes_no_requests_and_logs_no_errors(opened: Browser, report: 
 def test_markup_in_files_stays_text(tmp_path: Path) -> None:
     """Names that contain HTML, the end of a script, and template syntax."""
     evil = "</script><img src=x onerror=alert(1)>{{style}}<b>bold</b>"
-    write(tmp_path, [1.0, 0.5], scheduler="decay_constant", overrides=[evil],
+    write_run(tmp_path, [1.0, 0.5], scheduler="decay_constant", overrides=[evil],
           wandb={"url": "javascript:alert(1)"}, settings={"scheduler.name": evil})  # fmt: skip
-    write(tmp_path, [1.0, 0.4], scheduler="mine")
-    text = render(compared(tmp_path), tmp_path)
+    write_run(tmp_path, [1.0, 0.4], scheduler="mine")
+    text = render(compare_runs(tmp_path), tmp_path)
     assert "<img" not in text
     assert "javascript:alert" not in text
     assert text.count("</script>") == 3
     assert text.count("{{style}}") > 1
-    write_report(compared(tmp_path), tmp_path / "report.html")
+    write_report(compare_runs(tmp_path), tmp_path / "report.html")
     with browser(tmp_path) as page:
         page.open(tmp_path / "report.html")
         assert page.errors == []
@@ -216,10 +216,10 @@ def test_markup_in_files_stays_text(tmp_path: Path) -> None:
 
 def test_runs_link_to_their_settings_and_wandb(tmp_path: Path) -> None:
     url = "https://wandb.ai/me/accelerando/runs/abc"
-    folder = write(tmp_path / "my runs", [1.0, 0.5], wandb={"url": url, "mode": "online"})
-    out = write(tmp_path / "my runs", [1.0, 0.5], seed=1, status="diverged", message="a & b")
-    comparison = compared(tmp_path)
-    assert len(runs(tmp_path)) == 2
+    folder = write_run(tmp_path / "my runs", [1.0, 0.5], wandb={"url": url, "mode": "online"})
+    out = write_run(tmp_path / "my runs", [1.0, 0.5], seed=1, status="diverged", message="a & b")
+    comparison = compare_runs(tmp_path)
+    assert len(load(tmp_path)) == 2
     text = render(comparison, tmp_path)
     relative = folder.relative_to(tmp_path).as_posix().replace(" ", "%20")
     assert f'href="{relative}/config.yaml"' in text
@@ -230,20 +230,20 @@ def test_runs_link_to_their_settings_and_wandb(tmp_path: Path) -> None:
 def test_the_table_counts_the_seeds_in_which_a_group_beats_the_best(tmp_path: Path) -> None:
     for seed, norms in enumerate(((0.9, 0.1), (0.4, 0.1), (0.2, 0.3))):
         for name, norm in zip(("decay_constant", "warmup_increase"), norms, strict=True):
-            write(tmp_path, [1.0, norm], scheduler=name, seed=seed)
-    text = render(compared(tmp_path), tmp_path)
+            write_run(tmp_path, [1.0, norm], scheduler=name, seed=seed)
+    text = render(compare_runs(tmp_path), tmp_path)
     assert "<td>1 of 3<br>" in text
     assert "2 of 3<br>" not in text
 
 
 def test_it_opens_on_the_chosen_axis_and_norm(tmp_path: Path) -> None:
     for name, steps in (("decay_constant", 10), ("warmup_increase", 20)):
-        write(tmp_path, [1.0, 0.4, 0.6], scheduler=name, steps=steps)
-    write_report(compared(tmp_path), tmp_path / "report.html", axis="steps", raw=True)
+        write_run(tmp_path, [1.0, 0.4, 0.6], scheduler=name, steps=steps)
+    write_report(compare_runs(tmp_path), tmp_path / "report.html", axis="steps", raw=True)
     with browser(tmp_path) as page:
         page.open(tmp_path / "report.html")
         assert page.evaluate("document.querySelector('input[name=axis]:checked').value") == "steps"
-        assert visible_texts(page, ".answer")[0].startswith("At equal steps (20) ")
+        assert visible_texts(page, ".answer")[0].startswith("At equal steps (20), ")
         assert "as measured" in visible_texts(page, "#figure-norm figcaption")[0]
         assert (
             page.evaluate("document.querySelector('#figure-norm .xtitle').textContent") == "steps"

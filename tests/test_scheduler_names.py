@@ -12,7 +12,6 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from accelerando import packaged_schedulers
-from accelerando.compare.groups import group
 from accelerando.composition import compose_runs
 from accelerando.identity import run_id
 from accelerando.packaged_schedulers import defining_files, flatten, scheduler_files, shape_files
@@ -26,7 +25,7 @@ from accelerando.scheduler_names import (
     variant_markers,
 )
 from helpers import ROOT
-from made_runs import runs, write
+from made_runs import load_groups, write_run
 
 NORMS = [1.0, 0.5, 0.2]
 FOLDER = ROOT / "conf" / "scheduler"
@@ -149,18 +148,18 @@ def test_display_settings_do_not_change_the_run_id() -> None:
 def test_runs_with_equal_names_are_one_group_whatever_their_labels(tmp_path: Path) -> None:
     for seed, label in enumerate(("first", "second", None)):
         display = {"scheduler.display.mine.label": label} if label else {}
-        write(tmp_path, NORMS, scheduler="mine", seed=seed, settings=display)
-    (only,) = group(runs(tmp_path))
+        write_run(tmp_path, NORMS, scheduler="mine", seed=seed, settings=display)
+    (only,) = load_groups(tmp_path)
     assert (only.name, only.seeds, only.mixed) == ("mine", [0, 1, 2], ())
 
 
 def test_name_does_not_depend_on_the_other_groups(tmp_path: Path) -> None:
     high_peak = {"scheduler.learning_rate.peak": 1.0}
-    write(tmp_path, NORMS, scheduler="warmup_increase", settings=high_peak)
-    (alone,) = group(runs(tmp_path))
-    write(tmp_path, NORMS, scheduler="warmup_increase")
-    write(tmp_path, NORMS)
-    labels = {part.name: part.label for part in group(runs(tmp_path))}
+    write_run(tmp_path, NORMS, scheduler="warmup_increase", settings=high_peak)
+    (alone,) = load_groups(tmp_path)
+    write_run(tmp_path, NORMS, scheduler="warmup_increase")
+    write_run(tmp_path, NORMS)
+    labels = {part.name: part.label for part in load_groups(tmp_path)}
     assert alone.name == "warmup_increase learning_rate.peak=1.0"
     assert alone.label == labels[alone.name] == "(iv) warm-up constant, peak 1.0"
     styles = group_styles(list(labels))

@@ -1,4 +1,4 @@
-"""Runs brought onto one axis: epochs, steps, examples or seconds."""
+"""Bring runs to a common axis: epochs, steps, examples or seconds."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from accelerando.compare.load import Run
 FloatArray = npt.NDArray[np.float64]
 
 AXES = {"epochs": "epoch", "steps": "step", "examples": "examples", "seconds": "seconds"}
-"""What runs are compared on, and the record's name for it."""
+"""The axes of a comparison, with their columns in the record."""
 NORM = "full_gradient_norm"
-GRID = 300
-"""Most points of a curve whose runs were not measured at the same places."""
+MAX_POINTS = 300
+"""Maximum number of points of a curve whose runs were measured at different positions."""
 
 
 class Curve(NamedTuple):
-    """A mean line and a band from the least to the most, each of shape (points,)."""
+    """Mean, minimum and maximum over runs, each of shape (points,)."""
 
     x: FloatArray
     mean: FloatArray
@@ -30,7 +30,7 @@ class Curve(NamedTuple):
 
 
 def running_min(values: FloatArray) -> FloatArray:
-    """Minimum up to each measurement; what is no number counts as nothing.
+    """Return the minimum up to each measurement, ignoring NaN.
 
     >>> running_min(np.array([3.0, 5.0, np.nan, 1.0])).tolist()
     [3.0, 3.0, 3.0, 1.0]
@@ -40,72 +40,72 @@ def running_min(values: FloatArray) -> FloatArray:
 
 
 def column(run: Run, name: str) -> FloatArray:
-    """One column of the record; NaN throughout where it was not measured."""
-    found = run.record.get(name)
-    return np.full(len(run.record["step"]), np.nan) if found is None else found
+    """Return a column of the record, NaN if it was not measured."""
+    values = run.record.get(name)
+    return np.full(len(run.record["step"]), np.nan) if values is None else values
 
 
-def position(run: Run, axis: str) -> FloatArray:
-    """Where on ``axis`` each measurement was made."""
+def positions(run: Run, axis: str) -> FloatArray:
+    """Return the positions of a run's measurements on ``axis``."""
     return column(run, AXES[axis])
 
 
 def common_budget(runs: Sequence[Run], axis: str) -> float:
-    """The farthest place on ``axis`` that every run reached."""
-    return min(float(position(run, axis)[-1]) for run in runs)
+    """Return the largest position on ``axis`` that every run reached."""
+    return min(float(positions(run, axis)[-1]) for run in runs)
 
 
-def norm_at(run: Run, axis: str, budget: float) -> float:
-    """Minimum full gradient norm measured up to ``budget``; at the least the first one.
+def min_norm_at(run: Run, axis: str, budget: float) -> float:
+    """Return the minimum full gradient norm measured up to ``budget``, at least the first one.
 
-    Nothing is interpolated: a norm between two measurements was seen by nobody.
+    Nothing is interpolated: the norm between two measurements is unknown.
     """
-    last = int(np.searchsorted(position(run, axis), budget, side="right")) - 1
+    last = int(np.searchsorted(positions(run, axis), budget, side="right")) - 1
     return float(running_min(column(run, NORM))[max(last, 0)])
 
 
-def curve(group: Group, name: str, axis: str, *, minimum: bool = False) -> Curve:
-    """Mean and range of a column over a group's runs.
+def mean_curve(group: Group, name: str, axis: str, *, minimum: bool = False) -> Curve:
+    """Return mean and range of a column over a group's runs.
 
-    The curve ends where the first of its runs ends. Where all runs were measured after the same
-    steps, their mean seconds stand for all of them; else each keeps a value until its next.
+    The curve ends where the first of the runs ends. If all runs were measured after the same
+    steps, the positions are their means; otherwise each run keeps a value until its next one.
 
     Args:
-        group: whose runs.
+        group: the runs.
         name: column of the record.
         axis: one of ``AXES``.
-        minimum: the minimum so far in place of the value.
+        minimum: whether to use the minimum so far instead of the value.
     """
-    runs = group.runs
-    values = [running_min(column(run, name)) if minimum else column(run, name) for run in runs]
-    if same_steps(group):
-        return _spread(mean_position(group, axis), np.stack(values))
-    places = [position(run, axis) for run in runs]
-    grid = np.unique(np.concatenate(places))
-    first, last = max(place[0] for place in places), min(place[-1] for place in places)
+    columns = [column(run, name) for run in group.runs]
+    values = [running_min(values) for values in columns] if minimum else columns
+    if share_steps(group):
+        return _curve(mean_positions(group, axis), np.stack(values))
+    x = [positions(run, axis) for run in group.runs]
+    grid = np.unique(np.concatenate(x))
+    first, last = max(places[0] for places in x), min(places[-1] for places in x)
     grid = grid[(grid >= first) & (grid <= last)]
-    if not len(grid):  # the first measurement of one comes after the last of another
+    if not len(grid):  # one run starts after another one ended
         grid = np.array([first])
-    if len(grid) > GRID:
-        grid = grid[np.linspace(0, len(grid) - 1, GRID).round().astype(int)]
+    if len(grid) > MAX_POINTS:
+        grid = grid[np.linspace(0, len(grid) - 1, MAX_POINTS).round().astype(int)]
     rows = [
-        value[np.searchsorted(place, grid, side="right") - 1]
-        for place, value in zip(places, values, strict=True)
+        row[np.searchsorted(places, grid, side="right") - 1]
+        for places, row in zip(x, values, strict=True)
     ]
-    return _spread(grid, np.stack(rows))
+    return _curve(grid, np.stack(rows))
 
 
-def mean_position(group: Group, axis: str) -> FloatArray:
-    """Where the measurements of a group were made whose runs were measured after the same steps."""
-    found: FloatArray = np.mean([position(run, axis) for run in group.runs], axis=0)
-    return found
+def mean_positions(group: Group, axis: str) -> FloatArray:
+    """Return the mean positions of the measurements of runs that share their steps."""
+    result: FloatArray = np.mean([positions(run, axis) for run in group.runs], axis=0)
+    return result
 
 
-def same_steps(group: Group) -> bool:
-    """Whether all runs of a group were measured after the same steps."""
-    first, *others = (position(run, "steps") for run in group.runs)
+def share_steps(group: Group) -> bool:
+    """Return whether all runs of a group were measured after the same steps."""
+    first, *others = (positions(run, "steps") for run in group.runs)
     return all(np.array_equal(first, other) for other in others)
 
 
-def _spread(x: FloatArray, rows: FloatArray) -> Curve:
+def _curve(x: FloatArray, rows: FloatArray) -> Curve:
     return Curve(x, rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0))

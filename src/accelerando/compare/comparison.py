@@ -1,57 +1,57 @@
-"""The comparison itself: every group on every axis, against the best and against a reference."""
+"""The comparison: each group on each axis, against the best group and against a reference."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from accelerando.checks import UsageError
-from accelerando.compare.align import AXES, common_budget, norm_at
-from accelerando.compare.filtering import LeftOut
-from accelerando.compare.groups import Block, Group
+from accelerando.compare.align import AXES, column, common_budget, min_norm_at
+from accelerando.compare.filtering import ExcludedRun
+from accelerando.compare.groups import Group, PairKey
 from accelerando.compare.load import DamagedRun, Run
 from accelerando.compare.statistics import (
     FloatArray,
-    Paired,
+    PairedTest,
     Summary,
-    over_seeds,
-    paired,
-    summaries,
+    mean_per_seed,
+    paired_test,
+    summarize,
 )
 from accelerando.compare.thresholds import (
-    Costs,
-    SpeedUp,
+    Speedup,
     TimeToTarget,
+    default_thresholds,
     group_costs,
-    levels,
-    speed_ups,
+    speedups,
     times_to_target,
 )
 
 
 @dataclass(frozen=True)
 class GroupResult:
-    """One group on one axis.
+    """The results of a group on one axis.
 
     Args:
-        group: which.
-        norm: minimum full gradient norm at the common budget, over its runs.
-        against_best: compared with the best group; None for itself, and without common seeds.
-        against_reference: compared with the reference, likewise.
-        reach: cost of each level.
-        speed_up: against the reference, for each level; empty for the reference.
-        ratios: the norm over the reference's, of each common seed; NaN where that is 0.
+        group: the group.
+        norm: minimum full gradient norm at the common budget, over the group's seeds.
+        vs_best: compared with the best group; None for itself, or without common seeds.
+        vs_reference: compared with the reference, likewise.
+        times_to_target: the cost of each threshold.
+        speedups: over the reference, for each threshold; empty for the reference.
+        ratios: norm / norm of the reference, for each common seed; NaN if the latter is 0.
     """
 
     group: Group
     norm: Summary
-    against_best: Paired | None
-    against_reference: Paired | None
-    reach: tuple[TimeToTarget, ...]
-    speed_up: tuple[SpeedUp, ...]
+    vs_best: PairedTest | None
+    vs_reference: PairedTest | None
+    times_to_target: tuple[TimeToTarget, ...]
+    speedups: tuple[Speedup, ...]
     ratios: tuple[float, ...]
 
 
@@ -61,41 +61,41 @@ class AxisComparison:
 
     Args:
         axis: one of ``AXES``.
-        budget: the cost, the farthest that every run reached.
-        standings: of each group, in the order of the comparison.
-        order: numbers of the groups, the lowest mean norm first.
-        duel: the best against the second best; None for one group, or without common seeds.
+        budget: the cost at which norms are compared, the largest that every run reached.
+        results: of each group, in the order of the comparison.
+        best_vs_second: the paired test of the two lowest mean norms; None for a single group, or
+            without common seeds.
     """
 
     axis: str
     budget: float
-    standings: tuple[GroupResult, ...]
-    order: tuple[int, ...]
-    duel: Paired | None
+    results: tuple[GroupResult, ...]
+    best_vs_second: PairedTest | None
+
+    @cached_property
+    def ranked(self) -> list[GroupResult]:
+        """The results sorted by mean norm, the best first."""
+        return sorted(self.results, key=lambda result: result.norm.mean)
 
     @property
     def best(self) -> GroupResult:
-        return self.standings[self.order[0]]
-
-    @property
-    def second(self) -> GroupResult | None:
-        return self.standings[self.order[1]] if len(self.order) > 1 else None
+        return self.ranked[0]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that tables, figures and the report are made of.
+    """Everything that tables, figures and the report show.
 
     Args:
         title: model, data and length of the runs.
-        by: settings that runs are grouped by.
-        groups: those compared.
-        reference: the group that speed-ups are counted against.
-        thresholds: levels of the norm.
+        by: the settings that runs are grouped by.
+        groups: the groups.
+        reference: the group that speed-ups are relative to.
+        thresholds: norms to reach, descending.
         axes: the comparison on each axis.
-        left_out: runs that were found and not compared.
-        broken: runs that could not be read.
-        mixed: kinds that were allowed to differ.
+        excluded: runs that were found but not compared.
+        damaged: runs that could not be read.
+        mixed: the keys of ``SHARED_SETTINGS`` that were allowed to differ.
     """
 
     title: str
@@ -104,9 +104,9 @@ class Comparison:
     reference: Group
     thresholds: tuple[float, ...]
     axes: dict[str, AxisComparison]
-    left_out: tuple[LeftOut, ...] = ()
-    broken: tuple[DamagedRun, ...] = ()
-    mixed: tuple[str, ...] = field(default=())
+    excluded: tuple[ExcludedRun, ...] = ()
+    damaged: tuple[DamagedRun, ...] = ()
+    mixed: tuple[str, ...] = ()
 
     @property
     def runs(self) -> list[Run]:
@@ -114,7 +114,7 @@ class Comparison:
 
     @property
     def names(self) -> list[str]:
-        """Of the groups; their colours go by all of them, also where only some are drawn."""
+        """The names of all groups, which determine their colours even if only some are drawn."""
         return [group.name for group in self.groups]
 
 
@@ -125,43 +125,50 @@ def compare(
     by: Sequence[str] = ("scheduler",),
     reference: str | None = None,
     thresholds: Sequence[float] | None = None,
-    left_out: Sequence[LeftOut] = (),
-    broken: Sequence[DamagedRun] = (),
+    excluded: Sequence[ExcludedRun] = (),
+    damaged: Sequence[DamagedRun] = (),
     mixed: Sequence[str] = (),
 ) -> Comparison:
-    """Compare groups on every axis.
+    """Compare groups on all axes.
 
     Args:
-        groups: what to compare, at least one.
+        groups: at least one.
         title: model, data and length of the runs.
-        by: settings that they were grouped by.
-        reference: name or label of the group to count speed-ups against, or the name of its
-            scheduler where that is enough; None: the first.
-        thresholds: levels of the norm; None: chosen from what the runs went through.
-        left_out: runs that are not in any group.
-        broken: runs that could not be read.
-        mixed: kinds that were allowed to differ.
+        by: the settings that they are grouped by.
+        reference: name or label of the reference, or its scheduler's name if only one group has
+            it; None for the first group.
+        thresholds: norms to reach; None to choose them from the range of the runs.
+        excluded: runs that are in no group.
+        damaged: runs that could not be read.
+        mixed: the keys of ``SHARED_SETTINGS`` that were allowed to differ.
 
     Raises:
         UsageError: there is no such reference.
     """
-    chosen = groups[0] if reference is None else _named(groups, reference)
-    asked = levels(groups) if thresholds is None else sorted(thresholds, reverse=True)
+    reference_group = groups[0] if reference is None else _find_group(groups, reference)
+    if thresholds is None:
+        thresholds = default_thresholds(groups)
+    thresholds = sorted(thresholds, reverse=True)
     return Comparison(
         title=title,
         by=tuple(by),
         groups=tuple(groups),
-        reference=chosen,
-        thresholds=tuple(asked),
-        axes={axis: _on_axis(groups, axis, chosen, asked) for axis in AXES},
-        left_out=tuple(left_out),
-        broken=tuple(broken),
+        reference=reference_group,
+        thresholds=tuple(thresholds),
+        axes={axis: _compare_on(axis, groups, reference_group, thresholds) for axis in AXES},
+        excluded=tuple(excluded),
+        damaged=tuple(damaged),
         mixed=tuple(mixed),
     )
 
 
-def _named(groups: Sequence[Group], reference: str) -> Group:
-    """The group of that name or label, or the only one of the scheduler of that name."""
+def final_summary(group: Group, name: str) -> Summary:
+    """Summarize the last value of a column over a group's seeds."""
+    values = np.array([column(run, name)[-1] for run in group.runs])
+    return summarize(mean_per_seed(values, [seed for seed, _ in group.members])[None])[0]
+
+
+def _find_group(groups: Sequence[Group], reference: str) -> Group:
     for group in groups:
         if reference in (group.name, group.label):
             return group
@@ -169,73 +176,58 @@ def _named(groups: Sequence[Group], reference: str) -> Group:
     if len(of_scheduler) == 1:
         return of_scheduler[0]
     names = ", ".join(group.name for group in groups)
-    raise UsageError(f"--reference {reference}: there is no such group; there are {names}")
+    raise UsageError(f"--reference {reference}: no such group; choose one of {names}")
 
 
-Norms = dict[Block, float]
+_Norms = dict[PairKey, float]
 
 
-def _on_axis(
-    groups: Sequence[Group], axis: str, reference: Group, thresholds: Sequence[float]
+def _compare_on(
+    axis: str, groups: Sequence[Group], reference: Group, thresholds: Sequence[float]
 ) -> AxisComparison:
     budget = common_budget([run for group in groups for run in group.runs], axis)
     norms = [
-        {block: norm_at(run, axis, budget) for block, run in group.members.items()}
+        {key: min_norm_at(run, axis, budget) for key, run in group.members.items()}
         for group in groups
     ]
-    found = [group_costs(group, axis, thresholds) for group in groups]
-    over_seeds = [summaries(_by_seed(norm)[None])[0] for norm in norms]
-    order = sorted(range(len(groups)), key=lambda number: over_seeds[number].mean)
-    against = next(number for number, group in enumerate(groups) if group is reference)
-    standings = tuple(
-        _standing(groups, number, over_seeds[number], norms, found, thresholds, order[0], against)
-        for number in range(len(groups))
-    )
-    duel = duel_of(norms[order[0]], norms[order[1]]) if len(groups) > 1 else None
-    return AxisComparison(axis, budget, standings, tuple(order), duel)
+    costs = [group_costs(group, axis, thresholds) for group in groups]
+    summaries = [summarize(_norms_per_seed(values)[None])[0] for values in norms]
+    best, *others = sorted(range(len(groups)), key=lambda number: summaries[number].mean)
+    ref = next(number for number, group in enumerate(groups) if group is reference)
+    results = tuple(
+        GroupResult(
+            group=group,
+            norm=summaries[number],
+            vs_best=None if number == best else _paired_test(norms[number], norms[best]),
+            vs_reference=None if number == ref else _paired_test(norms[number], norms[ref]),
+            times_to_target=tuple(times_to_target(costs[number], thresholds)),
+            speedups=() if number == ref else tuple(
+                speedups(costs[number], costs[ref], thresholds)),
+            ratios=() if number == ref else _ratios(norms[number], norms[ref]),
+        )
+        for number, group in enumerate(groups)
+    )  # fmt: skip
+    best_vs_second = _paired_test(norms[best], norms[others[0]]) if others else None
+    return AxisComparison(axis, budget, results, best_vs_second)
 
 
-def _standing(
-    groups: Sequence[Group],
-    number: int,
-    summary: Summary,
-    norms: Sequence[Norms],
-    found: Sequence[Costs],
-    thresholds: Sequence[float],
-    best: int,
-    reference: int,
-) -> GroupResult:
-    own = norms[number]
-    same = number == reference
-    return GroupResult(
-        group=groups[number],
-        norm=summary,
-        against_best=None if number == best else duel_of(own, norms[best]),
-        against_reference=None if same else duel_of(own, norms[reference]),
-        reach=tuple(times_to_target(found[number], thresholds)),
-        speed_up=() if same else tuple(speed_ups(found[number], found[reference], thresholds)),
-        ratios=() if same else _ratios(own, norms[reference]),
-    )
+def _norms_per_seed(norms: _Norms) -> FloatArray:
+    return mean_per_seed(np.array(list(norms.values())), [seed for seed, _ in norms])
 
 
-def _by_seed(norms: Norms) -> FloatArray:
-    return over_seeds(np.array(list(norms.values())), [seed for seed, _ in norms])
+def _common_seeds(first: _Norms, second: _Norms) -> tuple[FloatArray, FloatArray]:
+    """Return the norms of the common seeds, averaged over the pairs of each seed."""
+    common = [key for key in first if key in second]
+    own, other = ({key: norms[key] for key in common} for norms in (first, second))
+    return _norms_per_seed(own), _norms_per_seed(other)
 
 
-def _pairs(first: Norms, second: Norms) -> tuple[FloatArray, FloatArray]:
-    """Values of the common seeds, averaged over what else was paired within a seed."""
-    common = [block for block in first if block in second]
-    own, other = ({block: norms[block] for block in common} for norms in (first, second))
-    return (_by_seed(own), _by_seed(other))
+def _paired_test(first: _Norms, second: _Norms) -> PairedTest | None:
+    return paired_test(*_common_seeds(first, second))
 
 
-def _ratios(own: Norms, reference: Norms) -> tuple[float, ...]:
+def _ratios(own: _Norms, reference: _Norms) -> tuple[float, ...]:
     return tuple(
         float(first / second) if second else math.nan
-        for first, second in zip(*_pairs(own, reference), strict=True)
+        for first, second in zip(*_common_seeds(own, reference), strict=True)
     )
-
-
-def duel_of(first: Norms, second: Norms) -> Paired | None:
-    """Two groups on their common seeds; None where they have none."""
-    return paired(*_pairs(first, second))

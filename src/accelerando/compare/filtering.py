@@ -1,4 +1,4 @@
-"""Which runs are compared: those asked for, those that ended well, those that are comparable."""
+"""Select the runs to compare, and check that they are comparable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from accelerando.checks import UsageError
 from accelerando.compare.load import Run, differing_settings, nested
 from accelerando.runs.folder import Status
 
-KINDS = {
+SHARED_SETTINGS = {
     "yardstick": ("measure",),
     "data": ("dataset",),
     "model": ("model",),
@@ -24,13 +24,13 @@ KINDS = {
         "precision", "hardware.micro_batch", "hardware.processes", "hardware.sync_batch_norm"
     ),
 }  # fmt: skip
-"""What runs must share to be compared, and the settings that it is made of."""
-NOT_COMPARED = (
+"""What runs must share to be comparable, with its settings and sections of settings."""
+_IRRELEVANT = (
     "dataset.folder",
     "dataset.epochs",
     "dataset._target_",
     "model._target_",
-    # measured besides the norm, which is the same with them and without
+    # measured in addition to the norm, which does not depend on them
     "measure.per_layer",
     "measure.variance",
     "measure.published",
@@ -39,26 +39,26 @@ NOT_COMPARED = (
 )
 
 
-class LeftOut(NamedTuple):
-    """A run that is not compared, and why."""
+class ExcludedRun(NamedTuple):
+    """A run that is not compared, and the reason."""
 
     run: Run
     reason: str
 
 
-def select_runs(runs: Sequence[Run], wanted: Sequence[str]) -> list[Run]:
-    """The runs whose settings are as ``wanted`` says, each word NAME=VALUE or NAME=VALUE,VALUE.
+def select_runs(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
+    """Return the runs that meet all conditions: ``NAME=VALUE`` or ``NAME=VALUE,VALUE``.
 
     Raises:
         UsageError: no run has a setting of that name.
     """
-    for text in wanted:
-        name, equals, value = text.partition("=")
+    for condition in conditions:
+        name, equals, text = condition.partition("=")
         if not equals:
-            raise UsageError(f"--where {text}: give NAME=VALUE, such as epochs=100")
-        known_setting(runs, name, f"--where {text}")
-        # a list is one value, though it has commas
-        values = [value] if value.startswith("[") else value.split(",")
+            raise UsageError(f"--where {condition}: use NAME=VALUE, such as epochs=100")
+        check_setting_exists(runs, name, f"--where {condition}")
+        # the commas of a list do not separate values
+        values = [text] if text.startswith("[") else text.split(",")
         runs = [
             run
             for run in runs
@@ -67,95 +67,99 @@ def select_runs(runs: Sequence[Run], wanted: Sequence[str]) -> list[Run]:
     return list(runs)
 
 
-def known_setting(runs: Sequence[Run], name: str, given: str) -> None:
-    """Raise UsageError where no run has the setting, or the section of settings, ``name``."""
+def check_setting_exists(runs: Sequence[Run], name: str, option: str) -> None:
+    """Raise UsageError if no run has a setting or section ``name``; ``option`` is quoted."""
     known = sorted({key for run in runs for key in run.config})
     if any(nested(key, [name]) for key in known):
         return
-    near = difflib.get_close_matches(name, known, n=3) or known
-    raise UsageError(f"{given}: no run has a setting {name}; there are {', '.join(near)}")
+    similar = difflib.get_close_matches(name, known, n=3) or known
+    raise UsageError(f"{option}: no run has a setting {name}; did you mean {', '.join(similar)}?")
 
 
 def _equal(setting: Any, text: str) -> bool:
     if isinstance(setting, (int, float)) and not isinstance(setting, bool):
-        with suppress(ValueError):  # YAML takes 1e-1 for a word
+        with suppress(ValueError):  # YAML parses 1e-1 as a string
             return float(text) == setting
     try:
         return bool(yaml.safe_load(text) == setting)
-    except (yaml.YAMLError, ValueError):  # such as @x, or a date that is none
+    except (yaml.YAMLError, ValueError):  # such as @x, or an invalid date
         return bool(text == setting)
 
 
-def completed_runs(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
-    """Finished runs that measured the exact norm, and the others with the reason.
+def completed_runs(runs: Sequence[Run]) -> tuple[list[Run], list[ExcludedRun]]:
+    """Split runs into finished ones that measured the exact norm, and the others.
 
-    Copies of one run, in several folders, count once.
+    Of several copies of a run, one is kept.
     """
     kept: dict[str, Run] = {}
-    out = []
+    excluded = []
     for run in runs:
         if run.status != Status.FINISHED:
-            where = f"{run.state.epoch} of {run.state.epochs} epochs"
-            out.append(LeftOut(run, f"{run.status} ({run.state.message or where})"))
+            progress = f"{run.state.epoch} of {run.state.epochs} epochs"
+            excluded.append(ExcludedRun(run, f"{run.status} ({run.state.message or progress})"))
         elif "full_gradient_norm" not in run.record:
-            out.append(LeftOut(run, "measured no exact norm (subset or bfloat16)"))
+            excluded.append(ExcludedRun(run, "measured no exact norm (subset or bfloat16)"))
         elif np.isnan(run.record["full_gradient_norm"]).all():
-            out.append(LeftOut(run, "no finite norm measured"))
+            excluded.append(ExcludedRun(run, "no finite norm measured"))
         elif run.state.run in kept:
-            out.append(LeftOut(run, f"a copy of {kept[run.state.run].path}"))
+            excluded.append(ExcludedRun(run, f"a copy of {kept[run.state.run].path}"))
         else:
             kept[run.state.run] = run
-    return list(kept.values()), out
+    return list(kept.values()), excluded
 
 
-def comparable(runs: Sequence[Run], *, by: Sequence[str] = (), mix: Iterable[str] = ()) -> None:
-    """Raise UsageError where runs differ in what they must share.
+def check_comparable(
+    runs: Sequence[Run], *, by: Sequence[str] = (), mix: Iterable[str] = ()
+) -> None:
+    """Raise UsageError if runs differ in settings that they must share.
 
     Args:
-        runs: those to be compared.
-        by: settings that runs are grouped by: what a group is about may differ between groups.
-        mix: kinds, of ``KINDS``, that may differ.
+        runs: the runs to compare.
+        by: settings to group by; what contains one of them may differ.
+        mix: keys of ``SHARED_SETTINGS`` that may differ.
     """
-    found: dict[str, dict[str, list[Any]]] = {}
-    for kind, prefixes in KINDS.items():
-        names = {name: values for name, values in differing_settings(runs, prefixes).items() if _counts(
-            name, runs)}  # fmt: skip
-        about = any(nested(key, prefixes) for key in by)
-        if names and kind not in mix and not about:
-            found[kind] = names
-    if found:
-        raise UsageError(_refusal(runs, found))
+    differences: dict[str, dict[str, list[Any]]] = {}
+    for kind, sections in SHARED_SETTINGS.items():
+        if kind in mix or any(nested(key, sections) for key in by):
+            continue
+        if settings := _differing_relevant_settings(runs, sections):
+            differences[kind] = settings
+    if differences:
+        raise UsageError(_describe_differences(runs, differences))
 
 
-def _counts(name: str, runs: Sequence[Run]) -> bool:
-    # how a batch is split changes results where BatchNorm sees the parts
-    if nested(name, ["hardware"]):
-        return any(run.config.get("model.norm") == "batch" for run in runs)
-    return name not in NOT_COMPARED
+def differing_result_settings(runs: Sequence[Run]) -> list[str]:
+    """Return the settings that change results and differ between runs, except the seed."""
+    sections = [section for kind in SHARED_SETTINGS.values() for section in kind]
+    return list(_differing_relevant_settings(runs, ["scheduler", *sections]))
 
 
-def affects_results(runs: Sequence[Run]) -> list[str]:
-    """Settings that differ between runs and change results, but for the seed."""
-    prefixes = ["scheduler", *(prefix for kind in KINDS.values() for prefix in kind)]
-    return [name for name in differing_settings(runs, prefixes) if _counts(name, runs)]
+def _differing_relevant_settings(
+    runs: Sequence[Run], sections: Sequence[str]
+) -> dict[str, list[Any]]:
+    # micro-batches and processes change what BatchNorm normalises over, and nothing else
+    batch_norm = any(run.config.get("model.norm") == "batch" for run in runs)
+    return {
+        name: values
+        for name, values in differing_settings(runs, sections).items()
+        if name not in _IRRELEVANT and (batch_norm or not nested(name, ["hardware"]))
+    }
 
 
-def _refusal(runs: Sequence[Run], found: dict[str, dict[str, list[Any]]]) -> str:
-    words = "; ".join(
-        f"{kind}: " + ", ".join(f"{name} is {_either(values)}" for name, values in names.items())
-        for kind, names in found.items()
+def _describe_differences(runs: Sequence[Run], differences: dict[str, dict[str, list[Any]]]) -> str:
+    described = "; ".join(
+        f"{kind}: " + ", ".join(f"{name} is {_join(values)}" for name, values in settings.items())
+        for kind, settings in differences.items()
     )
     folders = ", ".join(sorted({str(run.path.parents[1]) for run in runs}))
-    # what a reader would choose by: a name where there is one
-    every = {name: values for names in found.values() for name, values in names.items()}
-    name = min(every, key=lambda key: not key.endswith(".name"))
+    values = {name: v for settings in differences.values() for name, v in settings.items()}
+    example = min(values, key=lambda name: not name.endswith(".name"))
     return (
-        f"these runs differ in more than scheduler and seed ({words}): give one of the folders "
-        f"{folders}, choose with --where, for example --where {name}={every[name][0]}, group them "
-        f"with --by {name}, or compare them all the same with --mix {','.join(found)}"
+        f"these runs differ in more than scheduler and seed ({described}): pass one of the folders "
+        f"{folders}, select runs with --where, for example --where {example}={values[example][0]}, "
+        f"group them with --by {example}, or allow it with --mix {','.join(differences)}"
     )
 
 
-def _either(values: Sequence[Any]) -> str:
-    shown = [str(value) for value in values[:4]] + ["..."] * (len(values) > 4)
-    return " or ".join(shown)
+def _join(values: Sequence[Any]) -> str:
+    return " or ".join([*map(str, values[:4]), *["..."] * (len(values) > 4)])

@@ -1,4 +1,4 @@
-"""Runs that belong together, their names, and which run of one is the pair of which of another."""
+"""Group runs by settings, name the groups, and pair their runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accelerando.compare.filtering import LeftOut, affects_results
+from accelerando.compare.filtering import ExcludedRun, differing_result_settings
 from accelerando.compare.load import Run, differing_settings, nested
 from accelerando.scheduler_names import (
     DisplayName,
@@ -17,10 +17,8 @@ from accelerando.scheduler_names import (
     spaced_name,
 )
 
-Block = tuple[int, tuple[Hashable, ...]]
-"""Seed, and all else that makes a run comparable with its pair in another group."""
-
-_MISSING = "not set"
+PairKey = tuple[int, tuple[Hashable, ...]]
+"""The seed and the settings that differ within groups: runs with equal keys form a pair."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +26,15 @@ class Group:
     """Runs that are compared as one.
 
     Args:
-        name: tells it from the others, the same in every comparison: it has a colour by it.
-        label: what figures call it.
-        members: its runs by seed and by whatever else differs within the group.
-        mixed: settings that differ within the group besides the seed.
+        name: unique and the same in every comparison; determines the colour.
+        label: the name in figures and tables.
+        members: the runs by seed and by the other settings that differ within the group.
+        mixed: settings other than the seed that differ within the group.
     """
 
     name: str
     label: str
-    members: dict[Block, Run]
+    members: dict[PairKey, Run]
     mixed: tuple[str, ...] = ()
 
     @property
@@ -48,72 +46,80 @@ class Group:
         return sorted({seed for seed, _ in self.members})
 
 
-def group(runs: Sequence[Run], by: Sequence[str] = ("scheduler",)) -> list[Group]:
-    """Runs by settings, or by sections of settings such as ``scheduler``.
+def group_runs(
+    runs: Sequence[Run], by: Sequence[str] = ("scheduler",)
+) -> tuple[list[Group], list[ExcludedRun]]:
+    """Group runs by settings, or by sections of settings such as ``scheduler``.
 
-    Schedulers are told apart by their names and departures, other sections by their names and by
-    whatever else differs in them. The paper's cases come first, numbers in their order.
+    Schedulers are distinguished by their names and by how they depart from their usual form;
+    other sections by their names and all differing settings. The paper's cases come first;
+    numbers are sorted by value.
+
+    Returns:
+        The groups, and the runs that duplicate another one of their group.
     """
-    return split(runs, by)[0]
-
-
-def split(runs: Sequence[Run], by: Sequence[str]) -> tuple[list[Group], list[LeftOut]]:
-    """As ``group``, and the runs that repeat another of their group."""
-    columns = [_parts(runs, key) for key in by]
-    others = [name for name in affects_results(runs) if not nested(name, by)]
-    found: dict[tuple[DisplayName, ...], dict[Block, Run]] = {}
-    repeated = []
-    for number, run in enumerate(runs):
-        parts = tuple(column[number] for column in columns)
-        members = found.setdefault(parts, {})
-        block = (run.state.seed, tuple(str(run.config.get(name)) for name in others))
-        if block in members:
-            repeated.append(LeftOut(run, f"repeats {members[block].path}"))
+    names_by_key = [_display_names(runs, key) for key in by]
+    other_settings = [name for name in differing_result_settings(runs) if not nested(name, by)]
+    members_by_name: dict[tuple[DisplayName, ...], dict[PairKey, Run]] = {}
+    duplicates = []
+    for run, *run_names in zip(runs, *names_by_key, strict=True):
+        members = members_by_name.setdefault(tuple(run_names), {})
+        key = (run.state.seed, tuple(str(run.config.get(name)) for name in other_settings))
+        if key in members:
+            duplicates.append(ExcludedRun(run, f"duplicates {members[key].path}"))
         else:
-            members[block] = run
+            members[key] = run
     groups = []
-    for parts in sorted(found, key=lambda parts: [part.order for part in parts]):
-        members = found[parts]
-        mixed = [name for name in affects_results(list(members.values())) if not nested(name, by)]
-        name = ", ".join(part.name for part in parts)
-        label = ", ".join(part.label for part in parts)
-        groups.append(Group(name, label, members, tuple(mixed)))
-    return groups, repeated
+    for names, members in sorted(
+        members_by_name.items(), key=lambda item: [name.order for name in item[0]]
+    ):
+        differing = differing_result_settings(list(members.values()))
+        groups.append(
+            Group(
+                name=", ".join(name.name for name in names),
+                label=", ".join(name.label for name in names),
+                members=members,
+                mixed=tuple(name for name in differing if not nested(name, by)),
+            )
+        )
+    return groups, duplicates
 
 
-def _parts(runs: Sequence[Run], key: str) -> list[DisplayName]:
+def _display_names(runs: Sequence[Run], key: str) -> list[DisplayName]:
     if key == "scheduler":
         return [scheduler_name(run.config, run.state.epochs) for run in runs]
     if any(name.startswith(f"{key}.") for run in runs for name in run.config):
-        return _sections(runs, key)
-    return [_leaf(key, run.config.get(key)) for run in runs]
+        return _section_names(runs, key)
+    return [_setting_name(key, run.config.get(key)) for run in runs]
 
 
-def _leaf(key: str, value: Any) -> DisplayName:
-    text = _MISSING if value is None else str(value)
-    return DisplayName(
-        f"{key}={text}", f"{'.'.join(key.split('.')[-2:])} = {text}", sort_key(value)
-    )
+def _setting_name(key: str, value: Any) -> DisplayName:
+    text = "not set" if value is None else str(value)
+    label = f"{'.'.join(key.split('.')[-2:])} = {text}"
+    return DisplayName(f"{key}={text}", label, sort_key(value))
 
 
-def _sections(runs: Sequence[Run], key: str) -> list[DisplayName]:
-    """The section's name, and whatever else differs in it between runs of that name."""
+def _section_names(runs: Sequence[Run], key: str) -> list[DisplayName]:
+    """Name a section after its name and the settings that differ between runs of that name."""
     names = [str(run.config.get(f"{key}.name", key)) for run in runs]
-    alike: dict[str, list[Run]] = {}
+    runs_by_name: dict[str, list[Run]] = {}
     for name, run in zip(names, runs, strict=True):
-        alike.setdefault(name, []).append(run)
-    settings = {name: list(differing_settings(members, [key])) for name, members in alike.items()}
-    return [_section(key, name, run, settings[name]) for name, run in zip(names, runs, strict=True)]
+        runs_by_name.setdefault(name, []).append(run)
+    differing = {name: list(differing_settings(same, [key])) for name, same in runs_by_name.items()}
+    return [
+        _section_name(key, name, run, differing[name])
+        for name, run in zip(names, runs, strict=True)
+    ]
 
 
-def _section(key: str, name: str, run: Run, settings: Sequence[str]) -> DisplayName:
-    classes = [class_name(run.config.get(kind)) for kind in settings if kind.endswith("_target_")]
-    given = {
+def _section_name(key: str, name: str, run: Run, settings: Sequence[str]) -> DisplayName:
+    classes = [class_name(run.config.get(name)) for name in settings if name.endswith("_target_")]
+    values = {
         setting.removeprefix(f"{key}."): run.config[setting]
         for setting in settings
         if not setting.endswith("_target_") and run.config.get(setting) is not None
     }
-    words = [f"{setting}={value}" for setting, value in given.items()]
-    label = ", ".join([" ".join([name, *map(spaced_name, classes)]), *map(short_setting, words)])
-    order = (name, tuple(classes), tuple((k, sort_key(value)) for k, value in given.items()))
-    return DisplayName(" ".join([name, *classes, *words]), label, order)
+    texts = [f"{setting}={value}" for setting, value in values.items()]
+    label = ", ".join([" ".join([name, *map(spaced_name, classes)]), *map(short_setting, texts)])
+    order = (name, tuple(classes), tuple((k, sort_key(value)) for k, value in values.items()))
+    return DisplayName(" ".join([name, *classes, *texts]), label, order)

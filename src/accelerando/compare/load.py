@@ -1,4 +1,4 @@
-"""Read runs from their folders: settings, what became of them, and the record."""
+"""Read runs from their folders: settings, status and measurements."""
 
 from __future__ import annotations
 
@@ -19,156 +19,160 @@ from accelerando.runs.folder import RECORD_FILE, STATE_FILE, RunFolder, State, S
 from accelerando.runs.listing import run_folders, run_status
 from accelerando.scheduler_names import is_display
 
-# libyaml's where there is one: ten times as quick
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NEEDED = ("epoch", "step", "examples", "seconds")
-_KINDS: dict[str, type | tuple[type, ...]] = {
+# libyaml is ten times as fast, but not always installed
+_YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_POSITION_COLUMNS = ("epoch", "step", "examples", "seconds")
+_STATE_TYPES: dict[str, type | tuple[type, ...]] = {
     "seed": int, "epochs": int, "steps": int, "epoch": int, "seconds": (int, float),
     "message": str, "overrides": list, "environment": dict, "wandb": dict,
 }  # fmt: skip
-"""What a comparison reads of ``state.json``."""
+"""The fields of ``state.json`` that a comparison reads."""
 
 Record = dict[str, npt.NDArray[np.float64]]
 
 
-class Damaged(Exception):
-    """The files of a run cannot be what the run wrote."""
+class DamagedRecord(Exception):
+    """The files of a run are not what a run writes."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run as its files tell it.
+    """One run, as recorded in its files.
 
     Args:
-        path: its folder.
-        status: what became of it; ``lost`` where its process is gone without a word.
-        state: the position it got to, and the rest of ``state.json``.
-        config: its settings, each under its full name: ``scheduler.batch_size.initial``.
+        path: the run folder.
+        status: ``lost`` if the process disappeared without recording an end.
+        state: the contents of ``state.json``.
+        config: the settings under their full names, such as ``scheduler.batch_size.initial``.
     """
 
     path: Path
-    status: str
+    status: Status
     state: State
     config: dict[str, Any]
 
     @cached_property
     def record(self) -> Record:
-        """What was measured, a column of numbers for each thing, a place for each measurement.
+        """The measurements, one array of shape (measurements,) for each column.
 
         Raises:
-            Damaged: a row is no JSON, misses its position, is out of order, or has a norm below 0.
+            DamagedRecord: a row is not JSON, lacks its position, is out of order, or has a
+                negative norm.
         """
         path = RunFolder(self.path).record
         try:
             lines = path.read_text().splitlines()
-            rows = json.loads(f"[{','.join(lines)}]")  # all at once is twice as quick
-            record = _columns(rows)
+            rows = json.loads(f"[{','.join(lines)}]")  # one call is twice as fast as one per row
+            record = _to_columns(rows)
         except (ValueError, TypeError, AttributeError, OSError) as error:
-            raise Damaged(f"{path.name}: {_reason(error)}") from error
-        missing = [name for name in _NEEDED if np.isnan(record.get(name, np.nan)).any()]
+            raise DamagedRecord(f"{path.name}: {_reason(error)}") from error
+        missing = [name for name in _POSITION_COLUMNS if np.isnan(record.get(name, np.nan)).any()]
         if missing:
-            raise Damaged(f"{path.name}: {' and '.join(missing)} missing")
-        wrong = _impossible(record)
-        if wrong:
-            raise Damaged(f"{path.name}: {wrong}")
+            raise DamagedRecord(f"{path.name}: {' and '.join(missing)} missing")
+        if problem := _find_impossible_values(record):
+            raise DamagedRecord(f"{path.name}: {problem}")
         return record
 
 
 class DamagedRun(NamedTuple):
-    """A run that cannot be read, and why."""
+    """A run that cannot be read, and the reason."""
 
     path: Path
     reason: str
 
 
-class Found(NamedTuple):
-    """What there is at or below some folders."""
+class LoadedRuns(NamedTuple):
+    """The runs at or below some folders."""
 
     runs: list[Run]
-    broken: list[DamagedRun]
+    damaged: list[DamagedRun]
 
 
-def load_runs(folders: Sequence[Path]) -> Found:
-    """Every run at or below ``folders``, each once, in the order of their paths.
+def load_runs(folders: Sequence[Path]) -> LoadedRuns:
+    """Load every run at or below ``folders`` once, sorted by path within each folder.
 
-    Records of finished runs are read whole, so that what is damaged is known at once.
+    The records of finished runs are read immediately, to detect damage early.
 
     Raises:
-        UsageError: a folder does not exist, or no run is in any.
+        UsageError: a folder does not exist, or there are no runs.
     """
     runs: dict[Path, Run] = {}
-    broken: dict[Path, DamagedRun] = {}
+    damaged: dict[Path, DamagedRun] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise UsageError(f"{folder} is not a folder: give one that holds runs, such as runs/")
+            raise UsageError(
+                f"{folder} is not a folder: pass one that contains runs, such as runs/"
+            )
         for path in sorted(run_folders(folder, STATE_FILE, RECORD_FILE)):
-            real = path.resolve()
-            if real not in runs and real not in broken:
-                try:
-                    runs[real] = _read(path)
-                except Damaged as error:
-                    broken[real] = DamagedRun(path, str(error))
-    if not runs and not broken:
+            resolved = path.resolve()
+            if resolved in runs or resolved in damaged:
+                continue
+            try:
+                runs[resolved] = _load_run(path)
+            except DamagedRecord as error:
+                damaged[resolved] = DamagedRun(path, str(error))
+    if not runs and not damaged:
         given = ", ".join(map(str, folders))
-        raise UsageError(f"no runs in {given}: make some with `python train.py`")
-    return Found(list(runs.values()), list(broken.values()))
+        raise UsageError(f"no runs in {given}: create some with `python train.py`")
+    return LoadedRuns(list(runs.values()), list(damaged.values()))
 
 
-def _read(path: Path) -> Run:
-    found = run_status(path)
-    if found.state is None:
-        lacks = not RunFolder(path).state.exists()
-        raise Damaged("state.json is missing" if lacks else "state.json cannot be read")
-    wrong = [name for name, kind in _KINDS.items() if not isinstance(vars(found.state)[name], kind)]
-    if wrong:
-        raise Damaged(f"state.json: {' and '.join(wrong)} cannot be what a run writes")
+def _load_run(path: Path) -> Run:
+    current = run_status(path)
+    status, state = current.status, current.state
+    if state is None:
+        exists = RunFolder(path).state.exists()
+        raise DamagedRecord(f"state.json {'is unreadable' if exists else 'is missing'}")
+    invalid = [
+        name for name, kind in _STATE_TYPES.items() if not isinstance(vars(state)[name], kind)
+    ]
+    if invalid:
+        raise DamagedRecord(f"state.json: invalid {' and '.join(invalid)}")
     try:
         text = RunFolder(path).config.read_text()
-        config = flatten(yaml.load(text, Loader=_Loader))
+        config = flatten(yaml.load(text, Loader=_YamlLoader))
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-        raise Damaged(f"config.yaml: {_reason(error)}") from error
-    run = Run(path, found.status, found.state, config)
-    if run.status == Status.FINISHED and run.record["step"][-1] != run.state.steps:
-        raise Damaged(
-            f"record.jsonl ends at step {run.record['step'][-1]:.0f} of {run.state.steps}"
-        )
+        raise DamagedRecord(f"config.yaml: {_reason(error)}") from error
+    run = Run(path, status, state, config)
+    if status == Status.FINISHED and (last := run.record["step"][-1]) != state.steps:
+        raise DamagedRecord(f"record.jsonl ends at step {last:.0f} of {state.steps}")
     return run
 
 
-def _columns(rows: Sequence[dict[str, Any]]) -> Record:
-    """What was measured as numbers; null, which stands for no number, becomes NaN."""
+def _to_columns(rows: Sequence[dict[str, Any]]) -> Record:
+    """Turn rows into columns of numbers; null becomes NaN."""
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
     return {
         name: np.array(values, dtype=np.float64)
         for name, values in columns.items()
-        # per-layer norms are trees of numbers, and not compared
+        # per-layer norms are nested, and not compared
         if dict not in set(map(type, values))
     }
 
 
-def _impossible(record: Record) -> str:
-    """What no run measures; one such row would move the common budget of all runs."""
-    # time is rounded, so that two rows may have the same
+def _find_impossible_values(record: Record) -> str:
+    """Describe values that no run records; one such row would move the budget of all runs."""
+    # seconds are rounded, so two rows may share theirs
     if not (np.diff(record["step"]) > 0).all() or any(
-        (np.diff(record[name]) < 0).any() for name in _NEEDED
+        (np.diff(record[name]) < 0).any() for name in _POSITION_COLUMNS
     ):
-        return "its rows are out of order"
+        return "rows out of order"
     if (record.get("full_gradient_norm", np.zeros(1)) < 0).any():
-        return "a norm is below 0"
+        return "negative norm"
     return ""
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
-        return error.strerror or "cannot be read"
+        return error.strerror or "unreadable"
     if isinstance(error, json.JSONDecodeError):
-        return f"a row is no JSON ({error.msg})"
-    return f"it is not what a run writes ({str(error).splitlines()[0]})"
+        return f"a row is not JSON ({error.msg})"
+    return f"unexpected contents ({str(error).splitlines()[0]})"
 
 
 def nested(name: str, prefixes: Iterable[str]) -> bool:
-    """Whether a setting is one of ``prefixes``, or below one.
+    """Return whether a setting is one of ``prefixes`` or inside one of these sections.
 
     >>> nested("measure.chunk", ["measure"]), nested("measures", ["measure"])
     (True, False)
@@ -177,16 +181,19 @@ def nested(name: str, prefixes: Iterable[str]) -> bool:
 
 
 def differing_settings(runs: Sequence[Run], prefixes: Sequence[str]) -> dict[str, list[Any]]:
-    """Settings under ``prefixes`` that are not the same in all runs, with their values."""
-    every = set().union(*(run.config for run in runs))
-    names = sorted(name for name in every if nested(name, prefixes) and not is_display(name))
-    values = {name: _distinct(run.config.get(name) for run in runs) for name in names}
-    return {name: found for name, found in values.items() if len(found) > 1}
+    """Return the settings inside ``prefixes`` that differ between runs, with their values."""
+    names = {name for run in runs for name in run.config if nested(name, prefixes)}
+    values = {
+        name: _distinct(run.config.get(name) for run in runs)
+        for name in sorted(names)
+        if not is_display(name)
+    }
+    return {name: distinct for name, distinct in values.items() if len(distinct) > 1}
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
-    found: list[Any] = []
+    distinct: list[Any] = []
     for value in values:
-        if value not in found:
-            found.append(value)
-    return found
+        if value not in distinct:  # lists are not hashable
+            distinct.append(value)
+    return distinct

@@ -1,4 +1,4 @@
-"""What can be said of seeds: means, intervals, paired differences, who is ahead of whom."""
+"""Statistics over seeds: means, bootstrap intervals, paired comparisons and an exact test."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ FloatArray = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
 RESAMPLES = 5000
-ENOUGH = 6
-"""Fewest pairs of seeds of which an exact test can say anything at the 5 % level: 2 / 2^6 < 0.05,
-2 / 2^5 is not."""
+MIN_PAIRS = 6
+"""Smallest number of pairs for which the exact test can be significant at the 5 % level:
+2 / 2^6 < 0.05, but 2 / 2^5 is not."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One number over seeds.
+    """A quantity summarized over seeds.
 
     Args:
-        count: how many seeds.
-        mean: their mean; ``median``, ``lowest`` and ``highest`` likewise.
-        low: lower end of the bootstrap interval of the mean, NaN for fewer than two seeds; ``high``
-            the upper end.
+        count: number of seeds.
+        mean: over seeds, like ``median``, ``lowest`` and ``highest``.
+        low: lower end of the bootstrap interval of the mean, NaN for fewer than two seeds.
+        high: its upper end.
     """
 
     count: int
@@ -41,18 +41,21 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Paired:
-    """How one group compares with another, seed by seed; below 1, or 0, the first is lower.
+class PairedTest:
+    """A group compared with another one seed by seed; the first is lower if the ratio is below 1.
 
     Args:
-        count: pairs.
-        difference: mean of first - second, with its interval ``difference_low`` to ``_high``.
-        ratio: geometric mean of first / second, with its interval ``ratio_low`` to ``_high``; NaN,
-            and so is ``p_value``, where one of them is 0.
-        wins: pairs in which the first is lower; ``ties`` those in which they are equal.
-        probability: that the first is lower for a seed: (wins + ties / 2) / pairs.
-        probability_low: lower end of the exact (Clopper-Pearson) interval; ``_high`` the upper.
-        p_value: two-sided, of the exact sign-flip test of the mean log ratio being 0.
+        count: number of pairs.
+        difference: mean of first - second, with the interval ``difference_low`` to
+            ``difference_high``.
+        ratio: geometric mean of first / second, with the interval ``ratio_low`` to ``ratio_high``;
+            NaN if one of the values is 0.
+        wins: number of pairs in which the first is lower.
+        ties: number of pairs in which both are equal.
+        probability: that the first is lower, (wins + ties / 2) / pairs.
+        probability_low: lower end of its exact (Clopper-Pearson) interval.
+        probability_high: upper end.
+        p_value: of the exact two-sided sign-flip test of mean log ratio 0; NaN if the ratio is.
     """
 
     count: int
@@ -70,13 +73,13 @@ class Paired:
     p_value: float
 
 
-def interval(samples: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Percentile bootstrap interval of the mean along the last axis (Efron, 1979), expanded.
+def bootstrap_interval(samples: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the expanded percentile bootstrap interval of the mean along the last axis.
 
-    The plain one is too narrow for few seeds: of five it holds the mean 84 times in 100. So its
-    tails are cut where Student's interval ends (Hesterberg, 2015): of five it then holds it 92
-    times in 100, of ten 95. It is the same at every call. It never leaves the range that the seeds
-    span, which of two or three is still too narrow.
+    The plain percentile interval (Efron, 1979) is too narrow for few seeds: with five its coverage
+    is 84 %. Therefore its tails are cut where Student's t interval ends (Hesterberg, 2015), which
+    gives a coverage of 92 % with five seeds and 95 % with ten. The interval stays within the range
+    of the seeds, so it is still too narrow with two or three. Its resamples are fixed.
 
     Args:
         samples: shape (..., seeds).
@@ -84,47 +87,46 @@ def interval(samples: FloatArray) -> tuple[FloatArray, FloatArray]:
     Returns:
         Lower and upper ends, each of shape (...); NaN for fewer than two seeds.
     """
-    return _interval(samples.astype(np.float64).tobytes(), samples.shape)
+    return _cached_interval(samples.astype(np.float64).tobytes(), samples.shape)
 
 
 @cache
-def _interval(content: bytes, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
-    """Kept by what the samples are: the same come again on axes that agree, and at the end."""
+def _cached_interval(content: bytes, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+    """Cache intervals by the samples, which recur on several axes and in several tables."""
     seeds = shape[-1]
     if seeds < 2:
-        nothing = np.full(shape[:-1], np.nan)
-        return nothing, nothing
-    means = np.frombuffer(content).reshape(shape) @ _resamples(seeds)
-    tail = tail_of(seeds)
+        unknown = np.full(shape[:-1], np.nan)
+        return unknown, unknown
+    means = np.frombuffer(content).reshape(shape) @ _resample_weights(seeds)
+    tail = tail_probability(seeds)
     low, high = np.quantile(means, [tail, 1 - tail], axis=-1)
     return low, high
 
 
-def tail_of(seeds: int) -> float:
-    """Share of the resamples beyond either end of the interval.
+def tail_probability(seeds: int) -> float:
+    """Return the share of resamples outside each end of the interval.
 
-    >>> round(tail_of(5), 5), round(tail_of(1000), 3)
+    >>> round(tail_probability(5), 5), round(tail_probability(1000), 3)
     (0.00095, 0.025)
     """
     student = stdtrit(seeds - 1, 1 - (1 - CONFIDENCE) / 2)
-    # resamples vary as the sum of squares over n, Student's standard error as over n - 1
+    # the variance of resamples divides by n, Student's by n - 1
     return float(ndtr(-math.sqrt(seeds / (seeds - 1)) * student))
 
 
 @cache
-def _resamples(seeds: int) -> FloatArray:
-    """How much each seed counts in each resample, shape (seeds, resamples).
+def _resample_weights(seeds: int) -> FloatArray:
+    """Return the weight of each seed in each resample, shape (seeds, resamples).
 
-    One product of matrices in place of a loop: scipy.stats.bootstrap says the same, and is
-    far slower for hundreds of groups.
+    One matrix product is far faster than scipy.stats.bootstrap for hundreds of groups.
     """
-    drawn = np.random.default_rng(0).multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
-    return np.ascontiguousarray(drawn.T / seeds)
+    counts = np.random.default_rng(0).multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
+    return np.ascontiguousarray(counts.T / seeds)
 
 
-def summaries(samples: FloatArray) -> list[Summary]:
-    """A summary of each row of ``samples``, shape (rows, seeds)."""
-    low, high = interval(samples)
+def summarize(samples: FloatArray) -> list[Summary]:
+    """Summarize each row of ``samples``, shape (rows, seeds)."""
+    low, high = bootstrap_interval(samples)
     return [
         Summary(
             count=len(row),
@@ -139,35 +141,35 @@ def summaries(samples: FloatArray) -> list[Summary]:
     ]
 
 
-def over_seeds(values: FloatArray, seeds: Sequence[int]) -> FloatArray:
-    """One value a seed, in their order: runs of one seed are not independent of each other.
+def mean_per_seed(values: FloatArray, seeds: Sequence[int]) -> FloatArray:
+    """Average the runs of each seed, since they are not independent.
 
     Args:
         values: shape (runs, ...).
         seeds: of each run.
 
     Returns:
-        Means of the runs of each seed, shape (seeds, ...).
+        Shape (seeds, ...), sorted by seed.
 
-    >>> over_seeds(np.array([1.0, 5.0, 3.0]), [0, 1, 0]).tolist()
+    >>> mean_per_seed(np.array([1.0, 5.0, 3.0]), [0, 1, 0]).tolist()
     [2.0, 5.0]
     """
-    of = np.asarray(seeds)
-    distinct, first = np.unique(of, return_index=True)
-    if len(distinct) == len(of):  # by far the most: there is nothing to average
+    seed_of_run = np.asarray(seeds)
+    distinct, first = np.unique(seed_of_run, return_index=True)
+    if len(distinct) == len(seed_of_run):  # the common case: one run per seed
         return values[first]
-    return np.array([values[of == seed].mean(axis=0) for seed in distinct])
+    return np.array([values[seed_of_run == seed].mean(axis=0) for seed in distinct])
 
 
-def paired(first: FloatArray, second: FloatArray) -> Paired | None:
+def paired_test(first: FloatArray, second: FloatArray) -> PairedTest | None:
     """Compare two groups on their common seeds.
 
     Args:
-        first: a value per seed, at least 0, shape (seeds,).
-        second: the other group's, in the same order of seeds.
+        first: one nonnegative value per seed, shape (seeds,).
+        second: the values of the other group, in the same order of seeds.
 
     Returns:
-        None where there is no common seed.
+        None if there are no common seeds.
     """
     count = len(first)
     if count == 0:
@@ -175,9 +177,9 @@ def paired(first: FloatArray, second: FloatArray) -> Paired | None:
     difference, logs = first - second, np.full(count, np.nan)
     if (first > 0).all() and (second > 0).all():
         logs = np.log(first) - np.log(second)
-    low, high = interval(np.stack([difference, logs]))
+    low, high = bootstrap_interval(np.stack([difference, logs]))
     wins, ties = int((difference < 0).sum()), int((difference == 0).sum())
-    return Paired(
+    return PairedTest(
         count=count,
         difference=float(difference.mean()),
         difference_low=float(low[0]),
@@ -188,35 +190,32 @@ def paired(first: FloatArray, second: FloatArray) -> Paired | None:
         wins=wins,
         ties=ties,
         probability=(wins + ties / 2) / count,
-        probability_low=_proportion(wins, count)[0],
-        probability_high=_proportion(wins + ties, count)[1],
-        p_value=_sign_flip(logs),
+        probability_low=_clopper_pearson(wins, count)[0],
+        probability_high=_clopper_pearson(wins + ties, count)[1],
+        p_value=_sign_flip_p_value(logs),
     )
 
 
-def _proportion(wins: int, count: int) -> tuple[float, float]:
-    """Exact interval of a probability (Clopper and Pearson, 1934)."""
+def _clopper_pearson(wins: int, count: int) -> tuple[float, float]:
+    """Return the exact interval of a probability (Clopper and Pearson, 1934)."""
     tail = (1 - CONFIDENCE) / 2
     low = betaincinv(wins, count - wins + 1, tail) if wins else 0.0
     high = betaincinv(wins + 1, count - wins, 1 - tail) if wins < count else 1.0
     return float(low), float(high)
 
 
-def _sign_flip(values: FloatArray) -> float:
-    """Share of the flips of signs that bring the mean as far from 0 as it is, or farther.
-
-    All 2^n flips for few seeds, else the observed signs and as many drawn ones.
-    """
-    means = np.abs(_flips(len(values)) @ values)
+def _sign_flip_p_value(values: FloatArray) -> float:
+    """Return the share of sign flips whose mean is at least as far from 0 as the observed one."""
+    means = np.abs(_sign_flips(len(values)) @ values)
     if np.isnan(means[0]):
         return math.nan
-    # the observed mean is one of them, and must not miss itself by a rounding
+    # the observed mean is among them, whatever the rounding
     return float((means >= means[0] * (1 - 1e-9)).mean())
 
 
 @cache
-def _flips(seeds: int) -> FloatArray:
-    """Signs, shape (flips, seeds), the first of them all +1."""
+def _sign_flips(seeds: int) -> FloatArray:
+    """Return signs of shape (flips, seeds), the first all +1; all 2^n of them, or a sample."""
     if 2**seeds <= RESAMPLES:
         numbers = np.arange(2**seeds)[:, None]
         return (1 - 2 * (numbers >> np.arange(seeds) & 1)).astype(np.float64)

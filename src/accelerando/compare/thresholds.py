@@ -1,37 +1,39 @@
-"""What it costs to bring the norm below a level, and how many times less than in another group."""
+"""The cost of reducing the norm to a threshold, and speed-ups over a reference group."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from accelerando.compare.align import NORM, FloatArray, column, position, running_min
-from accelerando.compare.groups import Block, Group
+from accelerando.compare.align import NORM, FloatArray, column, positions, running_min
+from accelerando.compare.groups import Group, PairKey
 from accelerando.compare.load import Run
-from accelerando.compare.statistics import interval, over_seeds
+from accelerando.compare.statistics import bootstrap_interval, mean_per_seed
 
-MOST = 6
-"""Levels that a table has room for."""
+BoolArray = npt.NDArray[np.bool_]
+
+MAX_THRESHOLDS = 6
+"""Number of thresholds that fit into a table."""
 EXACT, AT_LEAST, AT_MOST, UNKNOWN = "exact", "at least", "at most", "unknown"
 
 
 @dataclass(frozen=True)
 class TimeToTarget:
-    """Cost of a level in one group.
+    """The cost of a threshold in one group.
 
     Args:
-        threshold: the level.
-        runs: of the group.
-        reached: those that came below it; the others are censored at their end.
-        median: over all seeds, infinite where fewer than half reached it. Of several runs of one
-            seed their mean cost counts, infinite where any did not reach it.
-        lowest: least cost; ``highest`` the largest, infinite where any seed did not reach it.
-        ended: where the first of the censored runs ended, infinite where there is none.
+        threshold: norm to reach.
+        runs: number of runs of the group.
+        reached: number of runs that reached it; the others are censored at their end.
+        median: over seeds, infinite if fewer than half reached it. Several runs of one seed count
+            as their mean cost, infinite if one of them did not reach it.
+        lowest: over seeds.
+        highest: over seeds, infinite if one did not reach it.
+        ended: where the first censored run ended, infinite if there is none.
     """
 
     threshold: float
@@ -44,17 +46,18 @@ class TimeToTarget:
 
 
 @dataclass(frozen=True)
-class SpeedUp:
-    """How many times less a group needs than the reference for the same level.
+class Speedup:
+    """How many times less a group needs than the reference to reach a threshold.
 
     Args:
-        threshold: the level.
-        pairs: common seeds in which at least one of the two reached it.
-        censored: those of them in which one of the two did not.
-        factor: geometric mean over the seeds of reference's cost / group's cost; where a run never
-            reached the level its last cost stands for it.
-        low: lower end of its bootstrap interval; NaN where nothing bounds it. ``high`` likewise.
-        bound: what ``factor`` is: "exact", "at least", "at most" or "unknown".
+        threshold: norm to reach.
+        pairs: number of common seeds in which at least one of the two reached it.
+        censored: number of them in which only one did.
+        factor: geometric mean over seeds of the reference's cost / the group's cost; the cost of a
+            run that never reached the threshold is the position where it ended.
+        low: lower end of the bootstrap interval, NaN if unbounded.
+        high: upper end, likewise.
+        bound: meaning of ``factor``: "exact", "at least", "at most" or "unknown".
     """
 
     threshold: float
@@ -66,136 +69,143 @@ class SpeedUp:
     bound: str
 
     @property
-    def telling(self) -> bool:
-        """Whether it says anything: that a factor is at least 0.4 leaves open who is quicker."""
-        if self.bound in (AT_LEAST, AT_MOST):
-            return self.factor > 1 if self.bound == AT_LEAST else self.factor < 1
+    def informative(self) -> bool:
+        """Whether it is exact, or a bound that shows which group is faster."""
+        if self.bound == AT_LEAST:
+            return self.factor > 1
+        if self.bound == AT_MOST:
+            return self.factor < 1
         return self.bound == EXACT
 
 
-def levels(groups: Sequence[Group]) -> list[float]:
-    """Round levels between the runs' first norms and the lowest of all, the largest first.
+def default_thresholds(groups: Sequence[Group]) -> list[float]:
+    """Return round norms between the smallest first and the smallest last one, descending.
 
-    They are 1, 2 and 5 times powers of ten, or every digit, or steps of two digits, where that
-    gives too few.
+    They are 1, 2 and 5 times powers of ten; if those are too few, all digits or two digits.
     """
     norms = [running_min(column(run, NORM)) for group in groups for run in group.runs]
     start = min(float(norm[0]) for norm in norms)
     end = min(float(norm[-1]) for norm in norms)
     if not 0 < end < start:
         return []
-    inside = _round_numbers(end, start, (1, 2, 5))
-    if len(inside) < 3:
-        inside = _round_numbers(end, start, range(1, 10))
-    if not inside:
-        inside = _round_numbers(end, start, [digit / 10 for digit in range(10, 100)])
-    if len(inside) <= MOST:
-        return inside
-    keep = np.linspace(0, len(inside) - 1, MOST).round().astype(int)
-    return [inside[number] for number in keep]
+    thresholds = _round_numbers(end, start, (1, 2, 5))
+    if len(thresholds) < 3:
+        thresholds = _round_numbers(end, start, range(1, 10))
+    if not thresholds:
+        thresholds = _round_numbers(end, start, [digit / 10 for digit in range(10, 100)])
+    if len(thresholds) <= MAX_THRESHOLDS:
+        return thresholds
+    kept = np.linspace(0, len(thresholds) - 1, MAX_THRESHOLDS).round().astype(int)
+    return [thresholds[number] for number in kept]
 
 
 def _round_numbers(end: float, start: float, digits: Sequence[float]) -> list[float]:
     decades = range(math.floor(math.log10(end)), math.ceil(math.log10(start)) + 1)
-    # through text, so that 2 times 10^-3 is 0.002 and not 0.0020000000000000005
-    every = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
-    return sorted((level for level in every if end <= level < start), reverse=True)
+    # parsed from text: 2 * 10**-3 is 0.0020000000000000005 in floating point
+    numbers = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
+    return sorted((number for number in numbers if end <= number < start), reverse=True)
 
 
-def costs(run: Run, axis: str, thresholds: Sequence[float]) -> FloatArray:
-    """Where on ``axis`` the norm was first measured at or below each level; infinite for never.
+def costs_to_reach(run: Run, axis: str, thresholds: Sequence[float]) -> FloatArray:
+    """Return where on ``axis`` the norm was first measured at or below each threshold.
 
-    Shape (thresholds,). Costs are rounded up to the next measurement: nothing is interpolated.
+    Returns:
+        Shape (thresholds,), infinite if it was never reached. Nothing is interpolated.
     """
-    norm, place = running_min(column(run, NORM)), position(run, axis)
-    # the minimum so far falls, and a sorted search wants what rises
+    norm, x = running_min(column(run, NORM)), positions(run, axis)
+    # searchsorted needs ascending values, and the minimum so far descends
     first = np.searchsorted(-norm, -np.asarray(thresholds, dtype=np.float64), side="left")
-    return np.append(place, np.inf)[first]
+    return np.append(x, np.inf)[first]
 
 
-Costs = dict[Block, tuple[FloatArray, float]]
-"""Of each run of a group: the cost of each level, and the place where it ended."""
+Costs = dict[PairKey, tuple[FloatArray, float]]
+"""For each run of a group: the cost of each threshold, and the position where the run ended."""
 
 
 def group_costs(group: Group, axis: str, thresholds: Sequence[float]) -> Costs:
-    """Costs of every run of a group."""
+    """Return the costs of all runs of a group."""
     return {
-        block: (costs(run, axis, thresholds), float(position(run, axis)[-1]))
-        for block, run in group.members.items()
+        key: (costs_to_reach(run, axis, thresholds), float(positions(run, axis)[-1]))
+        for key, run in group.members.items()
     }
 
 
-def times_to_target(found: Costs, thresholds: Sequence[float]) -> list[TimeToTarget]:
-    """What each level costs in a group."""
-    table = np.stack([cost for cost, _ in found.values()])
-    ends = np.array([end for _, end in found.values()])
-    over = over_seeds(table, [seed for seed, _ in found])
+def times_to_target(costs: Costs, thresholds: Sequence[float]) -> list[TimeToTarget]:
+    """Summarize the costs of a group for each threshold."""
+    table = np.stack([cost for cost, _ in costs.values()])
+    ends = np.array([end for _, end in costs.values()])
+    per_seed = mean_per_seed(table, [seed for seed, _ in costs])
     return [
         TimeToTarget(
             threshold=threshold,
             runs=len(table),
-            reached=int(np.isfinite(row).sum()),
-            median=float(_median(cost)),
-            lowest=float(cost.min()),
-            highest=float(cost.max()),
-            ended=float(np.min(ends[np.isinf(row)], initial=np.inf)),
+            reached=int(np.isfinite(of_runs).sum()),
+            median=_median(of_seeds),
+            lowest=float(of_seeds.min()),
+            highest=float(of_seeds.max()),
+            ended=float(np.min(ends[np.isinf(of_runs)], initial=np.inf)),
         )
-        for threshold, row, cost in zip(thresholds, table.T, over.T, strict=True)
+        for threshold, of_runs, of_seeds in zip(thresholds, table.T, per_seed.T, strict=True)
     ]
 
 
 def _median(values: FloatArray) -> float:
-    """As numpy's, which makes NaN of two infinities."""
+    """Return the median; unlike NumPy's, that of two infinities is not NaN."""
     ordered = np.sort(values)
     low, high = ordered[(len(values) - 1) // 2], ordered[len(values) // 2]
     return float(high) if np.isinf(high) else float((low + high) / 2)
 
 
-def speed_ups(group: Costs, reference: Costs, thresholds: Sequence[float]) -> list[SpeedUp]:
-    """Factors by which ``group`` is quicker than ``reference``, on their common seeds."""
-    common = [block for block in group if block in reference]
+def speedups(group: Costs, reference: Costs, thresholds: Sequence[float]) -> list[Speedup]:
+    """Return the speed-ups of a group over the reference on their common seeds."""
+    common = [key for key in group if key in reference]
     seeds = np.array([seed for seed, _ in common], dtype=np.int64)
-    own, other = (_Side([costs[block] for block in common]) for costs in (group, reference))
+    own, own_censored = _censored_costs(group, common, len(thresholds))
+    other, other_censored = _censored_costs(reference, common, len(thresholds))
     return [
-        _speed_up(threshold, seeds, own.at(number), other.at(number))
-        for number, threshold in enumerate(thresholds)
+        _speedup(threshold, seeds, *arrays)
+        for threshold, *arrays in zip(
+            thresholds, own.T, other.T, own_censored.T, other_censored.T, strict=True
+        )
     ]
 
 
-class _At(NamedTuple):
-    """Costs of one level, shape (pairs,), with the last cost where it was never reached."""
-
-    cost: FloatArray
-    late: npt.NDArray[np.bool_]
-
-
-class _Side:
-    def __init__(self, found: Sequence[tuple[FloatArray, float]]) -> None:
-        self._costs = [cost for cost, _ in found]
-        self._ends = np.array([end for _, end in found])
-
-    def at(self, number: int) -> _At:
-        cost = np.array([costs[number] for costs in self._costs])
-        return _At(np.where(np.isinf(cost), self._ends, cost), np.isinf(cost))
+def _censored_costs(
+    costs: Costs, keys: Sequence[PairKey], thresholds: int
+) -> tuple[FloatArray, BoolArray]:
+    """Return costs of shape (pairs, thresholds), censored ones as the run's end, and a mask."""
+    shape = (len(keys), thresholds)
+    table = np.reshape([costs[key][0] for key in keys], shape)
+    ends = np.reshape([costs[key][1] for key in keys], (len(keys), 1))
+    censored = np.isinf(table)
+    return np.where(censored, ends, table), censored
 
 
-def _speed_up(threshold: float, seeds: npt.NDArray[np.int64], own: _At, other: _At) -> SpeedUp:
-    # a level reached before the first step costs nothing, and has no ratio
-    known = (own.cost > 0) & (other.cost > 0) & ~(own.late & other.late)
-    one = (own.late ^ other.late) & known
-    pairs, censored = len(set(seeds[known])), len(set(seeds[one]))
-    early, late = bool((own.late & one).any()), bool((other.late & one).any())
-    if not known.any() or (own.late & other.late).any() or (early and late):
-        return SpeedUp(threshold, pairs, censored, math.nan, math.nan, math.nan, UNKNOWN)
-    logs = over_seeds(np.log(other.cost[known] / own.cost[known]), seeds[known].tolist())
-    low, high = (float(np.exp(end)) for end in interval(logs))
-    bound = AT_LEAST if late else AT_MOST if early else EXACT
-    return SpeedUp(
+def _speedup(
+    threshold: float,
+    seeds: npt.NDArray[np.int64],
+    own: FloatArray,
+    other: FloatArray,
+    own_censored: BoolArray,
+    other_censored: BoolArray,
+) -> Speedup:
+    """Return the speed-up at one threshold; all arrays have shape (pairs,)."""
+    # a threshold reached before the first step costs nothing, and has no ratio
+    known = (own > 0) & (other > 0) & ~(own_censored & other_censored)
+    one_censored = (own_censored ^ other_censored) & known
+    upper, lower = (bool((side & one_censored).any()) for side in (own_censored, other_censored))
+    pairs, censored = len(set(seeds[known])), len(set(seeds[one_censored]))
+    if not known.any() or (own_censored & other_censored).any() or (upper and lower):
+        return Speedup(threshold, pairs, censored, math.nan, math.nan, math.nan, UNKNOWN)
+    logs = mean_per_seed(np.log(other[known] / own[known]), seeds[known].tolist())
+    low, high = (float(np.exp(end)) for end in bootstrap_interval(logs))
+    bound = AT_LEAST if lower else AT_MOST if upper else EXACT
+    return Speedup(
         threshold=threshold,
         pairs=pairs,
         censored=censored,
         factor=float(np.exp(logs.mean())),
-        # what is bounded from one side has an interval that is open to the other
+        # the interval of a bound is open on the other side
         low=math.nan if bound == AT_MOST else low,
         high=math.nan if bound == AT_LEAST else high,
         bound=bound,

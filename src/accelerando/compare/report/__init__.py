@@ -12,10 +12,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from accelerando.atomic_write import write_atomic
 from accelerando.compare.align import NORM, column
 from accelerando.compare.comparison import Comparison
+from accelerando.compare.formatting import format_budget, format_number, threshold_cells
 from accelerando.compare.load import Run
 from accelerando.compare.report import tables
 from accelerando.compare.report.chart_data import chart_data, dash_lengths
-from accelerando.compare.summary_text import caveats, describe_left_out, format_number, question
+from accelerando.compare.summary_text import (
+    caveats,
+    describe_excluded,
+    headline,
+    question,
+    speedup_sentence,
+)
 from accelerando.plotting import group_styles
 
 _HERE = Path(__file__).parent
@@ -57,6 +64,7 @@ def render(comparison: Comparison, folder: Path, *, axis: str = "epochs", raw: b
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     several = len(comparison.groups) > 1
     return environment.get_template("page.html").render(
         comparison=comparison,
@@ -64,11 +72,15 @@ def render(comparison: Comparison, folder: Path, *, axis: str = "epochs", raw: b
         raw=raw,
         question=question(comparison),
         caveats=caveats(comparison),
-        left_out=describe_left_out(comparison),
+        excluded=describe_excluded(comparison),
         figures=["norm", "batch", "rate", "loss", "accuracy"]
         + ["ratios"] * several
         + ["speedups"] * (several and bool(comparison.thresholds)),
-        tables=[tables.axis_tables(comparison, on) for on in comparison.axes.values()],
+        headline=headline,
+        speedup_sentence=speedup_sentence,
+        format_budget=format_budget,
+        norm_cells=tables.norm_cells,
+        threshold_cells=threshold_cells,
         norm_header=tables.NORM_HEADER,
         threshold_header=[f"{threshold:g}" for threshold in comparison.thresholds],
         shared_settings=tables.shared_settings(comparison),

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from accelerando.compare.align import (
     AXES,
-    GRID,
+    MAX_POINTS,
     NORM,
     Curve,
-    FloatArray,
-    curve,
-    mean_position,
-    same_steps,
+    mean_curve,
+    mean_positions,
+    share_steps,
 )
 from accelerando.compare.comparison import Comparison, GroupResult
 from accelerando.compare.groups import Group
@@ -50,25 +49,23 @@ _COLUMNS = {
 
 def chart_data(comparison: Comparison, axis: str = "epochs") -> dict[str, Any]:
     """Return curves, ratios and speed-ups as JSON types; the best on ``axis`` are visible."""
+    best = [result.group for result in comparison.axes[axis].ranked[:VISIBLE]]
+    points = MAX_POINTS if len(comparison.groups) <= MANY else MAX_POINTS // 3
     styles = group_styles(comparison.names)
-    best = comparison.axes[axis].order[:VISIBLE]
-    points = GRID if len(comparison.groups) <= MANY else GRID // 3
-    reference = comparison.groups.index(comparison.reference)
+    axes = comparison.axes.items()
     return {
         "axes": list(AXES),
-        "budgets": {axis: _round(on.budget, 7) for axis, on in comparison.axes.items()},
+        "budgets": {axis: _compact(on.budget, 7) for axis, on in axes},
         "thresholds": list(comparison.thresholds),
-        "reference": reference,
+        "reference": comparison.groups.index(comparison.reference),
         "groups": [
             {
                 "label": group.label,
                 **_style(styles[group.name]),
-                "visible": number in best or number == reference,
+                "visible": group in (*best, comparison.reference),
                 "curves": _curves(group, points),
-                "ratios": {a: _ratios(on.standings[number]) for a, on in comparison.axes.items()},
-                "speedups": {
-                    a: _speedups(on.standings[number]) for a, on in comparison.axes.items()
-                },
+                "ratios": {axis: _ratios(on.results[number]) for axis, on in axes},
+                "speedups": {axis: _speedups(on.results[number]) for axis, on in axes},
             }
             for number, group in enumerate(comparison.groups)
         ],
@@ -91,66 +88,61 @@ def _style(style: GroupStyle) -> dict[str, str]:
 
 def _curves(group: Group, points: int) -> list[dict[str, Any]]:
     """Return curves with the axes they belong to: one for all if the runs share their steps."""
-    aligned = same_steps(group)
+    aligned = share_steps(group)
     result = []
     for axes in [list(AXES)] if aligned else [[axis] for axis in AXES]:
         curves = {
-            name: curve(group, column, axes[0], minimum=minimum)
+            name: mean_curve(group, column, axes[0], minimum=minimum)
             for name, (column, minimum) in _COLUMNS.items()
         }
-        x = {axis: mean_position(group, axis) if aligned else curves["norm"].x for axis in axes}
+        x = {axis: mean_positions(group, axis) if aligned else curves["norm"].x for axis in axes}
         length = len(curves["norm"].x)
         kept = np.linspace(0, length - 1, min(length, points)).round().astype(np.int64)
         result.append(
             {
-                "x": {axis: _rounded(positions[kept], 7) for axis, positions in x.items()},
-                "y": {name: _band(line, kept) for name, line in curves.items()},
+                "x": {axis: _compact(positions[kept].tolist(), 7) for axis, positions in x.items()},
+                "y": {
+                    name: _band(Curve(*(part[kept] for part in c))) for name, c in curves.items()
+                },
             }
         )
     return result
 
 
-def _band(line: Curve, kept: npt.NDArray[np.int64]) -> dict[str, list[float | None]]:
-    mean, low, high = line.mean[kept], line.lowest[kept], line.highest[kept]
-    band = {"mean": _rounded(mean, 4)}
-    if not np.array_equal(low, high, equal_nan=True):
-        band |= {"low": _rounded(low, 4), "high": _rounded(high, 4)}
-    return band
+def _band(curve: Curve) -> dict[str, Any]:
+    band = {"mean": curve.mean}
+    if not np.array_equal(curve.lowest, curve.highest, equal_nan=True):
+        band |= {"low": curve.lowest, "high": curve.highest}
+    return {name: _compact(values.tolist(), 4) for name, values in band.items()}
 
 
 def _ratios(result: GroupResult) -> dict[str, Any] | None:
-    versus = result.against_reference
-    if versus is None or math.isnan(versus.ratio):
+    test = result.vs_reference
+    if test is None or math.isnan(test.ratio):
         return None
     return {
-        "mean": _round(versus.ratio, 5),
-        "low": _round(versus.ratio_low, 5),
-        "high": _round(versus.ratio_high, 5),
-        "seeds": _rounded(np.array(result.ratios), 4),
+        "seeds": _compact(list(result.ratios)),
+        "mean": _compact(test.ratio),
+        "low": _compact(test.ratio_low),
+        "high": _compact(test.ratio_high),
     }
 
 
 def _speedups(result: GroupResult) -> list[dict[str, Any]]:
     return [
-        {
-            "threshold": speedup.threshold,
-            "factor": _round(speedup.factor, 5),
-            "low": _round(speedup.low, 5),
-            "high": _round(speedup.high, 5),
-            "bound": speedup.bound,
-        }
-        for speedup in result.speed_up
-        if speedup.telling
+        {name: _compact(value) for name, value in asdict(speedup).items()}
+        for speedup in result.speedups
+        if speedup.informative
     ]
 
 
-def _rounded(values: FloatArray, digits: int) -> list[float | None]:
-    return [_round(value, digits) for value in values.tolist()]
-
-
-def _round(value: float, digits: int) -> float | None:
-    """Round to a few significant digits: more are not visible and would enlarge the file."""
+def _compact(value: Any, digits: int = 5) -> Any:
+    """Round to significant digits, as more are not visible; NaN and infinity become None."""
+    if isinstance(value, list):
+        return [_compact(item, digits) for item in value]
+    if not isinstance(value, float):
+        return value
     if not math.isfinite(value):
         return None
-    short = float(f"{value:.{digits}g}")
-    return int(short) if short.is_integer() else short
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() else rounded
