@@ -160,7 +160,7 @@ def draw_both_norms(
                 record[name] for name in ("epoch", NORM, "published_gradient_norm")
             )
             above.plot(x, exact, color=colour, lw=1.4, label="fixed yardstick")
-            above.plot(x, published, color="black", lw=0.9, ls=":", label="published way")
+            above.plot(x, published, color="black", lw=0.9, ls=":", label="published norm")
             below.plot(x, published / exact, color=colour, lw=1.2)
             below.axhline(1, color="black", lw=0.6)
             changes = np.flatnonzero(np.diff(record["batch_size"])[1:]) + 1

@@ -4,7 +4,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const figures = document.getElementById("figures");
 const state = { axis: data.axes[0], norm: "norm" }; // replaced by what the controls show
-const touch = matchMedia("(pointer: coarse)").matches;
+const touch = matchMedia("(pointer: coarse)"), narrow = matchMedia("(max-width: 44rem)");
 const escapeText = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;"); // Plotly interprets tags
 for (const group of data.groups) group.name = escapeText(group.label);
 const reference = data.groups[data.reference];
@@ -29,19 +29,20 @@ function plot(id, title, traces, { xaxis, yaxis, ...layout }, height = 270) {
   const axis = { gridcolor: "#e6e9ec", zeroline: false, automargin: true, exponentformat: "SI" };
   const base = {
     width: Math.max(div.clientWidth, 260),
-    height: paper ? 0.75 * height : height, // a page has room for several
+    height: paper && id !== "ratios" ? 0.75 * height : height, // a page has room for several
     margin: { l: 52, r: 14, t: 8, b: 40 },
     font: { family: 'system-ui, -apple-system, "Segoe UI", sans-serif', size: 12, color: "#5b6168" },
     hovermode: "x unified", hoversort: "value descending", hoverdistance: 100, hoverlabel: { namelength: -1 },
     showlegend: false, legend: { orientation: "h", y: -0.2 },
-    dragmode: touch ? false : "zoom", // a finger scrolls the page
+    dragmode: touch.matches ? false : "zoom", // a finger scrolls the page
     uirevision: state.axis, // keeps the zoom until the axis changes
     xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis },
   };
   Plotly.react(div, traces, { ...base, ...layout }, {
     displaylogo: false,
     plotlyServerURL: "", // no button may upload the chart
-    modeBarButtons: [touch ? [download] : ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d", download]],
+    modeBarButtons: [touch.matches || narrow.matches ? [download] :
+      ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d", download]],
   });
 }
 
