@@ -92,7 +92,7 @@ def test_notes_on_batch_norm_statistics(
 
 
 def test_incompatible_settings_are_rejected(settings: Settings) -> None:
-    with pytest.raises(UsageError, match=r"sync_batch_norm and hardware\.micro_batch exclude"):
+    with pytest.raises(UsageError, match=r"hardware\.micro_batch cannot be combined"):
         validate(settings("hardware.sync_batch_norm=true", "hardware.micro_batch=8"))
     with pytest.raises(UsageError, match=r"hardware\.processes must be at least 1, got 0"):
         validate(settings("hardware.processes=0"))
