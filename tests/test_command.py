@@ -192,18 +192,18 @@ REFUSED = [
     (("optimizer=adam",), "Could not find 'optimizer/adam' Available options in 'optimizer': sgd"),
     (("scheduler/learning_rate=list",), "Missing mandatory value: learning_rate.values"),
     (("scheduler.learning_rate=cosine",), "choose one with scheduler/learning_rate=NAME"),
-    (("dataset.examples=1500",), "the data hold 1437 training images"),
+    (("dataset.examples=1500",), "the data set has 1437 training images"),
     (("dataset.augmentation={crop:4}",), "dataset.augmentation has no _target_"),
     (("+optimizer.lr=0.1",), "there is no setting optimizer.lr: choose from momentum"),
     (("+foo=1",), "there is no setting foo: choose from checkpoint"),
     (("model.widths=[0]",), "widths must be at least 1, got 0"),
     (("-m", "model.widths=[8],[0]"), "widths must be at least 1, got 0"),
-    (("-m", "dataset.examples=1437,1500"), "the data hold 1437 training images"),
+    (("-m", "dataset.examples=1437,1500"), "the data set has 1437 training images"),
     (("-m", "seed=0", "hydra.launcher.workers=-1"), "hydra.launcher.workers must be at least 1"),
-    (("-m", "seed=0", "hydra.launcher.workers=two"), "hydra.launcher.workers must be a whole"),
+    (("-m", "seed=0", "hydra.launcher.workers=two"), "hydra.launcher.workers must be an integer"),
     (("dataset=fashion_mnist", "dataset.folder=/nowhere"), "apt install dataset-fashion-mnist"),
-    (("hardware=gpu", "hardware.device=abacus"), "hardware.device=abacus cannot be used"),
-    (("-m", "seed=0,1", "hardware.device=abacus"), "hardware.device=abacus cannot be used"),
+    (("hardware=gpu", "hardware.device=abacus"), "hardware.device=abacus is not available"),
+    (("-m", "seed=0,1", "hardware.device=abacus"), "hardware.device=abacus is not available"),
 ]
 
 

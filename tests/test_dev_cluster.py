@@ -93,7 +93,7 @@ def processes_using(folder: Path) -> list[str]:
     return command_lines
 
 
-def test_down_stops_every_process_and_removes_the_folder(tmp_path: Path) -> None:
+def test_down_stops_all(tmp_path: Path) -> None:
     folder = tmp_path / "c"
     bring_up(folder, "--no-accounting")
     second = Cluster(folder)

