@@ -43,6 +43,7 @@ for_each_sweep = pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.s
 
 
 @for_each_sweep
+@pytest.mark.filterwarnings("ignore:Valid config keys:UserWarning")  # it uses Pydantic 1's names
 def test_wandb_accepts_the_file(path: Path) -> None:
     """W&B's server validates sweeps with its package ``sweeps``."""
     # not a declared dependency, since it pins an old NumPy that it does not need
