@@ -1,63 +1,30 @@
-"""Extensions of the documentation build: command help, included files, doctests as code blocks."""
+"""Extensions of the documentation site."""
 
 from __future__ import annotations
 
-import ast
-import io
-import os
 import re
-from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 import griffe
-
-from accelerando.commands import main
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-HELP = re.compile(r"<!-- help: (\w+) -->")
-FILES = re.compile(r"<!-- files: (\S+) -->")
-INCLUDE = re.compile(r"<!-- include: (\S+) -->")
+NAMES = re.compile(r"<!-- generated: names\s+([^>]+?)\s*-->.*?<!-- /generated -->", re.DOTALL)
 DOCTEST = re.compile(r"^>>> .*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
-def command_help(name: str) -> str:
-    """Return what ``accelerando NAME --help`` prints, 80 columns wide and without colours."""
-    os.environ.update(COLUMNS="80", NO_COLOR="1")
-    output = io.StringIO()
-    with redirect_stdout(output), suppress(SystemExit):
-        main([name, "--help"])
-    return output.getvalue()
-
-
-def included(name: str) -> str:
-    """Return a Markdown file of the repository's top folder, with its links as seen from docs/."""
-    text = (ROOT / name).read_text().replace("](docs/", "](")
-    return re.sub(r"\]\(([A-Z]+)\.md", lambda match: f"]({match[1].lower()}.md", text)
-
-
-def file_table(package: str) -> str:
-    """Return a table of a package's modules with the first line of their docstrings.
-
-    Args:
-        package: a folder relative to src/. ``accelerando`` lists only the modules at its top.
-    """
-    folder = ROOT / "src" / package
-    pattern = "*.py" if package == "accelerando" else "**/*.py"
-    rows = ["| file | purpose |", "| --- | --- |"]
-    for path in sorted(folder.glob(pattern)):
-        text = ast.get_docstring(ast.parse(path.read_text()))
-        if text and not path.name.startswith("__"):
-            purpose = text.splitlines()[0].replace("``", "`")
-            rows.append(f"| `{path.relative_to(folder)}` | {purpose} |")
-    return "\n".join(rows)
+def on_files(files: Files, config: MkDocsConfig) -> None:
+    """MkDocs: add the pages that lie outside docs/."""
+    for name in ("CONTRIBUTING.md", "CHANGELOG.md"):
+        content = (ROOT / name).read_text().replace("](docs/", "](")
+        files.append(File.generated(config, name, content=content))
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """MkDocs: replace the placeholders for help, tables of files and included files."""
-    markdown = FILES.sub(lambda match: file_table(match[1]), markdown)
-    markdown = HELP.sub(lambda match: f"```text\n{command_help(match[1])}```", markdown)
-    return INCLUDE.sub(lambda match: included(match[1]), markdown)
+    """MkDocs: replace tables of names by the documentation of each name."""
+    return NAMES.sub(lambda part: "\n\n".join(f"::: {name}" for name in part[1].split()), markdown)
 
 
 class Doctests(griffe.Extension):
