@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from accelerando.commands import main
-from accelerando.compare.comparison import Comparison, compare
+from accelerando.compare.comparison import Comparison
 from accelerando.compare.groups import Group, group_runs
 from accelerando.compare.load import Run, load_runs
+from accelerando.compare.thresholds import default_thresholds
 from accelerando.runs.folder import State, Status
 
 Make = Callable[..., list[Run]]
@@ -101,11 +102,14 @@ def load_groups(root: Path, *by: str) -> list[Group]:
     return group_runs(load(root), by or ("scheduler",))[0]
 
 
-def compare_runs(root: Path, *by: str, **options: Any) -> Comparison:
-    """Compare the runs below ``root``."""
+def compare_runs(root: Path, *by: str, thresholds: Sequence[float] | None = None) -> Comparison:
+    """Compare the runs below ``root``; the first group is the reference."""
     by = by or ("scheduler",)
     groups, duplicates = group_runs(load(root), by)
-    return compare(groups, title="a title", by=by, excluded=duplicates, **options)
+    if thresholds is None:
+        thresholds = default_thresholds(groups)
+    return Comparison(title="a title", by=by, groups=groups, reference=groups[0],
+                      thresholds=thresholds, excluded=duplicates)  # fmt: skip
 
 
 def recorded_norms(run: Run) -> list[float]:

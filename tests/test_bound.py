@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accelerando.compare.bound import bound_curve, draw_bounds, groups_with_bound
-from accelerando.compare.groups import group_runs
-from made_runs import Make, load, load_groups, write_run
+from accelerando.compare.bound import bound_curve
+from accelerando.compare.figures import figures
+from made_runs import Make, compare_runs, load, write_run
 
 
 def write_run_with_sharpness(root: Path, sharpness: list[float | None], **optimizer: float) -> None:
@@ -34,7 +34,7 @@ def write_run_with_sharpness(root: Path, sharpness: list[float | None], **optimi
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_the_bound_agrees_with_the_formula(make: Make) -> None:
+def test_the_bound_agrees_with_the_formula(make: Make, tmp_path: Path) -> None:
     """For a constant batch size and learning rate."""
     (run,) = make("scheduler=decay_constant scheduler/learning_rate=constant measure.variance=true "
                   "scheduler.learning_rate.initial=0.01 measure.chunk=200 "
@@ -50,7 +50,7 @@ def test_the_bound_agrees_with_the_formula(make: Make) -> None:
         bias = 2 * gap / (slack * rate * steps)
         noise = smoothness * variance * rate / (slack * batch_size)
         assert value == pytest.approx(math.sqrt(bias + noise))
-    figure = draw_bounds(groups_with_bound(group_runs([run])[0]), title="")
+    figure = figures(compare_runs(tmp_path / "runs"), axis="epochs")["bound"]
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     drawn = np.asarray(lines["bound, indicative"].get_ydata())
     assert drawn[1:].tolist() == pytest.approx(curve[1:].tolist())
@@ -75,4 +75,4 @@ def test_there_is_no_bound_for_an_invalid_sharpness(
     sharpness: float | None, tmp_path: Path
 ) -> None:
     write_run_with_sharpness(tmp_path, [sharpness, None, sharpness])
-    assert groups_with_bound(load_groups(tmp_path)) == []
+    assert "bound" not in figures(compare_runs(tmp_path), axis="epochs")

@@ -24,7 +24,7 @@ def test_ctrl_c_ends_with_one_line_and_exit_code_75(
     def interrupt(_: argparse.Namespace) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sync, "act", interrupt)
+    monkeypatch.setattr(sync, "run_command", interrupt)
     with pytest.raises(SystemExit) as caught:
         main(["sync", "runs"])
     assert caught.value.code == 75

@@ -209,6 +209,16 @@ def test_runs_that_cannot_be_mixed_are_refused_with_remedies(
     assert "--mix allowed the runs to differ in budget" in output
 
 
+def test_mix_accepts_both_names_of_the_arithmetic(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, precision in enumerate(("fp32", "bf16")):
+        write_run(tmp_path, [1.0, 0.5], seed=seed, settings={"precision": precision})
+    output = compare_output(capsys, str(tmp_path), "--json", "--mix", "precision")
+    assert output == compare_output(capsys, str(tmp_path), "--json", "--mix", "arithmetic")
+    assert len(json.loads(output)["groups"]["decay_constant"]["runs"]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["--mix", "all"], "use some of yardstick, data"),

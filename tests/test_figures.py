@@ -11,12 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from accelerando.checks import UsageError
-from accelerando.compare.curve_figures import draw_both_norms, draw_curves
 from accelerando.compare.figures import MAX_GROUPS, figures
-from accelerando.compare.groups import group_runs
 from accelerando.compare.report.chart_data import chart_data
 from accelerando.plotting import save_figure
-from made_runs import Make, compare_output, compare_runs, load_groups, recorded_norms, write_run
+from made_runs import Make, compare_output, compare_runs, recorded_norms, write_run
 
 
 def test_a_figure_that_cannot_be_drawn_leaves_no_file(tmp_path: Path) -> None:
@@ -29,8 +27,9 @@ def test_a_figure_that_cannot_be_drawn_leaves_no_file(tmp_path: Path) -> None:
 
 def test_curves_show_the_record(make: Make, tmp_path: Path) -> None:
     runs = make("scheduler=decay_constant", "scheduler=warmup_increase")
-    groups, _ = group_runs(runs)
-    figure = draw_curves(groups, axis="examples", title="a title")
+    comparison = compare_runs(tmp_path / "runs")
+    groups = comparison.groups
+    figure = figures(comparison, axis="examples")["comparison"]
     panels = {panel.get_title(): panel for panel in figure.axes}
     lines = {line.get_label(): line for line in panels["empirical loss"].lines}
     for group in groups:
@@ -40,7 +39,7 @@ def test_curves_show_the_record(make: Make, tmp_path: Path) -> None:
             record["empirical_loss"].tolist()
         )
     assert len({line.get_color() for line in lines.values()}) == 2
-    raw = draw_curves(groups, axis="steps", title="", raw=True).axes[1]
+    raw = figures(comparison, axis="steps", raw=True)["comparison"].axes[1]
     assert raw.get_title() == "full gradient norm"
     assert np.asarray(raw.lines[0].get_ydata()).tolist() == pytest.approx(recorded_norms(runs[0]))
     with pytest.raises(UsageError, match="must be one of"):
@@ -70,14 +69,15 @@ def test_ratios_and_speedups_are_drawn(tmp_path: Path) -> None:
 def test_the_band_spans_the_minimum_to_the_maximum(tmp_path: Path) -> None:
     write_run(tmp_path, [1.0, 0.4])
     write_run(tmp_path, [1.0, 0.2], seed=1)
-    (band,) = draw_curves(load_groups(tmp_path), axis="epochs", title="").axes[1].collections
+    figure = figures(compare_runs(tmp_path), axis="epochs")["comparison"]
+    (band,) = figure.axes[1].collections
     corners = band.get_paths()[0].vertices
     assert {0.2, 0.4} <= set(np.asarray(corners)[:, 1].tolist())
 
 
 def test_a_setting_applies_to_the_steps_before_its_row(tmp_path: Path) -> None:
     write_run(tmp_path, [1.0, 0.4])
-    figure = draw_curves(load_groups(tmp_path), axis="epochs", title="")
+    figure = figures(compare_runs(tmp_path), axis="epochs")["comparison"]
     sizes, rates = figure.axes[0], figure.axes[-1]
     assert rates.get_ylabel().startswith("learning rate")
     for panel in (sizes, rates):
@@ -139,7 +139,8 @@ def test_both_norms_are_drawn_if_both_were_measured(
     make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = make("measure.published=true model=cnn_bn")
-    above, below = draw_both_norms(group_runs(runs)[0], title="a title").axes
+    comparison = compare_runs(tmp_path / "runs")
+    above, below = figures(comparison, axis="epochs")["yardsticks"].axes
     exact, published = (np.asarray(line.get_ydata()) for line in above.lines[:2])
     record = runs[0].record
     assert exact.tolist() == record["full_gradient_norm"].tolist()

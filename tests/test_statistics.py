@@ -27,7 +27,7 @@ def compare_pairs(first: list[float], second: list[float]) -> PairedTest:
 
 
 def test_a_summary_computed_by_hand() -> None:
-    (summary,) = summarize(VALUES[None])
+    summary = summarize(VALUES)
     assert (summary.count, summary.mean, summary.median) == (4, 3.0, 3.0)
     assert (summary.lowest, summary.highest) == (1.0, 5.0)
     assert summary.lowest <= summary.low < 3 < summary.high <= summary.highest

@@ -1,4 +1,4 @@
-"""Colours and line styles of schedulers in all figures, and saving figures to files."""
+"""Colours, line styles and legends of all figures, and saving figures to files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
@@ -39,26 +40,21 @@ class GroupStyle(NamedTuple):
         return {"color": self.colour, "ls": (0, self.dash) if self.dash else "solid"}
 
     def marks(self, points: int, number: int) -> dict[str, Any]:
-        """Return matplotlib arguments that place a few markers along a line.
+        """Return matplotlib arguments that place a few markers along a line of ``points`` points.
 
-        Args:
-            points: number of points of the line.
-            number: index of the line in its figure, so that markers of neighbours do not coincide.
+        The index of the line in its figure, ``number``, separates the markers of neighbours.
         """
         spacing = max(1, points // 7)
-        first = number * spacing // 3 % spacing
-        places = {"markevery": (first, spacing)}
-        return {"marker": self.mark, "ms": 6.5, "mec": "white", "mew": 0.3, **places}
+        places = (number * spacing // 3 % spacing, spacing)
+        return {"marker": self.mark, "ms": 6.5, "mec": "white", "mew": 0.3, "markevery": places}
 
 
 def group_styles(names: Sequence[str]) -> dict[str, GroupStyle]:
     """Return the style of each group, which is the same in every figure.
 
     Packaged schedulers have the colours, dashes and markers in their YAML files, others get theirs
-    from a hash of their name. A group whose style is already in use takes the next free one.
-
-    Args:
-        names: names of the groups, each starting with the name of the scheduler.
+    from a hash of their name. A group whose style is already in use takes the next free one. Each
+    name starts with the name of the scheduler.
 
     >>> alone, both = group_styles(["mine"]), group_styles(["mine", "warmup_increase"])
     >>> alone["mine"] == both["mine"]
@@ -80,10 +76,8 @@ def group_colours(names: Sequence[str]) -> dict[str, str]:
     schedulers = {name: _scheduler(name) for name in names}
     present, colours = set(schedulers.values()), display_values("colour")
     for scheduler in sorted(present - set(colours)):
-        first = _hash(scheduler, len(PALETTE))
-        options = PALETTE[first:] + PALETTE[:first]
         usage = Counter(colours[other] for other in present if other in colours)
-        colours[scheduler] = min(options, key=usage.__getitem__)
+        colours[scheduler] = min(_by_hash(scheduler, PALETTE), key=usage.__getitem__)
     return {name: colours[scheduler] for name, scheduler in schedulers.items()}
 
 
@@ -92,11 +86,10 @@ def _marker_options(name: str) -> list[str]:
     departures = _departures(name)
     if not departures:
         return ["", *MARKERS]
-    preferred = variant_markers().get(departures, MARKERS[_hash(departures, len(MARKERS))])
+    preferred = variant_markers().get(departures, _by_hash(departures, MARKERS)[0])
     if preferred not in MARKERS:
         raise UsageError(f"a marker must be one of {', '.join(MARKERS)}, got {preferred!r}")
-    first = MARKERS.index(preferred)
-    return [*MARKERS[first:], *MARKERS[:first]]
+    return _rotate(MARKERS, MARKERS.index(preferred))
 
 
 def _scheduler(name: str) -> str:
@@ -107,8 +100,23 @@ def _departures(name: str) -> str:
     return name.partition(" ")[2]
 
 
-def _hash(text: str, choices: int) -> int:
-    return int.from_bytes(sha256(text.encode()).digest()[:4]) % choices
+def _by_hash(text: str, options: Sequence[str]) -> list[str]:
+    """Return the option that a hash of the text selects, followed by its alternatives."""
+    number = int.from_bytes(sha256(text.encode()).digest()[:4])
+    return _rotate(options, number % len(options))
+
+
+def _rotate(options: Sequence[str], first: int) -> list[str]:
+    return [*options[first:], *options[:first]]
+
+
+def add_legend(figure: Figure, panel: Axes) -> None:
+    """Add one legend for all panels, below them."""
+    handles, labels = panel.get_legend_handles_labels()
+    columns = 1 if max(map(len, labels), default=0) > 60 else 2
+    # handles long enough for a dash pattern and a marker
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False,
+                  handlelength=4)  # fmt: skip
 
 
 def check_format(extension: str) -> None:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from accelerando.checks import UsageError
-from accelerando.commands import (
-    compare,
-    expand,
-    logs,
-    plan,
-    prune,
-    status,
-    sync,
-    workspace,
-)
-from accelerando.entry import EXIT_FAILURE, exit_with
+from accelerando.entry import EXIT_FAILURE, USER_ERRORS, exit_with, explain
 from accelerando.interruption import EXIT_INTERRUPTED
 
-COMMANDS = (plan, expand, status, logs, compare, sync, workspace, prune)
+COMMANDS = ("plan", "expand", "status", "logs", "compare", "sync", "workspace", "prune")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,22 +21,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Compare batch-size and learning-rate schedulers of SGD: preview them before "
         "training, monitor runs, and compare which one reduces the full gradient norm fastest.",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    # all commands are imported for the list of commands only: some take a second
+    for name in [name for name in COMMANDS if name in arguments[:1]] or COMMANDS:
+        command = import_module(f"accelerando.commands.{name}")
         summary = str(command.__doc__).splitlines()[0]
-        name = command.__name__.rpartition(".")[2]
-        part = commands.add_parser(name, help=summary, description=summary)
-        command.add_arguments(part)
-        part.set_defaults(act=command.act)
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
+        command.add_arguments(subparser)
+        subparser.set_defaults(run_command=command.run_command)
     options, rest = parser.parse_known_args(arguments)
-    words = [word for word in rest if not word.startswith("-")]
-    if words != rest or (rest and not hasattr(options, "words")):
+    overrides = [argument for argument in rest if not argument.startswith("-")]
+    if overrides != rest or (rest and not hasattr(options, "overrides")):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if words:  # argparse does not accept overrides after options
-        options.words += words
+    if overrides:  # argparse does not accept overrides after options
+        options.overrides += overrides
     try:
-        options.act(options)
+        options.run_command(options)
     except KeyboardInterrupt:
         exit_with("interrupted", EXIT_INTERRUPTED)
     except (UsageError, OSError) as error:
         exit_with(f"error: {error}", EXIT_FAILURE)
+    except USER_ERRORS as error:  # of Hydra, with several lines
+        exit_with(f"error: {explain(error)}", EXIT_FAILURE)

@@ -7,17 +7,30 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from accelerando.checks import UsageError
-
-if TYPE_CHECKING:
-    from accelerando.compare.comparison import Comparison
-    from accelerando.compare.load import DamagedRun, Run
-
-AXES = ("epochs", "steps", "examples", "seconds")
+from accelerando.compare.align import AXES
+from accelerando.compare.comparison import Comparison, find_group
+from accelerando.compare.export import to_dict, write_csv
+from accelerando.compare.filtering import (
+    SHARED_SETTINGS,
+    check_comparable,
+    check_setting_exists,
+    completed_runs,
+    select_runs,
+)
+from accelerando.compare.groups import group_runs
+from accelerando.compare.load import DamagedRun, Run, load_runs
+from accelerando.compare.summary_text import (
+    caveats,
+    describe_excluded,
+    headline,
+    speedup_sentence,
+)
+from accelerando.compare.tables import results_table, threshold_table
+from accelerando.compare.thresholds import default_thresholds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mix",
         default="",
         metavar="KIND,...",
-        help="allow runs to differ in yardstick, data, model, budget, optimizer or arithmetic",
+        help="allow runs to differ in yardstick, data, model, budget, optimizer or arithmetic "
+        "(also called precision)",
     )
     parser.add_argument(
         "--reference", metavar="GROUP", help="compute speed-ups over this group; default: the first"
@@ -68,16 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def act(options: argparse.Namespace) -> None:
+def run_command(options: argparse.Namespace) -> None:
     """Compare runs and show the results; exit with code 1 if a record is damaged."""
     comparison = _compare(options)
-    if options.json or options.csv:
-        from accelerando.compare.export import to_dict, write_csv
-
-        if options.json:
-            print(json.dumps(to_dict(comparison), indent=1))
-        else:
-            write_csv(comparison, sys.stdout)
+    if options.json:
+        print(json.dumps(to_dict(comparison), indent=1))
+    elif options.csv:
+        write_csv(comparison, sys.stdout)
     else:
         _show(comparison, options)
     _report_damage(comparison.damaged)
@@ -91,20 +102,9 @@ def _report_damage(damaged: Sequence[DamagedRun]) -> None:
 
 
 def _compare(options: argparse.Namespace) -> Comparison:
-    # imported here: NumPy, SciPy and matplotlib would slow down the other commands
-    from accelerando.compare.comparison import compare
-    from accelerando.compare.filtering import (
-        SHARED_SETTINGS,
-        check_comparable,
-        check_setting_exists,
-        completed_runs,
-        select_runs,
-    )
-    from accelerando.compare.groups import group_runs
-    from accelerando.compare.load import load_runs
-
     by = tuple(options.by or ["scheduler"])
-    mix = [kind for kind in options.mix.split(",") if kind]
+    kinds = [kind for kind in options.mix.split(",") if kind]
+    mix = ["arithmetic" if kind == "precision" else kind for kind in kinds]
     if unknown := [kind for kind in mix if kind not in SHARED_SETTINGS]:
         raise UsageError(f"--mix {','.join(unknown)}: use some of {', '.join(SHARED_SETTINGS)}")
     thresholds = _parse_thresholds(options.thresholds)
@@ -121,12 +121,12 @@ def _compare(options: argparse.Namespace) -> Comparison:
         check_setting_exists(completed, key, f"--by {key}")
     check_comparable(completed, by=by, mix=mix)
     groups, duplicates = group_runs(completed, by)
-    return compare(
-        groups,
+    return Comparison(
         title=_title(completed),
         by=by,
-        reference=options.reference,
-        thresholds=thresholds,
+        groups=groups,
+        reference=find_group(groups, options.reference) if options.reference else groups[0],
+        thresholds=default_thresholds(groups) if thresholds is None else thresholds,
         excluded=[*excluded, *duplicates],
         damaged=loaded.damaged,
         mixed=mix,
@@ -145,16 +145,19 @@ def _parse_thresholds(text: str | None) -> list[float] | None:
     if text is None:
         return None
     try:
-        thresholds = [float(part) for part in text.split(",")]
+        thresholds = sorted(map(float, text.split(",")), reverse=True)
     except ValueError as error:
         raise UsageError(f"--thresholds {text}: use numbers, such as 0.1,0.01") from error
-    if min(thresholds) <= 0:
+    if thresholds[-1] <= 0:
         raise UsageError(f"--thresholds {text}: norms to reach must be above 0")
     return thresholds
 
 
 def _show(comparison: Comparison, options: argparse.Namespace) -> None:
-    from accelerando.plotting import check_format
+    # imported here, because importing matplotlib takes long
+    from accelerando.compare.figures import figures
+    from accelerando.compare.report import write_report
+    from accelerando.plotting import check_format, save_figure
 
     formats = [form.strip(". ") for form in options.formats.split(",")]
     for form in formats:
@@ -164,18 +167,17 @@ def _show(comparison: Comparison, options: argparse.Namespace) -> None:
         raise UsageError(f"--output {folder}: use a folder; --formats selects the file types")
     console = Console(highlight=False)
     _print_results(console, comparison, options.x)
-    _write_files(console, comparison, folder, formats, options)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures(comparison, axis=options.x, raw=options.raw).items():
+        for form in formats:
+            save_figure(figure, folder / f"{name}.{form}")
+        endings = f"{{{','.join(formats)}}}" if len(formats) > 1 else formats[0]
+        console.print(f"figure  {folder / name}.{endings}", soft_wrap=True, markup=False)
+    write_report(comparison, folder / "report.html", axis=options.x, raw=options.raw)
+    console.print(f"report  {folder / 'report.html'}", soft_wrap=True, markup=False)
 
 
 def _print_results(console: Console, comparison: Comparison, axis: str) -> None:
-    from accelerando.compare.summary_text import (
-        caveats,
-        describe_excluded,
-        headline,
-        speedup_sentence,
-    )
-    from accelerando.compare.terminal_tables import results_table, threshold_table
-
     on = comparison.axes[axis]
     for out in comparison.excluded:
         console.print(f"left out, {out.reason}: {out.run.path}", soft_wrap=True, markup=False)
@@ -187,24 +189,3 @@ def _print_results(console: Console, comparison: Comparison, axis: str) -> None:
     console.print(f"{headline(on)} {speedup_sentence(comparison, on)}".strip(), markup=False)
     for caveat in caveats(comparison):
         console.print(f"note: {caveat}", markup=False)
-
-
-def _write_files(
-    console: Console,
-    comparison: Comparison,
-    folder: Path,
-    formats: Sequence[str],
-    options: argparse.Namespace,
-) -> None:
-    from accelerando.compare.figures import figures
-    from accelerando.compare.report import write_report
-    from accelerando.plotting import save_figure
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures(comparison, axis=options.x, raw=options.raw).items():
-        for form in formats:
-            save_figure(figure, folder / f"{name}.{form}")
-        endings = f"{{{','.join(formats)}}}" if len(formats) > 1 else formats[0]
-        console.print(f"figure  {folder / name}.{endings}", soft_wrap=True, markup=False)
-    write_report(comparison, folder / "report.html", axis=options.x, raw=options.raw)
-    console.print(f"report  {folder / 'report.html'}", soft_wrap=True, markup=False)

@@ -6,18 +6,22 @@ import argparse
 import shlex
 import sys
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
 from accelerando.checks import UsageError
 from accelerando.composition import expand_overrides
-from accelerando.entry import explain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
+    add_override_arguments(parser)
     parser.add_argument(
-        "words",
+        "--line", type=int, metavar="I", help="print only the run with this index, from 0"
+    )
+
+
+def add_override_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that define a sweep."""
+    parser.add_argument(
+        "overrides",
         nargs="*",
         metavar="OVERRIDE",
         help="as for train.py -m, such as 'scheduler=glob(*)'",
@@ -25,17 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", "--multirun", action="store_true", help="accepted as by train.py, but has no effect"
     )
-    parser.add_argument(
-        "--line", type=int, metavar="I", help="print only the run with this index, from 0"
-    )
 
 
-def act(options: argparse.Namespace) -> None:
+def run_command(options: argparse.Namespace) -> None:
     """Print the lines, quoted for a shell, and their number to stderr."""
-    try:
-        lines = expand_overrides(options.words)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(explain(error)) from error
+    lines = expand_overrides(options.overrides)
     if options.line is None:
         for line in lines:
             print(shlex.join(line))

@@ -9,12 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from accelerando.checks import UsageError
-from accelerando.entry import explain
+from accelerando.commands.expand import add_override_arguments
 from accelerando.preview.entries import ScheduleEntry, schedule_entries
 from accelerando.preview.text import crossings, print_schedules
 from accelerando.schedule import Problem
@@ -24,15 +22,7 @@ COLUMNS = ("epoch", "batch_size", "steps_in_epoch", "steps_so_far", "lr_first_st
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument(
-        "words",
-        nargs="*",
-        metavar="OVERRIDE",
-        help="as for train.py -m, such as 'scheduler=glob(*)'",
-    )
-    parser.add_argument(
-        "-m", "--multirun", action="store_true", help="accepted as by train.py, but has no effect"
-    )
+    add_override_arguments(parser)
     parser.add_argument(
         "--examples", type=int, help="number of training examples; default: of the data set"
     )
@@ -56,12 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def act(options: argparse.Namespace) -> None:
+def run_command(options: argparse.Namespace) -> None:
     """Print the schedules and, if requested, save a figure."""
-    try:
-        entries = schedule_entries(options.words, options.examples)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(explain(error)) from error
+    entries = schedule_entries(options.overrides, options.examples)
     problem = _problem(options)
     if options.csv:
         _print_csv(entries)
@@ -89,7 +76,9 @@ def _problem(options: argparse.Namespace) -> Problem | None:
     if len(missing) == len(values):
         return None
     if missing:
-        raise UsageError(f"the bound needs --smoothness, --variance and --gap: {missing} missing")
+        raise UsageError(
+            f"the bound needs --smoothness, --variance and --gap: {', '.join(missing)} missing"
+        )
     try:
         return Problem(**values)
     except ValueError as error:
@@ -115,13 +104,13 @@ def _print_csv(entries: Sequence[ScheduleEntry]) -> None:
     for entry in entries:
         plan = entry.plan
         for epoch in range(plan.epochs):
-            rates = plan.rates(epoch)
+            first_rate, last_rate = plan.rates(epoch)[[0, -1]].tolist()
             row = (
                 epoch,
-                int(plan.batch_sizes[epoch]),
-                int(plan.steps_per_epoch[epoch]),
-                int(plan.first_steps[epoch + 1]),
-                float(rates[0]),
-                float(rates[-1]),
+                plan.batch_sizes[epoch],
+                plan.steps_per_epoch[epoch],
+                plan.first_steps[epoch + 1],
+                first_rate,
+                last_rate,
             )
             writer.writerow((entry.name, *row) if several else row)

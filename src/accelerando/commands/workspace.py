@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def act(options: argparse.Namespace) -> None:
+def run_command(options: argparse.Namespace) -> None:
     """Save the workspace, and print its URL."""
     entity, slash, project = options.project.partition("/")
     if not (entity and slash and project) or "/" in project:

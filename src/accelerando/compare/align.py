@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from accelerando.compare.groups import Group
 from accelerando.compare.load import Run
-
-FloatArray = npt.NDArray[np.float64]
+from accelerando.compare.statistics import FloatArray
 
 AXES = {"epochs": "epoch", "steps": "step", "examples": "examples", "seconds": "seconds"}
 """The axes of a comparison, with their columns in the record."""
@@ -69,35 +67,33 @@ def mean_curve(group: Group, name: str, axis: str, *, minimum: bool = False) -> 
 
     The curve ends where the first of the runs ends. If all runs were measured after the same
     steps, the positions are their means; otherwise each run keeps a value until its next one.
-
-    Args:
-        group: the runs.
-        name: column of the record.
-        axis: one of ``AXES``.
-        minimum: whether to use the minimum so far instead of the value.
+    ``minimum`` asks for the minimum so far instead of the value.
     """
-    columns = [column(run, name) for run in group.runs]
-    values = [running_min(values) for values in columns] if minimum else columns
-    if share_steps(group):
-        return _curve(mean_positions(group, axis), np.stack(values))
+    values = [column(run, name) for run in group.runs]
+    if minimum:
+        values = list(map(running_min, values))
     x = [positions(run, axis) for run in group.runs]
-    grid = np.unique(np.concatenate(x))
-    first, last = max(places[0] for places in x), min(places[-1] for places in x)
-    grid = grid[(grid >= first) & (grid <= last)]
-    if not len(grid):  # one run starts after another one ended
-        grid = np.array([first])
-    if len(grid) > MAX_POINTS:
-        grid = grid[np.linspace(0, len(grid) - 1, MAX_POINTS).round().astype(int)]
-    rows = [
-        row[np.searchsorted(places, grid, side="right") - 1]
-        for places, row in zip(x, values, strict=True)
-    ]
-    return _curve(grid, np.stack(rows))
+    if share_steps(group):
+        grid: FloatArray = np.mean(x, axis=0)
+    else:
+        first, last = max(places[0] for places in x), min(places[-1] for places in x)
+        grid = np.unique(np.concatenate(x))
+        grid = grid[(grid >= first) & (grid <= last)]
+        if not len(grid):  # one run starts after another one ended
+            grid = np.array([first])
+        grid = thin_out(grid, MAX_POINTS)
+        values = [
+            row[np.searchsorted(places, grid, side="right") - 1]
+            for places, row in zip(x, values, strict=True)
+        ]
+    rows = np.stack(values)
+    return Curve(grid, rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0))
 
 
-def mean_positions(group: Group, axis: str) -> FloatArray:
-    """Return the mean positions of the measurements of runs that share their steps."""
-    result: FloatArray = np.mean([positions(run, axis) for run in group.runs], axis=0)
+def thin_out(values: FloatArray, count: int) -> FloatArray:
+    """Return at most ``count`` values, evenly spaced and with the first and the last."""
+    kept = np.linspace(0, len(values) - 1, min(len(values), count)).round().astype(int)
+    result: FloatArray = values[kept]
     return result
 
 
@@ -105,7 +101,3 @@ def share_steps(group: Group) -> bool:
     """Return whether all runs of a group were measured after the same steps."""
     first, *others = (positions(run, "steps") for run in group.runs)
     return all(np.array_equal(first, other) for other in others)
-
-
-def _curve(x: FloatArray, rows: FloatArray) -> Curve:
-    return Curve(x, rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0))

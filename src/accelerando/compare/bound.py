@@ -5,23 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
-import numpy.typing as npt
 import yaml
-from matplotlib.figure import Figure
 
 from accelerando.build import bind
-from accelerando.compare.align import NORM, column, running_min
-from accelerando.compare.curve_figures import STYLE, use_plain_ticks
 from accelerando.compare.groups import Group
 from accelerando.compare.load import Run
-from accelerando.plotting import group_colours
+from accelerando.compare.statistics import FloatArray
 from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Problem, bound
 
 
-def bound_curve(run: Run) -> npt.NDArray[np.float64] | None:
+def finite_bounds(groups: Sequence[Group]) -> list[tuple[Group, FloatArray]]:
+    """Return the groups whose first run has a bound at some measurement, with these bounds."""
+    curves = [(group, bound_curve(group.runs[0])) for group in groups]
+    return [
+        (group, curve) for group, curve in curves if curve is not None and np.isfinite(curve).any()
+    ]
+
+
+def bound_curve(run: Run) -> FloatArray | None:
     """Return the root of the bound at each measurement of ``run``, NaN where it is undefined.
 
     L is the largest measured sharpness, σ² the largest measured variance, f(θ_0) the initial loss,
@@ -60,45 +63,3 @@ def bound_curve(run: Run) -> npt.NDArray[np.float64] | None:
             except ValueError:  # from here on the learning rate is too large
                 break
     return values
-
-
-def groups_with_bound(groups: Sequence[Group]) -> list[Group]:
-    """Return the groups whose first run has a bound at some measurement."""
-    curves = [bound_curve(group.runs[0]) for group in groups]
-    return [
-        group
-        for group, curve in zip(groups, curves, strict=True)
-        if curve is not None and np.isfinite(curve).any()
-    ]
-
-
-def draw_bounds(
-    groups: Sequence[Group], *, title: str, names: Sequence[str] | None = None
-) -> Figure:
-    """Draw the minimum norm so far of each group's first run, and the root of its bound."""
-    with matplotlib.rc_context(STYLE):
-        columns = min(len(groups), 4)
-        rows = math.ceil(len(groups) / columns)
-        figure = Figure(figsize=(1.2 + 2.9 * columns, 1 + 2.6 * rows), layout="constrained")
-        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
-        colours = group_colours(names or [group.name for group in groups])
-        for panel, group in zip(panels, groups, strict=False):
-            run = group.runs[0]
-            epochs, bounds, colour = column(run, "epoch"), bound_curve(run), colours[group.name]
-            assert bounds is not None
-            panel.plot(
-                epochs, running_min(column(run, NORM)), color=colour, lw=1.4, label="measured"
-            )
-            panel.plot(epochs, bounds, color=colour, lw=1.1, ls=":", label="bound, indicative")
-            panel.set_yscale("log")
-            panel.set_title(group.label, fontsize=8)
-            panel.grid(alpha=0.25)
-            panel.legend(frameon=False)
-        for panel in panels[len(groups) :]:
-            panel.set_visible(False)
-        for panel in panels[-columns:]:
-            panel.set_xlabel("epochs")
-        use_plain_ticks(panels[0].yaxis)
-        panels[0].set_ylabel("full gradient norm, minimum so far")
-        figure.suptitle(title)
-    return figure

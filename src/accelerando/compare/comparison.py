@@ -25,7 +25,6 @@ from accelerando.compare.statistics import (
 from accelerando.compare.thresholds import (
     Speedup,
     TimeToTarget,
-    default_thresholds,
     group_costs,
     speedups,
     times_to_target,
@@ -82,31 +81,34 @@ class AxisComparison:
         return self.ranked[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Everything that tables, figures and the report show.
 
     Args:
         title: model, data and length of the runs.
         by: the settings that runs are grouped by.
-        groups: the groups.
+        groups: the groups, at least one.
         reference: the group that speed-ups are relative to.
         thresholds: norms to reach, descending.
-        axes: the comparison on each axis.
         excluded: runs that were found but not compared.
         damaged: runs that could not be read.
         mixed: the keys of ``SHARED_SETTINGS`` that were allowed to differ.
     """
 
     title: str
-    by: tuple[str, ...]
-    groups: tuple[Group, ...]
+    by: tuple[str, ...] = ("scheduler",)
+    groups: Sequence[Group]
     reference: Group
-    thresholds: tuple[float, ...]
-    axes: dict[str, AxisComparison]
-    excluded: tuple[ExcludedRun, ...] = ()
-    damaged: tuple[DamagedRun, ...] = ()
-    mixed: tuple[str, ...] = ()
+    thresholds: Sequence[float]
+    excluded: Sequence[ExcludedRun] = ()
+    damaged: Sequence[DamagedRun] = ()
+    mixed: Sequence[str] = ()
+
+    @cached_property
+    def axes(self) -> dict[str, AxisComparison]:
+        """The comparison on each of ``AXES``."""
+        return {axis: _compare_on(axis, self) for axis in AXES}
 
     @property
     def runs(self) -> list[Run]:
@@ -114,61 +116,21 @@ class Comparison:
 
     @property
     def names(self) -> list[str]:
-        """The names of all groups, which determine their colours even if only some are drawn."""
+        """The names of all groups, which determine their styles even if only some are drawn."""
         return [group.name for group in self.groups]
-
-
-def compare(
-    groups: Sequence[Group],
-    *,
-    title: str,
-    by: Sequence[str] = ("scheduler",),
-    reference: str | None = None,
-    thresholds: Sequence[float] | None = None,
-    excluded: Sequence[ExcludedRun] = (),
-    damaged: Sequence[DamagedRun] = (),
-    mixed: Sequence[str] = (),
-) -> Comparison:
-    """Compare groups on all axes.
-
-    Args:
-        groups: at least one.
-        title: model, data and length of the runs.
-        by: the settings that they are grouped by.
-        reference: name or label of the reference, or its scheduler's name if only one group has
-            it; None for the first group.
-        thresholds: norms to reach; None to choose them from the range of the runs.
-        excluded: runs that are in no group.
-        damaged: runs that could not be read.
-        mixed: the keys of ``SHARED_SETTINGS`` that were allowed to differ.
-
-    Raises:
-        UsageError: there is no such reference.
-    """
-    reference_group = groups[0] if reference is None else _find_group(groups, reference)
-    if thresholds is None:
-        thresholds = default_thresholds(groups)
-    thresholds = sorted(thresholds, reverse=True)
-    return Comparison(
-        title=title,
-        by=tuple(by),
-        groups=tuple(groups),
-        reference=reference_group,
-        thresholds=tuple(thresholds),
-        axes={axis: _compare_on(axis, groups, reference_group, thresholds) for axis in AXES},
-        excluded=tuple(excluded),
-        damaged=tuple(damaged),
-        mixed=tuple(mixed),
-    )
 
 
 def final_summary(group: Group, name: str) -> Summary:
     """Summarize the last value of a column over a group's seeds."""
-    values = np.array([column(run, name)[-1] for run in group.runs])
-    return summarize(mean_per_seed(values, [seed for seed, _ in group.members])[None])[0]
+    return _summarize({key: column(run, name)[-1] for key, run in group.members.items()})
 
 
-def _find_group(groups: Sequence[Group], reference: str) -> Group:
+def find_group(groups: Sequence[Group], reference: str) -> Group:
+    """Return the group of that name or label, or the only group of that scheduler.
+
+    Raises:
+        UsageError: there is none.
+    """
     for group in groups:
         if reference in (group.name, group.label):
             return group
@@ -179,21 +141,20 @@ def _find_group(groups: Sequence[Group], reference: str) -> Group:
     raise UsageError(f"--reference {reference}: no such group; choose one of {names}")
 
 
-_Norms = dict[PairKey, float]
+_Values = dict[PairKey, float]
 
 
-def _compare_on(
-    axis: str, groups: Sequence[Group], reference: Group, thresholds: Sequence[float]
-) -> AxisComparison:
-    budget = common_budget([run for group in groups for run in group.runs], axis)
+def _compare_on(axis: str, comparison: Comparison) -> AxisComparison:
+    groups, thresholds = comparison.groups, comparison.thresholds
+    budget = common_budget(comparison.runs, axis)
     norms = [
         {key: min_norm_at(run, axis, budget) for key, run in group.members.items()}
         for group in groups
     ]
     costs = [group_costs(group, axis, thresholds) for group in groups]
-    summaries = [summarize(_norms_per_seed(values)[None])[0] for values in norms]
+    summaries = [_summarize(values) for values in norms]
     best, *others = sorted(range(len(groups)), key=lambda number: summaries[number].mean)
-    ref = next(number for number, group in enumerate(groups) if group is reference)
+    ref = next(number for number, group in enumerate(groups) if group is comparison.reference)
     results = tuple(
         GroupResult(
             group=group,
@@ -211,22 +172,26 @@ def _compare_on(
     return AxisComparison(axis, budget, results, best_vs_second)
 
 
-def _norms_per_seed(norms: _Norms) -> FloatArray:
-    return mean_per_seed(np.array(list(norms.values())), [seed for seed, _ in norms])
+def _per_seed(values: _Values) -> FloatArray:
+    return mean_per_seed(np.array(list(values.values())), [seed for seed, _ in values])
 
 
-def _common_seeds(first: _Norms, second: _Norms) -> tuple[FloatArray, FloatArray]:
-    """Return the norms of the common seeds, averaged over the pairs of each seed."""
+def _summarize(values: _Values) -> Summary:
+    return summarize(_per_seed(values))
+
+
+def _common_seeds(first: _Values, second: _Values) -> tuple[FloatArray, FloatArray]:
+    """Return the values of the common seeds, averaged over the pairs of each seed."""
     common = [key for key in first if key in second]
-    own, other = ({key: norms[key] for key in common} for norms in (first, second))
-    return _norms_per_seed(own), _norms_per_seed(other)
+    own, other = ({key: values[key] for key in common} for values in (first, second))
+    return _per_seed(own), _per_seed(other)
 
 
-def _paired_test(first: _Norms, second: _Norms) -> PairedTest | None:
+def _paired_test(first: _Values, second: _Values) -> PairedTest | None:
     return paired_test(*_common_seeds(first, second))
 
 
-def _ratios(own: _Norms, reference: _Norms) -> tuple[float, ...]:
+def _ratios(own: _Values, reference: _Values) -> tuple[float, ...]:
     return tuple(
         float(first / second) if second else math.nan
         for first, second in zip(*_common_seeds(own, reference), strict=True)

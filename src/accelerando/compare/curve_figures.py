@@ -1,74 +1,55 @@
-"""Figures of measured curves: the four panels of the paper, and the two gradient norms."""
+"""Figures of measured curves: the panels of the paper, two gradient norms, and the bound."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from accelerando.compare.align import AXES, NORM, mean_curve
+from accelerando.compare.align import AXES, NORM, column, mean_curve, running_min
 from accelerando.compare.groups import Group
-from accelerando.plotting import GroupStyle, group_colours, group_styles
+from accelerando.compare.statistics import FloatArray
+from accelerando.plotting import GroupStyle, add_legend
 
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.fonttype": "none",
-}
-"""Matplotlib settings of all figures of a comparison; text stays text in vector files."""
+Styles = Mapping[str, GroupStyle]
+"""The style of each group, by its name."""
 
 
 def draw_curves(
-    groups: Sequence[Group],
-    *,
-    axis: str,
-    title: str,
-    raw: bool = False,
-    names: Sequence[str] | None = None,
+    groups: Sequence[Group], styles: Styles, title: str, *, axis: str, raw: bool
 ) -> Figure:
-    """Draw schedule, full gradient norm, empirical loss and test accuracy.
+    """Draw schedule, full gradient norm (raw or its minimum so far), empirical loss and accuracy.
 
     Lines are means over runs; bands span the minimum to the maximum.
-
-    Args:
-        groups: the groups to draw.
-        axis: one of ``AXES``.
-        title: of the figure.
-        raw: whether to draw the norm as measured instead of its minimum so far.
-        names: the groups that need distinct styles, if more than the drawn ones.
     """
-    styles = group_styles(names or [group.name for group in groups])
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 7), layout="constrained")
-        schedule, norm, loss, accuracy = figure.subplots(2, 2).flatten()
-        _draw_schedule(schedule, groups, AXES[axis], styles)
-        _draw_means(norm, groups, NORM, axis, styles, minimum=not raw)
-        norm.set_title("full gradient norm" + ("" if raw else ", minimum so far"))
-        _draw_means(loss, groups, "empirical_loss", axis, styles)
-        loss.set_title("empirical loss")
-        _draw_means(accuracy, groups, "test_accuracy", axis, styles)
-        accuracy.set_title("test accuracy")
-        _cut_first_climb(accuracy)
-        for panel in (norm, loss):
-            panel.set_yscale("log")
-        for panel in (schedule, norm, loss, accuracy):
-            panel.set_xlabel(axis)
-            panel.grid(alpha=0.25)
-        add_legend(figure, norm)
-        figure.suptitle(title)
+    figure, panels = new_figure(title, 2, 2, size=(9, 7))
+    schedule, norm, loss, accuracy = panels.flatten()
+    _draw_schedule(schedule, groups, AXES[axis], styles)
+    for panel, name, heading in (
+        (norm, NORM, "full gradient norm" + ("" if raw else ", minimum so far")),
+        (loss, "empirical_loss", "empirical loss"),
+        (accuracy, "test_accuracy", "test accuracy"),
+    ):
+        _draw_means(panel, groups, name, axis, styles, minimum=panel is norm and not raw)
+        panel.set_title(heading)
+    _cut_first_climb(accuracy)
+    for panel in (norm, loss):
+        panel.set_yscale("log")
+    for panel in (schedule, norm, loss, accuracy):
+        panel.set_xlabel(axis)
+        panel.grid(alpha=0.25)
+    add_legend(figure, norm)
     return figure
 
 
-def _draw_schedule(
-    panel: Axes, groups: Sequence[Group], x: str, styles: Mapping[str, GroupStyle]
-) -> None:
+def _draw_schedule(panel: Axes, groups: Sequence[Group], x: str, styles: Styles) -> None:
     """Draw batch sizes as wide pale lines, and learning rates in the style of the group."""
     rates = panel.twinx()
     rates.spines["right"].set_visible(True)
@@ -89,16 +70,10 @@ def _draw_schedule(
 
 
 def _draw_means(
-    panel: Axes,
-    groups: Sequence[Group],
-    column: str,
-    axis: str,
-    styles: Mapping[str, GroupStyle],
-    *,
-    minimum: bool = False,
+    panel: Axes, groups: Sequence[Group], name: str, axis: str, styles: Styles, *, minimum: bool
 ) -> None:
     for number, group in enumerate(groups):
-        curve, style = mean_curve(group, column, axis, minimum=minimum), styles[group.name]
+        curve, style = mean_curve(group, name, axis, minimum=minimum), styles[group.name]
         panel.plot(curve.x, curve.mean, label=group.label, lw=1.4, **style.line,
                    **style.marks(len(curve.x), number))  # fmt: skip
         panel.fill_between(
@@ -116,13 +91,66 @@ def _cut_first_climb(panel: Axes) -> None:
         panel.set_ylim(values.min() - margin, values.max() + margin)
 
 
-def add_legend(figure: Figure, panel: Axes) -> None:
-    """Add one legend for all panels, below them."""
-    handles, labels = panel.get_legend_handles_labels()
-    columns = 1 if max(map(len, labels), default=0) > 60 else 2
-    # handles long enough for a dash pattern and a marker
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False,
-                  handlelength=4)  # fmt: skip
+def draw_both_norms(groups: Sequence[Group], styles: Styles, title: str) -> Figure:
+    """Draw the exact and the published gradient norm of each group's first run, and their ratio.
+
+    Vertical lines mark changes of the batch size: a jump of the ratio there is a change of the
+    published yardstick, not of the model.
+    """
+    figure, panels = new_figure(title, 2, len(groups), size=(3.6 * len(groups), 5), sharex=True,
+                                sharey="row", height_ratios=[2, 1])  # fmt: skip
+    for (above, below), group in zip(panels.T, groups, strict=True):
+        record, colour = group.runs[0].record, styles[group.name].colour
+        x, exact, published = (record[name] for name in ("epoch", NORM, "published_gradient_norm"))
+        above.plot(x, exact, color=colour, lw=1.4, label="fixed yardstick")
+        above.plot(x, published, color="black", lw=0.9, ls=":", label="published norm")
+        below.plot(x, published / exact, color=colour, lw=1.2)
+        below.axhline(1, color="black", lw=0.6)
+        changes = np.flatnonzero(np.diff(record["batch_size"])[1:]) + 1
+        for panel in (above, below):
+            for epoch in x[changes]:
+                panel.axvline(epoch, color="0.8", lw=0.6, zorder=0)
+        above.set_yscale("log")
+        above.set_title(group.label, fontsize=8)
+        above.legend(frameon=False)
+        below.set_xlabel("epochs")
+    panels[0, 0].set_ylabel("gradient norm")
+    panels[1, 0].set_ylabel("published / fixed")
+    return figure
+
+
+def draw_bounds(curves: Sequence[tuple[Group, FloatArray]], styles: Styles, title: str) -> Figure:
+    """Draw the minimum norm so far of each group's first run, and the root of its bound."""
+    columns = min(len(curves), 4)
+    rows = math.ceil(len(curves) / columns)
+    size = (1.2 + 2.9 * columns, 1 + 2.6 * rows)
+    figure, grid = new_figure(title, rows, columns, size=size, sharex=True, sharey=True)
+    panels = grid.flatten()
+    for panel, (group, bounds) in zip(panels, curves, strict=False):
+        run, colour = group.runs[0], styles[group.name].colour
+        epochs, norms = column(run, "epoch"), running_min(column(run, NORM))
+        panel.plot(epochs, norms, color=colour, lw=1.4, label="measured")
+        panel.plot(epochs, bounds, color=colour, lw=1.1, ls=":", label="bound, indicative")
+        panel.set_yscale("log")
+        panel.set_title(group.label, fontsize=8)
+        panel.grid(alpha=0.25)
+        panel.legend(frameon=False)
+    for panel in panels[len(curves) :]:
+        panel.set_visible(False)
+    for panel in panels[-columns:]:
+        panel.set_xlabel("epochs")
+    use_plain_ticks(panels[0].yaxis)
+    panels[0].set_ylabel("full gradient norm, minimum so far")
+    return figure
+
+
+def new_figure(
+    title: str, rows: int, columns: int, *, size: tuple[float, float], **options: Any
+) -> tuple[Figure, npt.NDArray[Any]]:
+    """Return a figure and its panels, of shape (rows, columns)."""
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def use_plain_ticks(axis: Axis) -> None:
@@ -132,46 +160,3 @@ def use_plain_ticks(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=digits) if high / low > 4 else MaxNLocator(5))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(NullLocator())
-
-
-def groups_with_both_norms(groups: Sequence[Group]) -> list[Group]:
-    """Return the groups that measured both the exact and the published gradient norm."""
-    columns = {"published_gradient_norm", NORM}
-    return [group for group in groups if columns <= set(group.runs[0].record)]
-
-
-def draw_both_norms(
-    groups: Sequence[Group], *, title: str, names: Sequence[str] | None = None
-) -> Figure:
-    """Draw the exact and the published gradient norm of each group's first run, and their ratio.
-
-    Vertical lines mark changes of the batch size: a jump of the ratio there is a change of the
-    published yardstick, not of the model.
-    """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * len(groups), 5), layout="constrained")
-        panels = figure.subplots(
-            2, len(groups), sharex=True, sharey="row", squeeze=False, height_ratios=[2, 1]
-        )
-        colours = group_colours(names or [group.name for group in groups])
-        for (above, below), group in zip(panels.T, groups, strict=True):
-            record, colour = group.runs[0].record, colours[group.name]
-            x, exact, published = (
-                record[name] for name in ("epoch", NORM, "published_gradient_norm")
-            )
-            above.plot(x, exact, color=colour, lw=1.4, label="fixed yardstick")
-            above.plot(x, published, color="black", lw=0.9, ls=":", label="published norm")
-            below.plot(x, published / exact, color=colour, lw=1.2)
-            below.axhline(1, color="black", lw=0.6)
-            changes = np.flatnonzero(np.diff(record["batch_size"])[1:]) + 1
-            for panel in (above, below):
-                for epoch in x[changes]:
-                    panel.axvline(epoch, color="0.8", lw=0.6, zorder=0)
-            above.set_yscale("log")
-            above.set_title(group.label, fontsize=8)
-            above.legend(frameon=False)
-            below.set_xlabel("epochs")
-        panels[0, 0].set_ylabel("gradient norm")
-        panels[1, 0].set_ylabel("published / fixed")
-        figure.suptitle(title)
-    return figure

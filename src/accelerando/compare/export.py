@@ -8,12 +8,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from accelerando.compare.align import NORM
-from accelerando.compare.comparison import (
-    AxisComparison,
-    Comparison,
-    GroupResult,
-    final_summary,
-)
+from accelerando.compare.comparison import AxisComparison, Comparison, GroupResult, final_summary
 from accelerando.compare.summary_text import caveats, headline, question
 
 FINAL_COLUMNS = (NORM, "empirical_loss", "test_accuracy")

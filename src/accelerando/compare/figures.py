@@ -9,19 +9,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from accelerando.compare.comparison import AxisComparison, Comparison, GroupResult
+from accelerando.compare.align import NORM
+from accelerando.compare.comparison import Comparison, GroupResult
 from accelerando.compare.curve_figures import (
-    STYLE,
-    add_legend,
+    Styles,
     draw_both_norms,
+    draw_bounds,
     draw_curves,
-    groups_with_both_norms,
+    new_figure,
     use_plain_ticks,
 )
 from accelerando.compare.formatting import format_budget
 from accelerando.compare.groups import Group
 from accelerando.compare.thresholds import AT_LEAST, AT_MOST, EXACT
-from accelerando.plotting import GroupStyle, group_colours, group_styles
+from accelerando.plotting import GroupStyle, add_legend, group_styles
 
 MAX_GROUPS = 10
 """Number of groups that can be distinguished in one figure."""
@@ -41,22 +42,29 @@ def figures(comparison: Comparison, *, axis: str, raw: bool = False) -> dict[str
         raw: whether to draw norms as measured instead of their minimum so far.
     """
     groups = best_groups(comparison, axis)
-    names = comparison.names
-    title = comparison.title
-    if len(groups) < len(names):
-        title += f", the best {len(groups)} of {len(names)}"
-    result = {"comparison": draw_curves(groups, axis=axis, title=title, raw=raw, names=names)}
-    if len(groups) > 1:
-        result["differences"] = draw_ratios(comparison, groups)
-        if comparison.thresholds:
-            result["speed_up"] = draw_speedups(comparison, groups)
-    if with_both := groups_with_both_norms(groups):
-        result["yardsticks"] = draw_both_norms(with_both, title=title, names=names)
-    if any("sharpness" in group.runs[0].record for group in groups):
-        from accelerando.compare import bound  # takes time to import
+    others = [group for group in groups if group is not comparison.reference]
+    styles, title = group_styles(comparison.names), comparison.title
+    if len(groups) < len(comparison.groups):
+        title += f", the best {len(groups)} of {len(comparison.groups)}"
+    records = [group.runs[0].record for group in groups]
+    with matplotlib.rc_context(
+        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    ):
+        result = {"comparison": draw_curves(groups, styles, title, axis=axis, raw=raw)}
+        if others:
+            result["differences"] = _draw_ratios(comparison, others, styles)
+        if others and comparison.thresholds:
+            result["speed_up"] = _draw_speedups(comparison, others, styles)
+        if with_both := [
+            group for group, record in zip(groups, records, strict=True)
+            if {NORM, "published_gradient_norm"} <= set(record)
+        ]:  # fmt: skip
+            result["yardsticks"] = draw_both_norms(with_both, styles, title)
+        if any("sharpness" in record for record in records):
+            from accelerando.compare.bound import finite_bounds  # takes time to import
 
-        if bounded := bound.groups_with_bound(groups):
-            result["bound"] = bound.draw_bounds(bounded, title=title, names=names)
+            if bounds := finite_bounds(groups):
+                result["bound"] = draw_bounds(bounds, styles, title)
     return result
 
 
@@ -68,96 +76,83 @@ def best_groups(comparison: Comparison, axis: str) -> list[Group]:
     return [group for group in comparison.groups if group in best]
 
 
-def draw_ratios(comparison: Comparison, groups: Sequence[Group]) -> Figure:
-    """Draw each seed's norm relative to the reference, with mean and interval, for each axis.
-
-    Args:
-        comparison: what to draw.
-        groups: the groups to draw, including the reference.
-    """
-    others = [group for group in groups if group is not comparison.reference]
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 2.2 + 0.7 * max(len(others), 1)), layout="constrained")
-        panels = figure.subplots(2, 2, sharex=True, sharey=True).flatten()
-        colours = group_colours(comparison.names)
-        for panel, on in zip(panels, comparison.axes.values(), strict=True):
-            _draw_ratio_rows(panel, on, others, colours)
-            panel.axvline(1, color=colours[comparison.reference.name], lw=1.4)
-            panel.set_title(f"at equal {on.axis} ({format_budget(on)})", fontsize=9)
-            panel.set_xscale("log")
-            panel.grid(alpha=0.25, axis="x")
-        panels[0].set_yticks(range(len(others)), [group.label for group in others])
-        panels[0].set_ylim(len(others) - 0.5, -0.5)
-        use_plain_ticks(panels[0].xaxis)
-        for panel in panels[2:]:
-            panel.set_xlabel("norm / norm of the reference")
-        figure.suptitle(f"{comparison.title}: each seed relative to {comparison.reference.label}")
+def _draw_ratios(comparison: Comparison, others: Sequence[Group], styles: Styles) -> Figure:
+    """Draw each seed's norm relative to the reference, with mean and interval, for each axis."""
+    reference = comparison.reference
+    title = f"{comparison.title}: each seed relative to {reference.label}"
+    size = (9, 2.2 + 0.7 * len(others))
+    figure, grid = new_figure(title, 2, 2, size=size, sharex=True, sharey=True)
+    panels = grid.flatten()
+    for panel, on in zip(panels, comparison.axes.values(), strict=True):
+        for result in on.results:
+            if result.group in others:
+                colour = styles[result.group.name].colour
+                _draw_ratio_row(panel, result, others.index(result.group), colour)
+        panel.axvline(1, color=styles[reference.name].colour, lw=1.4)
+        panel.set_title(f"at equal {on.axis} ({format_budget(on)})", fontsize=9)
+        panel.set_xscale("log")
+        panel.grid(alpha=0.25, axis="x")
+    panels[0].set_yticks(range(len(others)), [group.label for group in others])
+    panels[0].set_ylim(len(others) - 0.5, -0.5)
+    use_plain_ticks(panels[0].xaxis)
+    for panel in panels[2:]:
+        panel.set_xlabel("norm / norm of the reference")
     return figure
 
 
-def _draw_ratio_rows(
-    panel: Axes, on: AxisComparison, others: Sequence[Group], colours: dict[str, str]
-) -> None:
-    for result in on.results:
-        test = result.vs_reference
-        if result.group not in others or test is None or np.isnan(test.ratio):
-            continue
-        row, colour = others.index(result.group), colours[result.group.name]
-        # seeds above the mean, so that neither hides the other
-        heights = np.full(len(result.ratios), row - 0.18)
-        panel.plot(result.ratios, heights, "o", ms=4, mfc="none", mec=colour, mew=0.9)
-        low, high = np.nan_to_num([test.ratio_low, test.ratio_high], nan=test.ratio)
-        panel.plot([low, high], [row, row], color=colour, lw=2)
-        panel.plot([test.ratio], [row], "D", ms=6, color=colour)
+def _draw_ratio_row(panel: Axes, result: GroupResult, row: int, colour: str) -> None:
+    test = result.vs_reference
+    if test is None or np.isnan(test.ratio):
+        return
+    # seeds above the mean, so that neither hides the other
+    heights = np.full(len(result.ratios), row - 0.18)
+    panel.plot(result.ratios, heights, "o", ms=4, mfc="none", mec=colour, mew=0.9)
+    low, high = np.nan_to_num([test.ratio_low, test.ratio_high], nan=test.ratio)
+    panel.plot([low, high], [row, row], color=colour, lw=2)
+    panel.plot([test.ratio], [row], "D", ms=6, color=colour)
 
 
-def draw_speedups(comparison: Comparison, groups: Sequence[Group]) -> Figure:
+def _draw_speedups(comparison: Comparison, others: Sequence[Group], styles: Styles) -> Figure:
     """Draw the speed-up over the reference at each threshold, for each axis.
 
     Bars are 95 % intervals and hollow triangles are bounds. Bounds that do not show which group
     is faster, such as "at least 0.4", are left out.
-
-    Args:
-        comparison: what to draw.
-        groups: the groups to draw, including the reference.
     """
-    reference = comparison.reference
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 6.4), layout="constrained")
-        panels = figure.subplots(2, 2, sharey=True, sharex=True).flatten()
-        styles = group_styles(comparison.names)
-        others = [group for group in groups if group is not reference]
-        for panel, on in zip(panels, comparison.axes.values(), strict=True):
-            panel.axhline(1, lw=1.4, **styles[reference.name].line,
-                          label=f"{reference.label} (reference)")  # fmt: skip
-            for number, result in enumerate(r for r in on.results if r.group in others):
-                # next to each other, so that bars do not overlap
-                shift = 0.7 * ((number + 0.5) / len(others) - 0.5)
-                _draw_speedup_line(
-                    panel, result, styles[result.group.name], comparison.thresholds, shift
-                )
-            panel.set_title(on.axis)
-            panel.set_yscale("log")
-            panel.grid(alpha=0.25)
-        ticks = range(len(comparison.thresholds))
-        panels[0].set_xticks(ticks, [f"{threshold:g}" for threshold in comparison.thresholds])
-        use_plain_ticks(panels[0].yaxis)
-        for panel in panels[2:]:
-            panel.set_xlabel("full gradient norm to reach")
-        for panel in panels[::2]:
-            panel.set_ylabel("times fewer than the reference")
-        _explain_bounds(panels[0], comparison, others)
-        add_legend(figure, panels[0])
-        figure.suptitle(f"{comparison.title}: speed-up over {reference.label}")
+    reference, thresholds = comparison.reference, comparison.thresholds
+    title = f"{comparison.title}: speed-up over {reference.label}"
+    figure, grid = new_figure(title, 2, 2, size=(9, 6.4), sharex=True, sharey=True)
+    panels = grid.flatten()
+    drawn: set[str] = set()
+    for panel, on in zip(panels, comparison.axes.values(), strict=True):
+        panel.axhline(1, lw=1.4, **styles[reference.name].line,
+                      label=f"{reference.label} (reference)")  # fmt: skip
+        for number, result in enumerate(r for r in on.results if r.group in others):
+            # next to each other, so that bars do not overlap
+            shift = 0.7 * ((number + 0.5) / len(others) - 0.5)
+            drawn |= _draw_speedup_line(panel, result, styles[result.group.name], shift)
+        panel.set_title(on.axis)
+        panel.set_yscale("log")
+        panel.grid(alpha=0.25)
+    panels[0].set_xticks(range(len(thresholds)), [f"{threshold:g}" for threshold in thresholds])
+    use_plain_ticks(panels[0].yaxis)
+    for panel in panels[2:]:
+        panel.set_xlabel("full gradient norm to reach")
+    for panel in panels[::2]:
+        panel.set_ylabel("times fewer than the reference")
+    for bound in sorted(drawn & set(BOUND_MARKERS)):  # add it to the legend
+        marker, text = BOUND_MARKERS[bound]
+        panels[0].plot([], [], marker=marker, ms=6, mfc="white", color="black", ls="", label=text)
+    add_legend(figure, panels[0])
     return figure
 
 
 def _draw_speedup_line(
-    panel: Axes, result: GroupResult, style: GroupStyle, thresholds: Sequence[float], shift: float
-) -> None:
+    panel: Axes, result: GroupResult, style: GroupStyle, shift: float
+) -> set[str]:
+    """Draw the speed-ups of a group, and return the kinds of bounds among them."""
     points = [
-        (thresholds.index(speedup.threshold) + shift, speedup)
-        for speedup in result.speedups
+        (number + shift, speedup)
+        for number, speedup in enumerate(result.speedups)
         if speedup.informative
     ]
     exact = [(x, speedup.factor) for x, speedup in points if speedup.bound == EXACT]
@@ -172,18 +167,4 @@ def _draw_speedup_line(
                        mfc="white", color=style.colour, ls="")  # fmt: skip
         ends = [speedup.factor if np.isnan(end) else end for end in (speedup.low, speedup.high)]
         panel.plot([x, x], ends, color=style.colour, lw=1.1, zorder=1.5)
-
-
-def _explain_bounds(panel: Axes, comparison: Comparison, others: Sequence[Group]) -> None:
-    """Add a legend entry for each kind of bound that is drawn."""
-    drawn = {
-        speedup.bound
-        for on in comparison.axes.values()
-        for result in on.results
-        if result.group in others
-        for speedup in result.speedups
-        if speedup.informative
-    }
-    for bound in sorted(drawn & set(BOUND_MARKERS)):
-        marker, text = BOUND_MARKERS[bound]
-        panel.plot([], [], marker=marker, ms=6, mfc="white", color="black", ls="", label=text)
+    return {speedup.bound for _, speedup in points}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,10 +60,9 @@ def select_runs(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
         check_setting_exists(runs, name, f"--where {condition}")
         # the commas of a list do not separate values
         values = [text] if text.startswith("[") else text.split(",")
+        with_setting = [run for run in runs if name in run.config]
         runs = [
-            run
-            for run in runs
-            if name in run.config and any(_equal(run.config[name], value) for value in values)
+            run for run in with_setting if any(_equal(run.config[name], text) for text in values)
         ]
     return list(runs)
 
@@ -118,25 +118,22 @@ def check_comparable(
         by: settings to group by; what contains one of them may differ.
         mix: keys of ``SHARED_SETTINGS`` that may differ.
     """
-    differences: dict[str, dict[str, list[Any]]] = {}
-    for kind, sections in SHARED_SETTINGS.items():
-        if kind in mix or any(nested(key, sections) for key in by):
-            continue
-        if settings := _differing_relevant_settings(runs, sections):
-            differences[kind] = settings
+    differences = {
+        kind: settings
+        for kind, sections in SHARED_SETTINGS.items()
+        if kind not in mix and not any(nested(key, sections) for key in by)
+        and (settings := _relevant_differences(runs, sections))
+    }  # fmt: skip
     if differences:
         raise UsageError(_describe_differences(runs, differences))
 
 
 def differing_result_settings(runs: Sequence[Run]) -> list[str]:
     """Return the settings that change results and differ between runs, except the seed."""
-    sections = [section for kind in SHARED_SETTINGS.values() for section in kind]
-    return list(_differing_relevant_settings(runs, ["scheduler", *sections]))
+    return list(_relevant_differences(runs, ["scheduler", *chain(*SHARED_SETTINGS.values())]))
 
 
-def _differing_relevant_settings(
-    runs: Sequence[Run], sections: Sequence[str]
-) -> dict[str, list[Any]]:
+def _relevant_differences(runs: Sequence[Run], sections: Sequence[str]) -> dict[str, list[Any]]:
     # micro-batches and processes change what BatchNorm normalises over, and nothing else
     batch_norm = any(run.config.get("model.norm") == "batch" for run in runs)
     return {
@@ -147,19 +144,19 @@ def _differing_relevant_settings(
 
 
 def _describe_differences(runs: Sequence[Run], differences: dict[str, dict[str, list[Any]]]) -> str:
-    described = "; ".join(
-        f"{kind}: " + ", ".join(f"{name} is {_join(values)}" for name, values in settings.items())
-        for kind, settings in differences.items()
-    )
+    described = []
+    for kind, settings in differences.items():
+        texts = [
+            f"{name} is {' or '.join([*map(str, values[:4]), *['...'] * (len(values) > 4)])}"
+            for name, values in settings.items()
+        ]
+        described.append(f"{kind}: {', '.join(texts)}")
     folders = ", ".join(sorted({str(run.path.parents[1]) for run in runs}))
-    values = {name: v for settings in differences.values() for name, v in settings.items()}
+    values = dict(chain(*(settings.items() for settings in differences.values())))
     example = min(values, key=lambda name: not name.endswith(".name"))
     return (
-        f"these runs differ in more than scheduler and seed ({described}): pass one of the folders "
-        f"{folders}, select runs with --where, for example --where {example}={values[example][0]}, "
-        f"group them with --by {example}, or allow it with --mix {','.join(differences)}"
+        f"these runs differ in more than scheduler and seed ({'; '.join(described)}): "
+        f"pass one of the folders {folders}, select runs with --where, for example --where "
+        f"{example}={values[example][0]}, group them with --by {example}, or allow it with "
+        f"--mix {','.join(differences)}"
     )
-
-
-def _join(values: Sequence[Any]) -> str:
-    return " or ".join([*map(str, values[:4]), *["..."] * (len(values) > 4)])

@@ -102,14 +102,12 @@ def _setting_name(key: str, value: Any) -> DisplayName:
 def _section_names(runs: Sequence[Run], key: str) -> list[DisplayName]:
     """Name a section after its name and the settings that differ between runs of that name."""
     names = [str(run.config.get(f"{key}.name", key)) for run in runs]
-    runs_by_name: dict[str, list[Run]] = {}
-    for name, run in zip(names, runs, strict=True):
-        runs_by_name.setdefault(name, []).append(run)
-    differing = {name: list(differing_settings(same, [key])) for name, same in runs_by_name.items()}
-    return [
-        _section_name(key, name, run, differing[name])
-        for name, run in zip(names, runs, strict=True)
-    ]
+    pairs = list(zip(names, runs, strict=True))
+    differing = {
+        name: list(differing_settings([run for other, run in pairs if other == name], [key]))
+        for name in set(names)
+    }
+    return [_section_name(key, name, run, differing[name]) for name, run in pairs]
 
 
 def _section_name(key: str, name: str, run: Run, settings: Sequence[str]) -> DisplayName:

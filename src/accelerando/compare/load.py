@@ -37,13 +37,9 @@ class DamagedRecord(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """One run, as recorded in its files.
+    """One run, as recorded in the files of the folder ``path``.
 
-    Args:
-        path: the run folder.
-        status: ``lost`` if the process disappeared without recording an end.
-        state: the contents of ``state.json``.
-        config: the settings under their full names, such as ``scheduler.batch_size.initial``.
+    ``config`` has the settings under their full names, such as ``scheduler.batch_size.initial``.
     """
 
     path: Path
@@ -66,8 +62,8 @@ class Run:
             record = _to_columns(rows)
         except (ValueError, TypeError, AttributeError, OSError) as error:
             raise DamagedRecord(f"{path.name}: {_reason(error)}") from error
-        missing = [name for name in _POSITION_COLUMNS if np.isnan(record.get(name, np.nan)).any()]
-        if missing:
+        columns = _POSITION_COLUMNS
+        if missing := [name for name in columns if np.isnan(record.get(name, np.nan)).any()]:
             raise DamagedRecord(f"{path.name}: {' and '.join(missing)} missing")
         if problem := _find_impossible_values(record):
             raise DamagedRecord(f"{path.name}: {problem}")
@@ -96,25 +92,24 @@ def load_runs(folders: Sequence[Path]) -> LoadedRuns:
     Raises:
         UsageError: a folder does not exist, or there are no runs.
     """
-    runs: dict[Path, Run] = {}
-    damaged: dict[Path, DamagedRun] = {}
+    loaded, seen = LoadedRuns([], []), set()
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(
                 f"{folder} is not a folder: pass one that contains runs, such as runs/"
             )
         for path in sorted(run_folders(folder, STATE_FILE, RECORD_FILE)):
-            resolved = path.resolve()
-            if resolved in runs or resolved in damaged:
+            if path.resolve() in seen:
                 continue
+            seen.add(path.resolve())
             try:
-                runs[resolved] = _load_run(path)
+                loaded.runs.append(_load_run(path))
             except DamagedRecord as error:
-                damaged[resolved] = DamagedRun(path, str(error))
-    if not runs and not damaged:
+                loaded.damaged.append(DamagedRun(path, str(error)))
+    if not seen:
         given = ", ".join(map(str, folders))
         raise UsageError(f"no runs in {given}: create some with `python train.py`")
-    return LoadedRuns(list(runs.values()), list(damaged.values()))
+    return loaded
 
 
 def _load_run(path: Path) -> Run:
@@ -123,10 +118,8 @@ def _load_run(path: Path) -> Run:
     if state is None:
         exists = RunFolder(path).state.exists()
         raise DamagedRecord(f"state.json {'is unreadable' if exists else 'is missing'}")
-    invalid = [
-        name for name, kind in _STATE_TYPES.items() if not isinstance(vars(state)[name], kind)
-    ]
-    if invalid:
+    kinds = _STATE_TYPES.items()
+    if invalid := [name for name, kind in kinds if not isinstance(vars(state)[name], kind)]:
         raise DamagedRecord(f"state.json: invalid {' and '.join(invalid)}")
     try:
         text = RunFolder(path).config.read_text()
@@ -182,18 +175,12 @@ def nested(name: str, prefixes: Iterable[str]) -> bool:
 
 def differing_settings(runs: Sequence[Run], prefixes: Sequence[str]) -> dict[str, list[Any]]:
     """Return the settings inside ``prefixes`` that differ between runs, with their values."""
-    names = {name for run in runs for name in run.config if nested(name, prefixes)}
-    values = {
-        name: _distinct(run.config.get(name) for run in runs)
-        for name in sorted(names)
-        if not is_display(name)
-    }
-    return {name: distinct for name, distinct in values.items() if len(distinct) > 1}
-
-
-def _distinct(values: Iterable[Any]) -> list[Any]:
-    distinct: list[Any] = []
-    for value in values:
-        if value not in distinct:  # lists are not hashable
-            distinct.append(value)
-    return distinct
+    differing = {}
+    for name in sorted({name for run in runs for name in run.config if nested(name, prefixes)}):
+        distinct: list[Any] = []
+        for run in runs:
+            if run.config.get(name) not in distinct:  # lists are not hashable
+                distinct.append(run.config.get(name))
+        if len(distinct) > 1 and not is_display(name):
+            differing[name] = distinct
+    return differing

@@ -24,11 +24,8 @@ MIN_PAIRS = 6
 class Summary:
     """A quantity summarized over seeds.
 
-    Args:
-        count: number of seeds.
-        mean: over seeds, like ``median``, ``lowest`` and ``highest``.
-        low: lower end of the bootstrap interval of the mean, NaN for fewer than two seeds.
-        high: its upper end.
+    ``low`` and ``high`` are the ends of the bootstrap interval of the mean, NaN for fewer than two
+    seeds.
     """
 
     count: int
@@ -44,17 +41,16 @@ class Summary:
 class PairedTest:
     """A group compared with another one seed by seed; the first is lower if the ratio is below 1.
 
+    ``*_low`` and ``*_high`` are the ends of bootstrap intervals, and of an exact (Clopper-Pearson)
+    interval of the probability.
+
     Args:
         count: number of pairs.
-        difference: mean of first - second, with the interval ``difference_low`` to
-            ``difference_high``.
-        ratio: geometric mean of first / second, with the interval ``ratio_low`` to ``ratio_high``;
-            NaN if one of the values is 0.
+        difference: mean of first - second.
+        ratio: geometric mean of first / second, NaN if one of the values is 0.
         wins: number of pairs in which the first is lower.
         ties: number of pairs in which both are equal.
         probability: that the first is lower, (wins + ties / 2) / pairs.
-        probability_low: lower end of its exact (Clopper-Pearson) interval.
-        probability_high: upper end.
         p_value: of the exact two-sided sign-flip test of mean log ratio 0; NaN if the ratio is.
     """
 
@@ -98,20 +94,11 @@ def _cached_interval(content: bytes, shape: tuple[int, ...]) -> tuple[FloatArray
         unknown = np.full(shape[:-1], np.nan)
         return unknown, unknown
     means = np.frombuffer(content).reshape(shape) @ _resample_weights(seeds)
-    tail = tail_probability(seeds)
-    low, high = np.quantile(means, [tail, 1 - tail], axis=-1)
-    return low, high
-
-
-def tail_probability(seeds: int) -> float:
-    """Return the share of resamples outside each end of the interval.
-
-    >>> round(tail_probability(5), 5), round(tail_probability(1000), 3)
-    (0.00095, 0.025)
-    """
     student = stdtrit(seeds - 1, 1 - (1 - CONFIDENCE) / 2)
     # the variance of resamples divides by n, Student's by n - 1
-    return float(ndtr(-math.sqrt(seeds / (seeds - 1)) * student))
+    tail = float(ndtr(-math.sqrt(seeds / (seeds - 1)) * student))
+    low, high = np.quantile(means, [tail, 1 - tail], axis=-1)
+    return low, high
 
 
 @cache
@@ -124,21 +111,18 @@ def _resample_weights(seeds: int) -> FloatArray:
     return np.ascontiguousarray(counts.T / seeds)
 
 
-def summarize(samples: FloatArray) -> list[Summary]:
-    """Summarize each row of ``samples``, shape (rows, seeds)."""
-    low, high = bootstrap_interval(samples)
-    return [
-        Summary(
-            count=len(row),
-            mean=float(row.mean()),
-            median=float(np.median(row)),
-            lowest=float(row.min()),
-            highest=float(row.max()),
-            low=float(low[number]),
-            high=float(high[number]),
-        )
-        for number, row in enumerate(samples)
-    ]
+def summarize(values: FloatArray) -> Summary:
+    """Summarize values of shape (seeds,)."""
+    low, high = bootstrap_interval(values)
+    return Summary(
+        count=len(values),
+        mean=float(values.mean()),
+        median=float(np.median(values)),
+        lowest=float(values.min()),
+        highest=float(values.max()),
+        low=float(low),
+        high=float(high),
+    )
 
 
 def mean_per_seed(values: FloatArray, seeds: Sequence[int]) -> FloatArray:

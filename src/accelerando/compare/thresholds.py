@@ -9,12 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from accelerando.compare.align import NORM, FloatArray, column, positions, running_min
+from accelerando.compare.align import NORM, column, positions, running_min, thin_out
 from accelerando.compare.groups import Group, PairKey
 from accelerando.compare.load import Run
-from accelerando.compare.statistics import bootstrap_interval, mean_per_seed
-
-BoolArray = npt.NDArray[np.bool_]
+from accelerando.compare.statistics import FloatArray, bootstrap_interval, mean_per_seed
 
 MAX_THRESHOLDS = 6
 """Number of thresholds that fit into a table."""
@@ -25,14 +23,13 @@ EXACT, AT_LEAST, AT_MOST, UNKNOWN = "exact", "at least", "at most", "unknown"
 class TimeToTarget:
     """The cost of a threshold in one group.
 
+    ``median``, ``lowest`` and ``highest`` are over seeds. Several runs of one seed count as their
+    mean cost, infinite if one of them did not reach the threshold.
+
     Args:
         threshold: norm to reach.
         runs: number of runs of the group.
         reached: number of runs that reached it; the others are censored at their end.
-        median: over seeds, infinite if fewer than half reached it. Several runs of one seed count
-            as their mean cost, infinite if one of them did not reach it.
-        lowest: over seeds.
-        highest: over seeds, infinite if one did not reach it.
         ended: where the first censored run ended, infinite if there is none.
     """
 
@@ -55,8 +52,7 @@ class Speedup:
         censored: number of them in which only one did.
         factor: geometric mean over seeds of the reference's cost / the group's cost; the cost of a
             run that never reached the threshold is the position where it ended.
-        low: lower end of the bootstrap interval, NaN if unbounded.
-        high: upper end, likewise.
+        low: lower end of the bootstrap interval, NaN if unbounded, like ``high``.
         bound: meaning of ``factor``: "exact", "at least", "at most" or "unknown".
     """
 
@@ -93,10 +89,7 @@ def default_thresholds(groups: Sequence[Group]) -> list[float]:
         thresholds = _round_numbers(end, start, range(1, 10))
     if not thresholds:
         thresholds = _round_numbers(end, start, [digit / 10 for digit in range(10, 100)])
-    if len(thresholds) <= MAX_THRESHOLDS:
-        return thresholds
-    kept = np.linspace(0, len(thresholds) - 1, MAX_THRESHOLDS).round().astype(int)
-    return [thresholds[number] for number in kept]
+    return list(map(float, thin_out(np.array(thresholds), MAX_THRESHOLDS)))
 
 
 def _round_numbers(end: float, start: float, digits: Sequence[float]) -> list[float]:
@@ -107,10 +100,9 @@ def _round_numbers(end: float, start: float, digits: Sequence[float]) -> list[fl
 
 
 def costs_to_reach(run: Run, axis: str, thresholds: Sequence[float]) -> FloatArray:
-    """Return where on ``axis`` the norm was first measured at or below each threshold.
+    """Return where on ``axis`` the norm was first measured at or below each threshold, or infinity.
 
-    Returns:
-        Shape (thresholds,), infinite if it was never reached. Nothing is interpolated.
+    Nothing is interpolated.
     """
     norm, x = running_min(column(run, NORM)), positions(run, axis)
     # searchsorted needs ascending values, and the minimum so far descends
@@ -151,62 +143,46 @@ def times_to_target(costs: Costs, thresholds: Sequence[float]) -> list[TimeToTar
 
 def _median(values: FloatArray) -> float:
     """Return the median; unlike NumPy's, that of two infinities is not NaN."""
-    ordered = np.sort(values)
-    low, high = ordered[(len(values) - 1) // 2], ordered[len(values) // 2]
-    return float(high) if np.isinf(high) else float((low + high) / 2)
+    upper = np.sort(values)[len(values) // 2]
+    return math.inf if np.isinf(upper) else float(np.median(values))
 
 
 def speedups(group: Costs, reference: Costs, thresholds: Sequence[float]) -> list[Speedup]:
     """Return the speed-ups of a group over the reference on their common seeds."""
     common = [key for key in group if key in reference]
     seeds = np.array([seed for seed, _ in common], dtype=np.int64)
-    own, own_censored = _censored_costs(group, common, len(thresholds))
-    other, other_censored = _censored_costs(reference, common, len(thresholds))
+    both = [[costs[key] for key in common] for costs in (group, reference)]
+    shape = (2, len(common), len(thresholds))
+    costs = np.reshape([[cost for cost, _ in side] for side in both], shape)
+    ends = np.reshape([[end for _, end in side] for side in both], (*shape[:2], 1))
     return [
-        _speedup(threshold, seeds, *arrays)
-        for threshold, *arrays in zip(
-            thresholds, own.T, other.T, own_censored.T, other_censored.T, strict=True
-        )
+        _speedup(threshold, seeds, costs[..., number], ends[..., 0])
+        for number, threshold in enumerate(thresholds)
     ]
 
 
-def _censored_costs(
-    costs: Costs, keys: Sequence[PairKey], thresholds: int
-) -> tuple[FloatArray, BoolArray]:
-    """Return costs of shape (pairs, thresholds), censored ones as the run's end, and a mask."""
-    shape = (len(keys), thresholds)
-    table = np.reshape([costs[key][0] for key in keys], shape)
-    ends = np.reshape([costs[key][1] for key in keys], (len(keys), 1))
-    censored = np.isinf(table)
-    return np.where(censored, ends, table), censored
-
-
 def _speedup(
-    threshold: float,
-    seeds: npt.NDArray[np.int64],
-    own: FloatArray,
-    other: FloatArray,
-    own_censored: BoolArray,
-    other_censored: BoolArray,
+    threshold: float, seeds: npt.NDArray[np.int64], costs: FloatArray, ends: FloatArray
 ) -> Speedup:
-    """Return the speed-up at one threshold; all arrays have shape (pairs,)."""
+    """Return the speed-up at one threshold; costs and ends have shape (2, pairs)."""
+    censored = np.isinf(costs)
+    neither_reached = censored.all(axis=0)
+    own, other = np.where(censored, ends, costs)
     # a threshold reached before the first step costs nothing, and has no ratio
-    known = (own > 0) & (other > 0) & ~(own_censored & other_censored)
-    one_censored = (own_censored ^ other_censored) & known
-    upper, lower = (bool((side & one_censored).any()) for side in (own_censored, other_censored))
-    pairs, censored = len(set(seeds[known])), len(set(seeds[one_censored]))
-    if not known.any() or (own_censored & other_censored).any() or (upper and lower):
-        return Speedup(threshold, pairs, censored, math.nan, math.nan, math.nan, UNKNOWN)
-    logs = mean_per_seed(np.log(other[known] / own[known]), seeds[known].tolist())
-    low, high = (float(np.exp(end)) for end in bootstrap_interval(logs))
-    bound = AT_LEAST if lower else AT_MOST if upper else EXACT
-    return Speedup(
-        threshold=threshold,
-        pairs=pairs,
-        censored=censored,
-        factor=float(np.exp(logs.mean())),
+    known = (own > 0) & (other > 0) & ~neither_reached
+    one_reached = known & censored.any(axis=0)
+    is_upper, is_lower = (censored & one_reached).any(axis=1)
+    factor = low = high = math.nan
+    if not known.any() or neither_reached.any() or (is_upper and is_lower):
+        bound = UNKNOWN
+    else:
+        bound = AT_LEAST if is_lower else AT_MOST if is_upper else EXACT
+        logs = mean_per_seed(np.log(other[known] / own[known]), seeds[known].tolist())
+        factor = float(np.exp(logs.mean()))
         # the interval of a bound is open on the other side
-        low=math.nan if bound == AT_MOST else low,
-        high=math.nan if bound == AT_LEAST else high,
-        bound=bound,
-    )
+        low, high = (
+            math.nan if bound == open_if else float(np.exp(end))
+            for open_if, end in zip((AT_MOST, AT_LEAST), bootstrap_interval(logs), strict=True)
+        )
+    pairs, one_censored = len(set(seeds[known])), len(set(seeds[one_reached]))
+    return Speedup(threshold, pairs, one_censored, factor, low, high, bound)

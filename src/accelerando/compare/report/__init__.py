@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -12,9 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from accelerando.atomic_write import write_atomic
 from accelerando.compare.align import NORM, column
 from accelerando.compare.comparison import Comparison
-from accelerando.compare.formatting import format_budget, format_number, threshold_cells
-from accelerando.compare.load import Run
-from accelerando.compare.report import tables
+from accelerando.compare.formatting import format_budget, format_number
+from accelerando.compare.load import Run, nested
 from accelerando.compare.report.chart_data import chart_data, dash_lengths
 from accelerando.compare.summary_text import (
     caveats,
@@ -23,7 +23,9 @@ from accelerando.compare.summary_text import (
     question,
     speedup_sentence,
 )
+from accelerando.compare.tables import NORM_HEADER, norm_cells, threshold_cells
 from accelerando.plotting import group_styles
+from accelerando.scheduler_names import is_display
 
 _HERE = Path(__file__).parent
 _OUTLINES = {
@@ -35,12 +37,20 @@ _OUTLINES = {
     "h": "M0-5L4.3-2.5V2.5L0 5L-4.3 2.5V-2.5Z",
 }
 """SVG outlines of the markers of ``GroupStyle``, centred on the origin."""
+_SHARED_SETTINGS = {
+    "model": ("model.name",),
+    "data": ("dataset.name", "dataset.examples"),
+    "budget in epochs": ("epochs",),
+    "yardstick": ("measure.chunk", "measure.batch_norm", "measure.dtype"),
+    "optimizer": ("optimizer.momentum", "optimizer.weight_decay"),
+}
+"""Settings that all runs should share, by their heading in the report."""
 
 
 def write_report(
     comparison: Comparison, path: Path, *, axis: str = "epochs", raw: bool = False
 ) -> None:
-    """Write the report to ``path``; its links are relative to that file's folder.
+    """Write the report to ``path``, see ``render``.
 
     The figures are drawn by an inlined copy of plotly.js from data in the page; text and tables
     need no script. A content security policy forbids network requests.
@@ -79,12 +89,12 @@ def render(comparison: Comparison, folder: Path, *, axis: str = "epochs", raw: b
         headline=headline,
         speedup_sentence=speedup_sentence,
         format_budget=format_budget,
-        norm_cells=tables.norm_cells,
+        norm_cells=norm_cells,
         threshold_cells=threshold_cells,
-        norm_header=tables.NORM_HEADER,
+        norm_header=NORM_HEADER,
         threshold_header=[f"{threshold:g}" for threshold in comparison.thresholds],
-        shared_settings=tables.shared_settings(comparison),
-        describe_settings=tables.describe_settings,
+        shared_settings=_shared_settings(comparison),
+        describe_settings=_describe_settings,
         minimum_norm=lambda run: format_number(float(column(run, NORM).min())),
         format_number=format_number,
         link=partial(_link, folder=folder),
@@ -97,6 +107,38 @@ def render(comparison: Comparison, folder: Path, *, axis: str = "epochs", raw: b
         plotly=(_HERE / "vendor" / "plotly-basic.min.js").read_text(),
         script=(_HERE / "charts.js").read_text(),
     )
+
+
+def _shared_settings(comparison: Comparison) -> dict[str, str]:
+    runs = comparison.runs
+    commits = dict.fromkeys(str(run.state.environment.get("commit")) for run in runs)
+    return {
+        **{
+            heading: ", ".join(_setting(runs, key) for key in keys)
+            for heading, keys in _SHARED_SETTINGS.items()
+        },
+        "code": ", ".join(commits),
+        "grouped by": ", ".join(comparison.by),
+    }
+
+
+def _describe_settings(runs: Sequence[Run], section: str) -> str:
+    """Describe a section of the settings: ``Exponential, initial 0.1, final 0.2``."""
+    texts = []
+    for name in dict.fromkeys(key for run in runs for key in run.config if nested(key, [section])):
+        values = [run.config.get(name) for run in runs]
+        if name.endswith("_target_"):
+            texts += ["/".join(dict.fromkeys(str(v).rpartition(".")[2] for v in values))]
+        elif not is_display(name) and any(value is not None for value in values):
+            texts += [_setting(runs, name)]
+    return ", ".join(texts)
+
+
+def _setting(runs: Iterable[Run], key: str) -> str:
+    name = key.rpartition(".")[2].replace("_", " ")
+    values = dict.fromkeys(str(run.config.get(key)) for run in runs)
+    text = " or ".join(value if value != "None" else "default" for value in values)
+    return text if name in ("name", "epochs") else f"{name} {text}"
 
 
 def _link(target: Path, folder: Path) -> str:

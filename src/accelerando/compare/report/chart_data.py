@@ -14,8 +14,8 @@ from accelerando.compare.align import (
     NORM,
     Curve,
     mean_curve,
-    mean_positions,
     share_steps,
+    thin_out,
 )
 from accelerando.compare.comparison import Comparison, GroupResult
 from accelerando.compare.groups import Group
@@ -27,14 +27,8 @@ MANY = 12
 """Number of groups above which curves have fewer points, to keep the file small."""
 _LINE_WIDTH = 1.8
 _SYMBOLS = {
-    "": "",
-    "s": "square",
-    "D": "diamond",
-    "P": "cross",
-    "X": "x",
-    "*": "star",
-    "h": "hexagon",
-}
+    "": "", "s": "square", "D": "diamond", "P": "cross", "X": "x", "*": "star", "h": "hexagon"
+}  # fmt: skip
 """Plotly's names for the markers of ``GroupStyle``."""
 _COLUMNS = {
     "norm": (NORM, True),
@@ -88,56 +82,49 @@ def _style(style: GroupStyle) -> dict[str, str]:
 
 def _curves(group: Group, points: int) -> list[dict[str, Any]]:
     """Return curves with the axes they belong to: one for all if the runs share their steps."""
-    aligned = share_steps(group)
-    result = []
-    for axes in [list(AXES)] if aligned else [[axis] for axis in AXES]:
-        curves = {
-            name: mean_curve(group, column, axes[0], minimum=minimum)
-            for name, (column, minimum) in _COLUMNS.items()
+
+    def x(axis: str) -> list[float]:
+        positions = mean_curve(group, NORM, axis).x
+        return _compact(thin_out(positions, points).tolist(), 7)  # type: ignore[no-any-return]
+
+    return [
+        {
+            "x": {axis: x(axis) for axis in axes},
+            "y": {
+                name: _band(mean_curve(group, column, axes[0], minimum=minimum), points)
+                for name, (column, minimum) in _COLUMNS.items()
+            },
         }
-        x = {axis: mean_positions(group, axis) if aligned else curves["norm"].x for axis in axes}
-        length = len(curves["norm"].x)
-        kept = np.linspace(0, length - 1, min(length, points)).round().astype(np.int64)
-        result.append(
-            {
-                "x": {axis: _compact(positions[kept].tolist(), 7) for axis, positions in x.items()},
-                "y": {
-                    name: _band(Curve(*(part[kept] for part in c))) for name, c in curves.items()
-                },
-            }
-        )
-    return result
+        for axes in ([list(AXES)] if share_steps(group) else [[axis] for axis in AXES])
+    ]
 
 
-def _band(curve: Curve) -> dict[str, Any]:
-    band = {"mean": curve.mean}
-    if not np.array_equal(curve.lowest, curve.highest, equal_nan=True):
-        band |= {"low": curve.lowest, "high": curve.highest}
-    return {name: _compact(values.tolist(), 4) for name, values in band.items()}
+def _band(curve: Curve, points: int) -> dict[str, Any]:
+    _, *band = (thin_out(values, points) for values in curve)
+    if np.array_equal(band[1], band[2], equal_nan=True):
+        del band[1:]
+    return {
+        name: _compact(values.tolist(), 4)
+        for name, values in zip(("mean", "low", "high"), band, strict=False)
+    }
 
 
 def _ratios(result: GroupResult) -> dict[str, Any] | None:
     test = result.vs_reference
     if test is None or math.isnan(test.ratio):
         return None
-    return {
-        "seeds": _compact(list(result.ratios)),
-        "mean": _compact(test.ratio),
-        "low": _compact(test.ratio_low),
-        "high": _compact(test.ratio_high),
-    }
+    values = {"mean": test.ratio, "low": test.ratio_low, "high": test.ratio_high}
+    return _compact({"seeds": list(result.ratios)} | values)  # type: ignore[no-any-return]
 
 
 def _speedups(result: GroupResult) -> list[dict[str, Any]]:
-    return [
-        {name: _compact(value) for name, value in asdict(speedup).items()}
-        for speedup in result.speedups
-        if speedup.informative
-    ]
+    return [_compact(asdict(speedup)) for speedup in result.speedups if speedup.informative]
 
 
 def _compact(value: Any, digits: int = 5) -> Any:
     """Round to significant digits, as more are not visible; NaN and infinity become None."""
+    if isinstance(value, dict):
+        return {key: _compact(item, digits) for key, item in value.items()}
     if isinstance(value, list):
         return [_compact(item, digits) for item in value]
     if not isinstance(value, float):
