@@ -19,6 +19,7 @@ from accelerando.interruption import SignalHandler
 from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.record import Recorder
 from accelerando.schedule import Progress
+from accelerando.training.loop import Loop
 from accelerando.training.measurement import Measurement
 from accelerando.training.task import Task, make_data, prepare_task, seeded_model
 
@@ -111,7 +112,7 @@ def train(task: Task, stop: SignalHandler | None = None) -> None:
         folder = RunFolder(Path(path))
         state = State(Status.RUNNING, "", "", "", "", 0, plan.epochs, plan.total_steps)
         with folder.locked(print) as lock, closing(Recorder(folder, lock, state)) as recorder:
-            task.loop(SINGLE_PROCESS, folder, recorder, None, stop or SignalHandler()).run()
+            Loop(task, SINGLE_PROCESS, folder, recorder, None, stop or SignalHandler()).run()
 
 
 def synchronize() -> None:

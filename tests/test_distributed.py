@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from accelerando.distributed import SINGLE_PROCESS, Team
 from accelerando.measure import TensorExamples, evaluate, published_gradient_norm, split_into_chunks
 from accelerando.measure.chunks import Chunks
-from accelerando.measure.curvature import sharpness_over
-from accelerando.measure.full_gradient import full_gradient_over
+from accelerando.measure.curvature import sharpness_of_chunks
+from accelerando.measure.full_gradient import full_gradient_of_chunks
 from accelerando.measure.subset import split_subset, subset_gradient
 from accelerando.models import Cnn, Mlp
 from accelerando.training.batch_norm import SyncBatchNorm2d, convert_sync_batch_norm
@@ -124,11 +124,11 @@ def measure(team: Team, *, kind: str, chunk: int) -> dict[str, float]:
     order = torch.randperm(41, generator=torch.Generator().manual_seed(1))
     chunks = split_into_chunks(examples, chunk, order=order, team=team)
     options = {"variance": kind != "batch", "per_layer": True, "dtype": torch.float64}
-    full = full_gradient_over(model, chunks, **options)
+    full = full_gradient_of_chunks(model, chunks, **options)
     values = {name: value for name, value in vars(full).items() if isinstance(value, float)}
     assert full.per_layer is not None
     values |= full.per_layer | evaluate(model, chunks)._asdict()
-    values["sharpness"] = sharpness_over(model, chunks, tolerance=1e-6)
+    values["sharpness"] = sharpness_of_chunks(model, chunks, tolerance=1e-6)
     batches = Chunks(examples, torch.split(order, 7), team)
     values["published"] = published_gradient_norm(model, batches)
     subset = Chunks(examples, split_subset(order[:30], 512, classes=3, coupled=False), team)
@@ -153,7 +153,7 @@ def test_distributed_measurements_equal_those_of_a_single_process(
 
 def measure_in_float32(team: Team, *, kind: str) -> dict[str, float]:
     chunks = split_into_chunks(TensorExamples(*make_data()), 9, team=team)
-    full = full_gradient_over(make_model(kind), chunks, variance=kind != "batch")
+    full = full_gradient_of_chunks(make_model(kind), chunks, variance=kind != "batch")
     values = {"norm": full.norm, "loss": full.loss, "accuracy": full.accuracy}
     return values | ({} if full.variance is None else {"variance": full.variance})
 

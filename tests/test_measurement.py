@@ -212,7 +212,7 @@ def test_measure_check_stops_the_run_if_two_passes_differ(
     def drifting(*_: Any, **__: Any) -> Any:
         return full_gradient(tiny_mlp(), *random_examples(5 + next(results), side=4, classes=3))
 
-    monkeypatch.setattr("accelerando.training.measurement.full_gradient_over", drifting)
+    monkeypatch.setattr("accelerando.training.measurement.full_gradient_of_chunks", drifting)
     with pytest.raises(RuntimeError, match="two passes over the same weights differ"):
         train(config)
 

@@ -90,7 +90,7 @@ def test_a_measurement_that_exceeds_memory_advises_a_smaller_chunk(
     config = settings(*GROWING, "model=cnn")
     advice = r"out of memory in epoch 0 on cpu; .* new run with measure\.chunk=256 or less"
     with monkeypatch.context() as patched, pytest.raises(UsageError, match=advice):
-        patched.setattr(measurement, "full_gradient_over", out_of_memory)
+        patched.setattr(measurement, "full_gradient_of_chunks", out_of_memory)
         train(config)
     assert train(config).status == "finished"
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from accelerando.measure import TensorExamples, full_gradient, sharpness, split_into_chunks
-from accelerando.measure.full_gradient import full_gradient_over
+from accelerando.measure.full_gradient import full_gradient_of_chunks
 from small_models import random_examples, small_cnn
 
 
@@ -56,7 +56,8 @@ def test_an_interrupted_pass_leaves_the_model_unchanged() -> None:
 
     examples = TensorExamples(images, labels)
     with pytest.raises(KeyboardInterrupt):
-        full_gradient_over(model, split_into_chunks(examples, 9, check_interrupt=check_interrupt))
+        chunks = split_into_chunks(examples, 9, check_interrupt=check_interrupt)
+        full_gradient_of_chunks(model, chunks)
     assert all(
         torch.equal(a, b) for a, b in zip(state.values(), model.state_dict().values(), strict=True)
     )

@@ -30,7 +30,6 @@ from accelerando.identity import run_folder
 from accelerando.randomness import permutation
 from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Constant, ExponentialBatch, Plan, Scheduler
-from accelerando.schedule.plan import START
 from accelerando.validation import validate
 from helpers import ROOT, identical, read_rows, start_process, train
 
@@ -82,7 +81,7 @@ def open_datasets(
 
 
 def read_run(dataset: StreamedDataset, team: Team = SINGLE_PROCESS) -> list[tuple[Tensor, Tensor]]:
-    batches, schedule = dataset.batches(plan(), seed=5, start=START, team=team), plan()
+    batches, schedule = dataset.batches(plan(), seed=5, team=team), plan()
     return [
         batches.at(p.epoch, p.offset, schedule.setting(p).batch_size) for p in schedule.positions()
     ]

@@ -16,7 +16,8 @@ from accelerando.launch.sweep_progress import SweepProgress, job_outcome
 def test_brackets_are_not_interpreted_as_markup(tmp_path: Path) -> None:
     (tmp_path / "output.log").write_text("ValueError: not in [/data/x]\n")
     console = Console(file=io.StringIO(), width=200)
-    with SweepProgress(console, 1) as progress:
+    progress = SweepProgress(console, 1)
+    with progress.bar:
         progress.finished(Job("tracking.tags=[a,b]", tmp_path, print), JobResult(1))
     assert isinstance(console.file, io.StringIO)
     line = "1/1  failed  tracking.tags=[a,b]  ValueError: not in [/data/x]\n"

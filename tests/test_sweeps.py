@@ -179,7 +179,7 @@ def test_preempted_run_is_handed_out_again_and_resumes(
     state = folder.read_state()
     assert state is not None
     assert state.status == "finished", output
-    assert "interrupted earlier, resuming from epoch" in output
+    assert "(last status: interrupted)" in output
     assert page.exitcode == 0
     assert page.rows == recorded_rows(folder)
     assert page.config["hydra"] == OmegaConf.to_container(OmegaConf.load(folder.config))
@@ -242,7 +242,7 @@ def test_run_finished_before_the_sweep_is_reported_to_it(
     process = start_agent(create_sweep(wandb_server, tmp_path, {"seed": [0]}, "epochs=2"))
     output = process.communicate(timeout=120)[0]
     (page,) = wandb_server.runs.values()
-    assert "finished already" in output
+    assert "it has already finished" in output
     assert list(wandb_server.runs) == ["run0"]
     (path,) = record_files(tmp_path)
     assert page.rows == recorded_rows(RunFolder(path.parent))

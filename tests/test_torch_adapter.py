@@ -106,3 +106,17 @@ def test_a_failed_allocation_is_recognised_as_out_of_memory() -> None:
 @pytest.mark.parametrize("name", [name for name in PRELOAD if name.startswith("torch.")])
 def test_modules_preloaded_for_speed_exist(name: str) -> None:
     importlib.import_module(name)
+
+
+def test_operations_on_lists_of_tensors() -> None:
+    first, second = [torch.tensor([3.0, 4.0])], [torch.tensor([1.0, 1.0])]
+    torch_adapter.foreach_add_(first, second, alpha=2)
+    assert first[0].tolist() == [5, 6]
+    torch_adapter.foreach_mul_(first, 2)
+    assert first[0].tolist() == [10, 12]
+    torch_adapter.foreach_lerp_(second, first, 0.5)
+    assert second[0].tolist() == [5.5, 6.5]
+    torch_adapter.foreach_copy_(first, second)
+    assert first[0].tolist() == [5.5, 6.5]
+    (norm,) = torch_adapter.foreach_norm([torch.tensor([3.0, 4.0])], 2, torch.float64)
+    assert norm == 5

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that ask a run to stop."""
@@ -60,12 +60,7 @@ class SignalHandler:
                     self._previous[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         global _active
         for number, handler in self._previous.items():
             signal.signal(number, handler)
@@ -111,6 +106,6 @@ def signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def unblock_signals() -> None:
-    """Undo ``signals_blocked`` in a child process."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+def unblock_signals(numbers: Sequence[signal.Signals] = SIGNALS) -> None:
+    """Undo ``signals_blocked`` in a child process, for some signals or all."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)

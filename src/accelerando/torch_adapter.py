@@ -13,6 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+foreach_add_, foreach_copy_ = torch._foreach_add_, torch._foreach_copy_
+foreach_mul_, foreach_lerp_ = torch._foreach_mul_, torch._foreach_lerp_
+foreach_norm = torch._foreach_norm
+"""Operations on lists of tensors in a few kernels, as in torch.optim."""
 BatchNorm = _BatchNorm
 """The base class of all BatchNorm layers."""
 

@@ -12,7 +12,7 @@ from accelerando.data.augmentation import Augmentation, AugmentationTable
 from accelerando.data.source import Arrays
 from accelerando.distributed import SINGLE_PROCESS, Team
 from accelerando.randomness import permutation
-from accelerando.schedule import Plan, Progress
+from accelerando.schedule import Plan
 
 BLOCK_PIXELS = 2**21
 """Pixels per channel to prepare at once: one by one, small batches would cost much more."""
@@ -70,9 +70,7 @@ class InMemoryDataset:
         table = self.augmentation.table(seed=seed, epoch=epoch, examples=len(self), device=device)
         return replace(self, table=table)
 
-    def batches(
-        self, plan: Plan, *, seed: int, start: Progress, team: Team = SINGLE_PROCESS
-    ) -> Batches:
+    def batches(self, plan: Plan, *, seed: int, team: Team = SINGLE_PROCESS) -> Batches:
         """Return the batches of a run."""
         return Batches(self, seed=seed, team=team)
 

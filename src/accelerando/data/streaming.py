@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from accelerando.checks import UsageError
 from accelerando.distributed import SINGLE_PROCESS, Team
-from accelerando.interruption import signals_blocked
+from accelerando.interruption import signals_blocked, unblock_signals
 from accelerando.randomness import Purpose, torch_seed
 from accelerando.schedule import BatchSampler, Plan, Progress
 
@@ -167,9 +167,7 @@ class StreamedDataset:
         self.reader.seed = seed
         return replace(self, epoch=epoch)
 
-    def batches(
-        self, plan: Plan, *, seed: int, start: Progress, team: Team = SINGLE_PROCESS
-    ) -> StreamedBatches:
+    def batches(self, plan: Plan, *, seed: int, team: Team = SINGLE_PROCESS) -> StreamedBatches:
         """Return the batches of a run."""
         self.reader.seed = seed
         return StreamedBatches(self, plan, seed, team)
@@ -219,7 +217,7 @@ def _reads(batches: Iterable[list[ExampleKey]], counts: deque[int]) -> Iterator[
 def _ignore_signals_except_from_parent(_: int) -> None:
     """Let only the run's own process terminate this worker, which inherits blocked signals."""
     if sys.platform != "linux":  # elsewhere the sender of a signal is unknown
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        unblock_signals([signal.SIGTERM])
         return
     parent = os.getppid()
 

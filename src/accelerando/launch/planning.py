@@ -122,8 +122,8 @@ def check_runs(runs: Sequence[PlannedRun], *, devices: bool) -> None:
         raise KeyboardInterrupt
     if result.exit_code < 0:
         raise UsageError(
-            f"checking the runs was killed by {signal.Signals(-result.exit_code).name}, perhaps "
-            "for lack of memory on this machine: run the command inside a SLURM job"
+            f"the check of the runs was killed by {signal.Signals(-result.exit_code).name}; this "
+            "machine may have run out of memory: run the command inside a SLURM job"
         )
     if result.exit_code:
         raise UsageError(f"checking the runs failed: see {RunFolder(folder).output}")

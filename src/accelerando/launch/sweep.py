@@ -54,7 +54,8 @@ def run_sweep(runs: Sequence[PlannedRun], workers: int | None) -> list[float | N
     cores_per_run = max(
         run.settings.hardware.threads * run.settings.hardware.processes for run in runs
     )
-    with SweepProgress(console, len(todo)) as progress, SignalHandler() as signals:
+    progress = SweepProgress(console, len(todo))
+    with progress.bar, SignalHandler() as signals:
         results = run_jobs(
             todo,
             workers=workers or max(1, joblib.cpu_count() // cores_per_run),

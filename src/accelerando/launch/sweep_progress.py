@@ -6,7 +6,6 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 from rich.console import Console
@@ -22,7 +21,7 @@ class SweepProgress:
 
     def __init__(self, console: Console, runs: int) -> None:
         self._console, self._runs, self._finished = console, runs, 0
-        self._bar = Progress(
+        self.bar = Progress(
             TextColumn("{task.description}", markup=False),  # overrides contain brackets
             BarColumn(bar_width=None),
             TimeElapsedColumn(),
@@ -30,19 +29,7 @@ class SweepProgress:
             disable=not console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=max(runs, 1))
-
-    def __enter__(self) -> SweepProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
+        self._task = self.bar.add_task("", total=max(runs, 1))
 
     def update(self, running: Sequence[Job]) -> None:
         if not self._console.is_terminal:
@@ -54,12 +41,12 @@ class SweepProgress:
                 completed += state.epoch / state.epochs
                 texts.append(f"{job.name} {state.epoch}/{state.epochs}")
         description = f"{self._finished}/{self._runs} runs  " + "  ".join(texts)
-        self._bar.update(self._task, completed=completed, description=description)
+        self.bar.update(self._task, completed=completed, description=description)
 
     def finished(self, job: Job, result: JobResult) -> None:
         self._finished += 1
         status, message = job_outcome(job, result)
-        self._bar.console.print(
+        self.bar.console.print(
             f"{self._finished}/{self._runs}  {status}  {job.name}  {message}",
             highlight=False,
             markup=False,

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from accelerando.measure.chunks import DEFAULT_CHUNK, Chunks, TensorExamples, split_into_chunks
 from accelerando.measure.preserve_state import preserve_state
+from accelerando.torch_adapter import foreach_add_
 
 TOLERANCE = 1e-3
 """Relative tolerance of the eigenvalue; enough for an estimate of L."""
@@ -42,10 +43,12 @@ def sharpness(
     """
     examples = TensorExamples(images, labels)
     chunks = split_into_chunks(examples, chunk, order=order)
-    return sharpness_over(model, chunks, batch_norm=batch_norm, dtype=dtype, tolerance=tolerance)
+    return sharpness_of_chunks(
+        model, chunks, batch_norm=batch_norm, dtype=dtype, tolerance=tolerance
+    )
 
 
-def sharpness_over(
+def sharpness_of_chunks(
     model: nn.Module,
     chunks: Chunks,
     *,
@@ -74,7 +77,7 @@ def sharpness_over(
                     strict=True,
                 )
                 second = torch.autograd.grad(gradients, parameters, vectors, materialize_grads=True)
-                torch._foreach_add_(total, second)
+                foreach_add_(total, second)
             chunks.team.all_reduce(total)
             return torch.cat([t.flatten() for t in total]).double().cpu().numpy()
 

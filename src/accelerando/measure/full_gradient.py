@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from accelerando.measure.chunks import DEFAULT_CHUNK, Chunks, TensorExamples, split_into_chunks
 from accelerando.measure.preserve_state import Forward, couples_examples, preserve_state
 from accelerando.measure.streaming_moments import LossAccuracy, MeanGradient, squared_norms
-from accelerando.torch_adapter import is_single_value_error
+from accelerando.torch_adapter import foreach_add_, is_single_value_error
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,13 @@ def full_gradient(
         order = torch.randperm(len(labels), generator=random).to(labels.device)
     chunks = split_into_chunks(TensorExamples(images, labels), chunk, order=order)
     with _explained_errors(model, images):
-        return full_gradient_over(
+        return full_gradient_of_chunks(
             model, chunks, batch_norm=batch_norm, per_layer=per_layer, variance=variance,
             dtype=dtype,
         )  # fmt: skip
 
 
-def full_gradient_over(
+def full_gradient_of_chunks(
     model: nn.Module,
     chunks: Chunks,
     *,
@@ -161,9 +161,7 @@ def published_gradient_norm(model: nn.Module, batches: Chunks) -> float:
         total = [torch.zeros_like(p) for p in parameters]
         for images, labels in batches:
             loss = cross_entropy(forward(images), labels)
-            torch._foreach_add_(
-                total, torch.autograd.grad(loss, parameters, materialize_grads=True)
-            )
+            foreach_add_(total, torch.autograd.grad(loss, parameters, materialize_grads=True))
         batches.team.all_reduce(total)
     return float(squared_norms(total).sum().sqrt()) / len(batches.indices)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from accelerando.distributed import Team
+from accelerando.torch_adapter import foreach_lerp_, foreach_norm
 
 MAX_PENDING = 16
 """Chunks whose losses and scores are kept before they are evaluated together."""
@@ -62,7 +63,7 @@ PIECE = 2**17
 def squared_norms(tensors: Sequence[Tensor]) -> Tensor:
     """Return the squared norm of each tensor, computed in float64, shape (tensors,)."""
     small = [t for t in tensors if t.numel() <= PIECE]
-    norms = iter(torch._foreach_norm(small, 2, torch.float64) if small else ())
+    norms = iter(foreach_norm(small, 2, torch.float64) if small else ())
     large = (_norm_in_pieces(t) for t in tensors if t.numel() > PIECE)
     return torch.stack([next(norms if t.numel() <= PIECE else large) for t in tensors]).square()
 
@@ -123,7 +124,7 @@ class MeanGradient:
             distance = torch.cat([squared_norms([g - m]) for g, m in pairs]).sum()
             term = distance * (self._count * count / total)
             self._terms += torch.stack([torch.ones_like(term), term, term.square()])
-        torch._foreach_lerp_(self.mean, list(gradients), count / total)  # m + (g - m) c / C
+        foreach_lerp_(self.mean, list(gradients), count / total)  # m + (g - m) c / C
         self._count = total
 
     def all_reduce(self, team: Team) -> MeanGradient:

@@ -145,19 +145,23 @@ class Recorder:
     ) -> None:
         self._folder, self.lock, self.state = folder, lock, state
         self._mirror, self._view = mirror, view
-        self._record, self._steps = (
-            JsonLines(path, keep)
-            for path, keep in zip((folder.record, folder.steps), lengths, strict=True)
-        )
         self._written = 0.0
-        try:  # also without a mirror: no run resumes from a corrupt record
-            earlier = self._steps.rows(), self._record.rows()
-        except UsageError:
-            self.close()
+        self._record = JsonLines(folder.record, lengths[0])
+        try:
+            self._steps = JsonLines(folder.steps, lengths[1])
+        except BaseException:
+            self._record.close()
             raise
-        if mirror is not None:
-            for row in merge_rows(*earlier):
-                mirror.log(row)
+
+    def replay(self) -> None:
+        """Pass the rows of earlier starts to the mirror. No run resumes from a corrupt record.
+
+        Raises:
+            UsageError: the record is corrupt.
+        """
+        for row in merge_rows(self._steps.rows(), self._record.rows()):
+            if self._mirror is not None:
+                self._mirror.log(row)
 
     def log_measurement(self, row: Row) -> None:
         """Append a row to ``record.jsonl``."""

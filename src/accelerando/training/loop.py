@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from accelerando.distributed import SINGLE_PROCESS, ProcessLost, Team
-from accelerando.interruption import Interrupted
+from accelerando.distributed import ProcessLost, Team
+from accelerando.interruption import Interrupted, SignalHandler
 from accelerando.runs.folder import RunFolder
 from accelerando.runs.record import Recorder, Row
-from accelerando.schedule import Plan, Progress
-from accelerando.torch_adapter import is_out_of_memory
+from accelerando.schedule.plan import START
+from accelerando.torch_adapter import foreach_copy_, is_out_of_memory
 from accelerando.training.checkpoint import Checkpoint, random_states, set_random_states
-from accelerando.training.measurement import Execution, Measurement
+from accelerando.training.measurement import MeasurementContext
 from accelerando.training.out_of_memory import OutOfMemory
-from accelerando.training.step import SgdStep
+from accelerando.training.task import Task
 
 
 class Diverged(Exception):
@@ -37,63 +36,39 @@ MUST_BE_FINITE = (
 """Measured values that end the run as diverged if they are not finite."""
 
 
-class BatchSource(Protocol):
-    """Batches of the training set, by position."""
-
-    def at(self, epoch: int, offset: int, size: int) -> tuple[Tensor, Tensor]:
-        """Return images and labels of this process's share of the batch at a position."""
-        ...
-
-
 class Loop:
     """Train a model according to a plan, with measurements and checkpoints.
 
     Args:
-        plan: the schedule: batch size and learning rate at each position.
-        model: trained in place.
-        step: updates the model with one batch.
-        batches: batches of the training set, on the model's device.
-        measurement: what to measure, and when.
-        every: steps between two training rows; the end of an epoch adds a row.
-        save_seconds: time between two checkpoints.
-        save_epochs: epochs between two additional checkpoints; None: none.
+        task: model, plan, data, measurement and settings.
+        team: the processes of the run.
         folder: the run folder, for checkpoints.
         recorder: receives the rows; None except in the main process.
         start: the checkpoint to resume from, if any.
-        check_interrupt: called between steps; raises Interrupted if a signal asked to stop.
-        team: the processes of the run.
+        signals: checked between steps.
     """
 
     def __init__(
         self,
-        *,
-        plan: Plan,
-        model: nn.Module,
-        step: SgdStep,
-        batches: BatchSource,
-        measurement: Measurement,
-        every: int,
-        save_seconds: float,
-        save_epochs: int | None,
+        task: Task,
+        team: Team,
         folder: RunFolder,
         recorder: Recorder | None,
         start: Checkpoint | None,
-        check_interrupt: Callable[[], None],
-        team: Team = SINGLE_PROCESS,
+        signals: SignalHandler,
     ) -> None:
-        self._plan, self._model, self._step, self._batches = plan, model, step, batches
-        self._measurement, self._team = measurement, team
-        self._every, self._save_seconds, self._save_epochs = every, save_seconds, save_epochs
-        self._folder, self._recorder = folder, recorder
-        self._check_interrupt = check_interrupt
-        self._execution = Execution(team, check_interrupt)
-        self._position, self._measured = Progress(), -1
+        self._plan, self._model, self._measurement = task.plan, task.model, task.measurement
+        self._step, self._every = task.step(team), task.settings.tracking.every
+        self._checkpoint_settings = task.settings.checkpoint
+        self._team, self._folder, self._recorder = team, folder, recorder
+        self._signals = signals
+        self._position, self._measured = START, -1
         self._previous_seconds = 0.0
-        device = next(model.parameters()).device
-        self._loss, self._count = torch.zeros((), dtype=torch.float64, device=device), 0
+        self._loss, self._count = torch.zeros((), dtype=torch.float64, device=task.device), 0
         if start is not None:
             self._restore(start)
-        buffers = list(model.buffers())
+        self._batches = task.data[0].batches(self._plan, seed=task.settings.seed, team=team)
+        buffers = list(self._model.buffers())
         # one copy per dtype instead of one per buffer: fewer kernel launches on a GPU
         dtypes = dict.fromkeys(b.dtype for b in buffers)
         self._buffers = [[b for b in buffers if b.dtype == dtype] for dtype in dtypes]
@@ -162,7 +137,8 @@ class Loop:
     def _measure(self) -> None:
         # without synchronised BatchNorm each process has its own running statistics: use rank 0's
         self._team.broadcast(list(self._model.buffers()))
-        values = self._measurement.take(self._model, self._position, self._execution)
+        context = MeasurementContext(self._team, self._check_interrupt)
+        values = self._measurement.measure(self._model, self._position, context)
         if self._recorder is not None:
             self._recorder.log_measurement(self._row(**values))
         self._measured = self._position.step
@@ -192,11 +168,17 @@ class Loop:
 
     def _save_if_due(self) -> None:
         self._check_interrupt()
-        after_epoch = self._save_epochs and not (
-            self._position.offset or self._position.epoch % self._save_epochs
+        every = self._checkpoint_settings
+        after_epoch = every.epochs and not (
+            self._position.offset or self._position.epoch % every.epochs
         )
-        if after_epoch or time.monotonic() - self._saved > self._save_seconds:
+        if after_epoch or time.monotonic() - self._saved > every.seconds:
             self._save()
+
+    def _check_interrupt(self) -> None:
+        """Raise Interrupted in every process of the team after the same step."""
+        if self._team.any(self._signals.received is not None):
+            raise Interrupted(self._signals.received)
 
     def _save(self) -> None:
         if self._recorder is None:
@@ -226,4 +208,4 @@ class Loop:
 
 def _copy(sources: list[list[Tensor]], targets: list[list[Tensor]]) -> None:
     for source, target in zip(sources, targets, strict=True):
-        torch._foreach_copy_(target, source)
+        foreach_copy_(target, source)

@@ -20,11 +20,10 @@ from accelerando.measure.chunks import (
     never_interrupt,
     split_into_chunks,
 )
-from accelerando.measure.curvature import sharpness_over
+from accelerando.measure.curvature import sharpness_of_chunks
 from accelerando.measure.evaluation import evaluate
 from accelerando.measure.full_gradient import (
-    FullGradient,
-    full_gradient_over,
+    full_gradient_of_chunks,
     published_gradient_norm,
 )
 from accelerando.measure.preserve_state import couples_examples, rejects_single_example
@@ -54,8 +53,8 @@ class TrainingSet(Examples, Protocol):
 
 
 @dataclass(frozen=True)
-class Execution:
-    """The processes that measure together, and the check between chunks: see ``Chunks``."""
+class MeasurementContext:
+    """The processes that measure together, and the check between chunks; see ``Chunks``."""
 
     team: Team = SINGLE_PROCESS
     check_interrupt: Callable[[], None] = never_interrupt
@@ -152,88 +151,82 @@ class Measurement:
     def _sharpness_due(self, position: Progress) -> bool:
         return position.offset == 0 and position.epoch in self._sharpness_epochs
 
-    def take(
-        self, model: nn.Module, position: Progress, execution: Execution = Execution()
+    def measure(
+        self,
+        model: nn.Module,
+        position: Progress,
+        context: MeasurementContext = MeasurementContext(),
     ) -> dict[str, Any]:
         """Measure, and return the values of a row; they are the same in every process of a team.
 
         Raises:
             RuntimeError: ``measure.check`` is set and two passes differ.
         """
-        settings = self._settings
-        row = (
-            self._subset_row(model, execution)
-            if settings.subset
-            else self._full_row(model, execution)
-        )
-        if settings.published:
-            chunks = self._published_batches(position, execution)
+        options = vars(context)
+        train = Chunks(self._train, self._parts, **options)
+        subset = self._settings.subset is not None
+        row = self._subset_row(model, options) if subset else self._full_row(model, train)
+        if self._settings.published:
+            chunks = self._published_batches(position, options)
             row["published_gradient_norm"] = published_gradient_norm(model, chunks)
         # not the errors of estimates, which may be nan
         finite = all(math.isfinite(row[name]) for name in row if name.endswith(("_norm", "_loss")))
         if finite and self._sharpness_due(position):
-            value = sharpness_over(model, self._chunks(execution), **self._gradient_options())
-            row["approximate_sharpness" if self._approximate else "sharpness"] = value
-        test = split_into_chunks(self._test, DEFAULT_CHUNK, **vars(execution))
-        found = evaluate(model, test)
-        return row | {"test_loss": found.loss, "test_accuracy": found.accuracy}
-
-    def _chunks(self, execution: Execution) -> Chunks:
-        """The fixed chunks of the training set."""
-        return Chunks(self._train, self._parts, **vars(execution))
+            name = "approximate_sharpness" if self._approximate else "sharpness"
+            row[name] = sharpness_of_chunks(model, train, **self._gradient_options())
+        test = evaluate(model, split_into_chunks(self._test, DEFAULT_CHUNK, **options))
+        return row | {"test_loss": test.loss, "test_accuracy": test.accuracy}
 
     @property
     def _approximate(self) -> bool:
-        return bool(self._settings.dtype == MeasureDtype.bfloat16)
+        return self._settings.dtype == MeasureDtype.bfloat16
 
     def _gradient_options(self) -> dict[str, Any]:
         name = self._settings.dtype
         dtype = None if name is None else DTYPES[name.value]
         return {"batch_norm": self._settings.batch_norm.value, "dtype": dtype}
 
-    def _full_row(self, model: nn.Module, execution: Execution) -> dict[str, Any]:
-        settings = self._settings
-        wanted: dict[str, Any] = {"per_layer": settings.per_layer, "variance": settings.variance}
-
-        def measure() -> FullGradient:
-            return full_gradient_over(
-                model, self._chunks(execution), **self._gradient_options(), **wanted
-            )
-
-        found = measure()
-        if settings.check and repr(again := measure()) != repr(found):  # repr: nan equals nan
-            raise RuntimeError(f"two passes over the same weights differ: {found} and {again}")
+    def _full_row(self, model: nn.Module, chunks: Chunks) -> dict[str, Any]:
+        settings, options = self._settings, self._gradient_options()
+        options |= {"per_layer": settings.per_layer, "variance": settings.variance}
+        gradient = full_gradient_of_chunks(model, chunks, **options)
+        if settings.check:
+            again = full_gradient_of_chunks(model, chunks, **options)
+            if repr(again) != repr(gradient):  # repr: nan equals nan
+                raise RuntimeError(
+                    f"two passes over the same weights differ: {gradient} and {again}"
+                )
         row: dict[str, Any] = {
-            "full_gradient_norm": found.norm,
-            "empirical_loss": found.loss,
-            "train_accuracy": found.accuracy,
+            "full_gradient_norm": gradient.norm,
+            "empirical_loss": gradient.loss,
+            "train_accuracy": gradient.accuracy,
         }
         if settings.per_layer:
-            row["layer_norms"] = found.per_layer
+            row["layer_norms"] = gradient.per_layer
         if settings.variance:
-            row["gradient_variance"] = found.variance
-            row["gradient_variance_error"] = found.variance_error
-            row["noise_scale"] = found.noise_scale
-        return (
-            {APPROXIMATE[name]: value for name, value in row.items()} if self._approximate else row
-        )
+            row["gradient_variance"] = gradient.variance
+            row["gradient_variance_error"] = gradient.variance_error
+            row["noise_scale"] = gradient.noise_scale
+        if not self._approximate:
+            return row
+        return {APPROXIMATE[name]: value for name, value in row.items()}
 
-    def _subset_row(self, model: nn.Module, execution: Execution) -> dict[str, Any]:
+    def _subset_row(self, model: nn.Module, context: dict[str, Any]) -> dict[str, Any]:
         chunk, coupled = self._settings.chunk, self._coupled(model)
         parts = split_subset(self._subset, chunk, classes=self._classes, coupled=coupled)
-        chunks = Chunks(self._train, parts, **vars(execution))
+        chunks = Chunks(self._train, parts, **context)
         examples, batch_norm = len(self._train.labels), self._settings.batch_norm.value
-        found = subset_gradient(model, chunks, examples=examples, batch_norm=batch_norm)
+        estimate = subset_gradient(model, chunks, examples=examples, batch_norm=batch_norm)
         return {
-            "subset_gradient_norm": found.norm,
-            "subset_gradient_norm_error": found.error,
-            "subset_loss": found.loss,
+            "subset_gradient_norm": estimate.norm,
+            "subset_gradient_norm_error": estimate.error,
+            "subset_loss": estimate.loss,
         }
 
-    def _published_batches(self, position: Progress, execution: Execution) -> Chunks:
+    def _published_batches(self, position: Progress, context: dict[str, Any]) -> Chunks:
         """The batches of the last epoch: same size, order and augmentation."""
         size = self._plan.last_setting(position).batch_size
         epoch = max(0, position.epoch - (position.offset == 0))
         order = torch.from_numpy(permutation(self._seed, epoch, len(self._train.labels)))
         view = self._train.augmented(seed=self._seed, epoch=epoch)
-        return Chunks(view, torch.split(order.to(view.labels.device), size), **vars(execution))
+        return Chunks(view, torch.split(order.to(view.labels.device), size), **context)

@@ -31,8 +31,8 @@ def check_compiler(device: torch.device) -> None:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(
             f"hardware.compile=true cannot compile for {device.type} on this machine ({reason}): "
-            "install a C++ compiler such as g++ (for a GPU, a C compiler and triton), or leave it "
-            "out"
+            "install a C++ compiler such as g++ (for a GPU, a C compiler and triton), or set "
+            "hardware.compile=false"
         ) from error
     # otherwise the shapes seen here would influence how the model is compiled
     torch.compiler.reset()

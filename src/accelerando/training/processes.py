@@ -41,7 +41,7 @@ from accelerando.interruption import (
 from accelerando.runs.folder import RunFolder
 from accelerando.torch_adapter import default_store
 from accelerando.training.checkpoint import Checkpoint
-from accelerando.training.loop import Diverged
+from accelerando.training.loop import Diverged, Loop
 from accelerando.training.out_of_memory import OutOfMemory
 from accelerando.training.task import prepare_task
 
@@ -139,7 +139,8 @@ def spawn_other_ranks(settings: RunSettings, team: Team) -> Iterator[Team]:
     if settings.hardware.device == "cuda" and (gpus := torch.cuda.device_count()) < processes:
         raise UsageError(
             f"hardware.processes={processes} needs one GPU per process, and this machine has "
-            f"{gpus}: reduce it, or start the processes on several machines with torchrun or srun"
+            f"{gpus}: set hardware.processes={gpus} or fewer, or start the processes on several "
+            "machines with torchrun or srun"
         )
     store = TCPStore("127.0.0.1", 0, processes, is_master=True, wait_for_workers=False)
     spawned = [_spawn(settings, Team(rank, processes), store.port) for rank in range(1, processes)]
@@ -223,7 +224,7 @@ def _train_other_rank(
     content = team.broadcast_bytes(b"")
     start = Checkpoint.read(io.BytesIO(content), task.device) if content else None
     try:
-        task.loop(team, RunFolder(run_folder(settings)), None, start, signals).run()
+        Loop(task, team, RunFolder(run_folder(settings)), None, start, signals).run()
     except (Interrupted, Diverged):
         return  # the main process raised the same, and reports it
     except OutOfMemory as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -23,7 +21,7 @@ class ProgressView:
         self._console, self._epochs = console, epochs
         self._next_line = 0.0
         self._shown = {"loss": float("nan"), "norm": float("nan")}
-        self._bar = Progress(
+        self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]:>{task.fields[width]}}/{task.fields[epochs]}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[text]}"),
@@ -33,21 +31,9 @@ class ProgressView:
             transient=True,
         )
         # progress in examples, not steps: the late steps of a growing batch take far longer
-        self._task = self._bar.add_task(
+        self._task = self.bar.add_task(
             "", total=epochs * examples, epoch=0, epochs=epochs, width=len(str(epochs)), text=""
         )
-
-    def __enter__(self) -> ProgressView:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def log(self, row: Row) -> None:
         measured = "train_loss" not in row
@@ -58,7 +44,7 @@ class ProgressView:
             f"loss {self._shown['loss']:.3g}  gradient {self._shown['norm']:.3g}"
         )
         epoch = int(row["epoch"])
-        self._bar.update(self._task, completed=row["examples"], epoch=epoch, text=text)
+        self.bar.update(self._task, completed=row["examples"], epoch=epoch, text=text)
         if measured and not self._console.is_terminal and row["epoch"] >= self._next_line:
             self._console.print(f"epoch {epoch}/{self._epochs}  {text}", highlight=False)
             self._next_line = row["epoch"] + self._epochs / 10

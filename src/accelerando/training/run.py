@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 
 from rich.console import Console
@@ -73,7 +74,8 @@ def _run_main_process(
             report_to_sweep(folder, state, console.print)
         return state
     lock_folder = partial(folder.locked, console.print, signals.check_interrupt)
-    with record_failure(settings, plan, folder, overrides, lock_folder):
+    failures_recorded = partial(record_failure, settings, plan, folder, overrides)
+    with failures_recorded(lock_folder):
         task = prepare_task(settings, plan, local_rank())
     signals.check_interrupt()
     with lock_folder() as lock:
@@ -82,20 +84,19 @@ def _run_main_process(
             dismiss_other_ranks(team)
             return state
         record_current_job(folder.path)
-        with record_failure(settings, plan, folder, overrides, lock):
+        with failures_recorded(lambda: nullcontext(lock)):
             # only under the lock: another process may have been using the device for this run
             task.check_memory()
         with spawn_other_ranks(settings, team) as team:
-            session = RunSession(task, folder, lock, team, signals, overrides, console)
-            return session.run()
+            return RunSession(task, folder, lock, team, signals, overrides, console).run()
 
 
 def _completed(folder: RunFolder, console: Console) -> State | None:
-    """The state of a run that is complete already, else None."""
+    """Return the state of a run that is complete already, else None."""
     state = folder.readable_state()
     if state is None or not state.status.is_final:
         return None
-    console.print(f"{state.status} already, nothing to do: {folder.path}")
+    console.print(f"skipping {folder.path}: it has already {state.status}")
     if (before := state.environment.get("commit")) != git_commit():
         console.print(
             f"note: created by a different commit ({before}); remove the folder to train it again"

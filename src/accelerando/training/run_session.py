@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 
@@ -17,7 +17,7 @@ from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.record import Recorder
 from accelerando.runs.run_lock import RunLock
 from accelerando.training.checkpoint import Checkpoint
-from accelerando.training.loop import Diverged
+from accelerando.training.loop import Diverged, Loop
 from accelerando.training.out_of_memory import OutOfMemory, batch_remedy, measurement_remedy
 from accelerando.training.processes import explain_lost_process, start_other_ranks
 from accelerando.training.progress_view import ProgressView
@@ -25,7 +25,7 @@ from accelerando.training.run_state import initial_state, keep_row_interval
 from accelerando.training.task import Task
 from accelerando.wandb_mirror import sweep_agent
 from accelerando.wandb_mirror.client import mode_from_environment, resolve_mode
-from accelerando.wandb_mirror.mirror import WandbMirror, create_mirror
+from accelerando.wandb_mirror.mirror import WandbMirror
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ class RunSession:
         return self._state
 
     def _train(self) -> Outcome:
+        """Train; every error becomes an outcome, so that W&B and the state are always closed."""
         try:
             self._open()
             self._loop()
@@ -129,16 +130,14 @@ class RunSession:
     def _start_mirror(self) -> None:
         settings, state = self._task.settings, self._state
         requested = settings.tracking.mode.value
-        mode = resolve_mode(requested)
+        mode, notify = resolve_mode(requested), self._console.print
         if mode == "disabled":
             return
         if mode == "offline" and requested == "auto" and not mode_from_environment():
-            self._console.print(
+            notify(
                 "note: not logged in to W&B, tracking offline; run `wandb login` for live curves"
             )
-        mirror = create_mirror(
-            self._folder, state, settings.tree, mode=mode, notify=self._console.print
-        )
+        mirror = WandbMirror(self._folder, state, settings.tree, mode=mode, notify=notify)
         state.wandb.pop("rows", None)
         mirror.start(self._signals.check_interrupt)
         self._mirror = mirror  # only now: a mirror that did not start cannot be finished
@@ -150,29 +149,26 @@ class RunSession:
     def _loop(self) -> None:
         plan = self._task.plan
         lengths = (0, 0) if self._start is None else self._start.lengths
-        with ProgressView(self._console, epochs=plan.epochs, examples=plan.examples) as view:
-            recorder = Recorder(
-                self._folder, self._lock, self._state, lengths, mirror=self._mirror, view=view
-            )
-            with closing(recorder), explain_lost_process():
-                loop = self._task.loop(
-                    self._team, self._folder, recorder, self._start, self._signals
-                )
-                loop.run()
+        view = ProgressView(self._console, epochs=plan.epochs, examples=plan.examples)
+        recorder = Recorder(
+            self._folder, self._lock, self._state, lengths, mirror=self._mirror, view=view
+        )
+        with view.bar, closing(recorder), explain_lost_process():
+            recorder.replay()
+            Loop(self._task, self._team, self._folder, recorder, self._start, self._signals).run()
 
     def _interrupted(self, error: BaseException) -> Outcome:
-        message = f"by {str(error) or 'SIGINT'}"
-        # before anything else: the sender of the signal may not wait for the sweep and W&B
-        self._update_state(Outcome(Status.INTERRUPTED, message))
+        outcome = Outcome(Status.INTERRUPTED, f"by {str(error) or 'SIGINT'}", error=error)
         try:
-            stopped_by_sweep = sweep_agent.stopped_by_sweep(self._signals)
-        except KeyboardInterrupt as second:
-            return Outcome(Status.INTERRUPTED, message, error=second)
-        if stopped_by_sweep:
-            return Outcome(
-                Status.INTERRUPTED, f"{message}: stopped by its sweep", stopped_by_sweep=True
-            )
-        return Outcome(Status.INTERRUPTED, message, error=error)
+            # before anything else: the sender of the signal may not wait for the sweep and W&B
+            self._update_state(outcome)
+            if sweep_agent.stopped_by_sweep(self._signals):
+                message = f"{outcome.message}: stopped by its sweep"
+                return Outcome(Status.INTERRUPTED, message, stopped_by_sweep=True)
+        # a second Ctrl-C, or another process took over the run
+        except (KeyboardInterrupt, UsageError) as second:
+            return replace(outcome, error=second)
+        return outcome
 
     def _memory_advice(self, error: OutOfMemory) -> str:
         hardware = self._task.settings.hardware

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 
 from omegaconf import OmegaConf
@@ -24,15 +24,7 @@ from accelerando.training.device import HARDWARE_AFFECTING_ROUNDING, environment
 from accelerando.training.task import Task
 from accelerando.wandb_mirror import sweep_agent
 
-_COMPARED = (
-    "commit",
-    "torch",
-    "device",
-    "threads",
-    "machine",
-    "cpu",
-    *HARDWARE_AFFECTING_ROUNDING,
-)
+_COMPARED = "commit", "torch", "device", "threads", "machine", "cpu", *HARDWARE_AFFECTING_ROUNDING
 """Entries of the environment that must stay the same for a bitwise identical resume."""
 
 
@@ -57,7 +49,7 @@ def initial_state(
     previous = folder.read_state()
     if previous is not None:
         state.wandb = previous.wandb
-        console.print(f"{previous.status} earlier, resuming from epoch {state.epoch}")
+        console.print(f"resuming from epoch {state.epoch} (last status: {previous.status})")
         # empty if the last start failed before it selected a device, and so computed nothing
         for key in _COMPARED if previous.environment else ():
             before, now = previous.environment.get(key), state.environment[key]
@@ -88,33 +80,25 @@ def record_failure(
     plan: Plan,
     folder: RunFolder,
     overrides: Sequence[str],
-    lock: RunLock | Callable[[], AbstractContextManager[RunLock]],
+    locked: Callable[[], AbstractContextManager[RunLock]],
 ) -> Iterator[None]:
     """Record an exception raised inside in the run folder, if there is one, and re-raise it.
 
     The folder exists if the run was started before or belongs to a sweep. No folder is created for
-    a new run that cannot start.
-
-    Args:
-        settings: the settings of the run.
-        plan: its schedule.
-        folder: the run folder.
-        overrides: the command line.
-        lock: the lock on the folder, or a function that acquires it.
+    a new run that cannot start. ``locked`` returns a context with the lock on the folder.
     """
     try:
         yield
     except Exception as error:
         if any(not path.name.startswith(".") for path in folder.path.glob("*")):
-            locked = nullcontext(lock) if isinstance(lock, RunLock) else lock()
             # errors here are suppressed in favour of the first one
-            with suppress(UsageError, OSError), locked as acquired:
+            with suppress(UsageError, OSError), locked() as lock:
                 state = folder.readable_state() or new_state(settings, plan, overrides)
                 if not state.status.is_final:  # by the previous owner of the lock
                     state.status, state.message = Status.FAILED, f"{type(error).__name__}: {error}"
                     state.traceback = traceback.format_exc()
                     write_atomic(folder.config, settings.to_yaml().encode())
-                    folder.write_state(state, acquired, sync=True)
+                    folder.write_state(state, lock, sync=True)
         raise
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from accelerando.distributed import SINGLE_PROCESS, Team
+from accelerando.torch_adapter import foreach_add_, foreach_mul_
 from accelerando.training.batch_norm import SyncBatchNorm2d, synchronized_statistics
 from accelerando.training.out_of_memory import raise_together
 from accelerando.training.precision import matmul_precision, training_forward
@@ -81,7 +82,7 @@ class SgdStep:
         with torch.no_grad():
             self._team.all_reduce([*gradients, loss])
             direction = self._direction(gradients)
-            torch._foreach_add_(self._parameters, direction, alpha=-learning_rate)
+            foreach_add_(self._parameters, direction, alpha=-learning_rate)
         return loss
 
     def gradients(
@@ -112,7 +113,7 @@ class SgdStep:
                 gradients = list(torch.autograd.grad(loss, self._parameters, scale))
             losses.append(loss.detach())
             if total:
-                torch._foreach_add_(total, gradients)
+                foreach_add_(total, gradients)
             else:
                 total = gradients
         return total, sum(losses[1:], start=losses[0])
@@ -136,15 +137,15 @@ class SgdStep:
     def _direction(self, gradients: list[Tensor]) -> list[Tensor]:
         """Return v, given the gradients, which may be changed in place."""
         if self._weight_decay:
-            torch._foreach_add_(gradients, self._parameters, alpha=self._weight_decay)
+            foreach_add_(gradients, self._parameters, alpha=self._weight_decay)
         if not self._momentum:
             return gradients
         if not self.velocity:
             self.velocity = [g.clone() for g in gradients]
         else:
-            torch._foreach_mul_(self.velocity, self._momentum)
-            torch._foreach_add_(self.velocity, gradients)
+            foreach_mul_(self.velocity, self._momentum)
+            foreach_add_(self.velocity, gradients)
         if not self._nesterov:
             return self.velocity
-        torch._foreach_add_(gradients, self.velocity, alpha=self._momentum)
+        foreach_add_(gradients, self.velocity, alpha=self._momentum)
         return gradients

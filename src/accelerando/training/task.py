@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,17 +12,11 @@ from accelerando.config import RunSettings
 from accelerando.data.in_memory import InMemoryDataset, in_memory_datasets
 from accelerando.data.streaming import ImageFiles, StreamedDataset, streamed_datasets
 from accelerando.distributed import Team
-from accelerando.interruption import Interrupted, SignalHandler
 from accelerando.measure.preserve_state import has_batch_norm
 from accelerando.randomness import Purpose, torch_seed
-from accelerando.runs.folder import RunFolder
-from accelerando.runs.record import Recorder
 from accelerando.schedule import Plan
-from accelerando.schedule.plan import START
 from accelerando.training.batch_norm import check_batches, convert_sync_batch_norm
-from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.device import prepare_device
-from accelerando.training.loop import Loop
 from accelerando.training.measurement import Measurement
 from accelerando.training.memory import check_memory
 from accelerando.training.precision import check_compiler, check_precision
@@ -83,7 +76,7 @@ class Task:
         """Size of the largest batch that ``measure.published`` passes at once; 0 if it is off."""
         return self.plan.largest_batch if self.settings.measure.published else 0
 
-    def step(self, team: Team, *, compiled: bool) -> SgdStep:
+    def step(self, team: Team) -> SgdStep:
         """Return the update of the model."""
         return SgdStep(
             self.model,
@@ -91,33 +84,7 @@ class Task:
             team=team,
             micro_batch=self.settings.hardware.micro_batch,
             precision=self.settings.precision.value,
-            compiled=compiled,
-        )
-
-    def loop(
-        self,
-        team: Team,
-        folder: RunFolder,
-        recorder: Recorder | None,
-        start: Checkpoint | None,
-        signals: SignalHandler,
-    ) -> Loop:
-        """Return the training loop of this process."""
-        settings, position = self.settings, START if start is None else start.position
-        return Loop(
-            plan=self.plan,
-            model=self.model,
-            step=self.step(team, compiled=settings.hardware.compile),
-            batches=self.data[0].batches(self.plan, seed=settings.seed, start=position, team=team),
-            measurement=self.measurement,
-            every=settings.tracking.every,
-            save_seconds=settings.checkpoint.seconds,
-            save_epochs=settings.checkpoint.epochs,
-            folder=folder,
-            recorder=recorder,
-            start=start,
-            check_interrupt=_joint_interrupt_check(signals, team),
-            team=team,
+            compiled=self.settings.hardware.compile,
         )
 
 
@@ -173,14 +140,3 @@ def seeded_model(settings: RunSettings) -> nn.Module:
         )
     torch.manual_seed(torch_seed(settings.seed, Purpose.MODEL))
     return model  # type: ignore[no-any-return]
-
-
-def _joint_interrupt_check(signals: SignalHandler, team: Team) -> Callable[[], None]:
-    """Return a check that raises Interrupted in every process of a team after the same step."""
-
-    def check_interrupt() -> None:
-        if team.any(signals.received is not None):
-            signals.check_interrupt()
-            raise Interrupted(None)
-
-    return signals.check_interrupt if team.world_size == 1 else check_interrupt

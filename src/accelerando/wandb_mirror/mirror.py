@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from accelerando.runs.folder import RunFolder, State, Status
@@ -30,90 +29,50 @@ ARRIVAL_TIMEOUT = 5.0
 """Seconds to wait until the server counts the rows that it has accepted."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MirrorSettings:
-    """Identity and options of the W&B run that mirrors a run.
+class WandbMirror:
+    """One W&B run; ``start`` it, ``log`` every row of the run from the first on, ``finish`` it.
 
-    Args:
-        run_id: W&B's id of the run; the same id continues the same run. A sweep assigns its own.
-        metadata: arguments of ``wandb.init`` that describe the run, see ``run_metadata``.
-        on_server: whether the server already has the run.
-        project: the W&B project.
-        entity: the user or team that owns the project; None for the default one.
-        mode: online or offline.
-        rows_offline: rows of the run that earlier starts left in complete offline files; None if
-            one of them was killed and its file may be truncated.
-        thresholds: of the full gradient norm, for the run's summary.
-        artifacts: whether to upload the record and the final checkpoint.
-        after_training: whether the run was made earlier: then W&B must be reachable, and this
-            machine's load is not recorded.
-    """
-
-    run_id: str
-    metadata: Mapping[str, Any]
-    on_server: bool
-    project: str
-    entity: str | None
-    mode: str
-    rows_offline: int | None
-    thresholds: Sequence[float] = ()
-    artifacts: bool = False
-    after_training: bool = False
-
-
-def create_mirror(
-    folder: RunFolder,
-    state: State,
-    config: Mapping[str, Any],
-    *,
-    mode: str,
-    notify: Callable[[str], None],
-    run_id: str | None = None,
-    after_training: bool = False,
-) -> WandbMirror:
-    """Return the mirror of a run, not started yet.
+    Rows that W&B already has are skipped. A failure of W&B is reported once and never raised by
+    ``log`` and ``finish``; the next start, or ``accelerando sync``, sends the missing rows.
 
     Args:
         folder: the run's folder; W&B keeps its files inside it.
         state: what is known of the run, with the W&B run of earlier starts.
         config: all settings of the run, resolved.
         mode: online or offline.
-        notify: called with a message when W&B fails; training continues.
-        run_id: W&B's id of the run, if another than the one in ``state``.
-        after_training: whether the run was made earlier.
-    """
-    tracking = config["tracking"]
-    known_id = state.wandb["id"]
-    settings = MirrorSettings(
-        run_id=run_id or known_id,
-        metadata=run_metadata(state, config),
-        on_server=run_id in (None, known_id) and state.wandb.get("url") is not None,
-        **project_and_entity(state, tracking),
-        mode=mode,
-        rows_offline=state.wandb.get("rows"),
-        thresholds=tracking.get("thresholds", ()),
-        artifacts=tracking.get("artifacts", False),
-        after_training=after_training,
-    )
-    return WandbMirror(folder, settings, notify)
-
-
-class WandbMirror:
-    """One W&B run; ``start`` it, ``log`` every row of the run from the first on, ``finish`` it.
-
-    Rows that W&B already has are skipped. A failure of W&B is reported once and never raised by
-    ``log`` and ``finish``; the next start, or ``accelerando sync``, sends the missing rows.
+        notify: called with a message when W&B fails.
+        run_id: W&B's id of the run, if not the one in ``state``; the same id continues the same
+            run. A sweep assigns its own.
+        is_sync: whether the run was trained earlier: then W&B must be reachable, and this machine's
+            load is not recorded.
     """
 
     def __init__(
-        self, folder: RunFolder, settings: MirrorSettings, notify: Callable[[str], None]
+        self,
+        folder: RunFolder,
+        state: State,
+        config: Mapping[str, Any],
+        *,
+        mode: str,
+        notify: Callable[[str], None],
+        run_id: str | None = None,
+        is_sync: bool = False,
     ) -> None:
-        self.settings, self.mode = settings, settings.mode
-        self.rows = 0
+        self.mode, self.rows = mode, 0
         """Rows logged so far, counted from the first row of the run."""
-        self._folder, self._notify = folder, notify
-        self._summary = RunSummary(settings.thresholds)
+        self._folder, self._notify, self._is_sync = folder, notify, is_sync
         self._failed = self._stop_requested = False
+        tracking, known_id = config["tracking"], state.wandb["id"]
+        self._summary = RunSummary(tracking.get("thresholds", ()))
+        self._upload_files = tracking.get("artifacts", False)
+        # rows that earlier starts left in complete offline files; None if one of them was killed
+        self._rows_offline: int | None = state.wandb.get("rows")
+        self._arguments = run_metadata(state, config) | {
+            "run_id": run_id or known_id,
+            "on_server": run_id in (None, known_id) and state.wandb.get("url") is not None,
+            # within a sweep the agent sets the project
+            **({} if sweep_agent.sweep_id() else project_and_entity(state, tracking)),
+        }
 
     def start(self, check_interrupt: Callable[[], None] = lambda: None) -> None:
         """Create the W&B run, or resume it.
@@ -124,35 +83,30 @@ class WandbMirror:
         Raises:
             UsageError: W&B rejects the run.
         """
-        settings = self.settings
-        if settings.mode == "offline" and settings.rows_offline is None:
+        if self.mode == "offline" and self._rows_offline is None:
             # its end may be missing: all rows are written again, to a new file
             wandb_adapter.set_aside_offline_files(self._folder.path)
-        project = {"project": settings.project, "entity": settings.entity}
+        # not a bound method: the client deep-copies its settings
+        settings: dict[str, Any] = {"stop_fn": lambda: self._stop()}
+        if self._is_sync:
+            settings |= wandb_adapter.NO_SYSTEM_METRICS
         self._run = init_run(
             self._notify,
-            run_id=settings.run_id,
-            mode=settings.mode,
-            require_server=settings.after_training,
-            on_server=settings.on_server,
+            mode=self.mode,
+            require_server=self._is_sync,
             check_interrupt=check_interrupt,
-            settings={
-                # not a bound method: the client deep-copies its settings
-                "stop_fn": lambda: self._stop(),
-                **(wandb_adapter.NO_SYSTEM_METRICS if settings.after_training else {}),
-            },
+            settings=settings,
             dir=self._folder.path,
-            # within a sweep the agent sets the project
-            **({} if sweep_agent.sweep_id() else project),
             resume="allow",
-            **settings.metadata,
+            **self._arguments,
         )
         self.mode = "offline" if self._run.offline else "online"
         self._sent_before = (
-            self._run.starting_step if self.mode == "online" else settings.rows_offline or 0
+            self._run.starting_step if self.mode == "online" else self._rows_offline or 0
         )
-        self._define_metrics()
         self._writer = BackgroundWriter(self._send)
+        with self._failures_reported():
+            self._define_metrics()
 
     def _define_metrics(self) -> None:
         # without ``summary=``: a sweep looks up the last value of its metric under the plain name
@@ -216,7 +170,7 @@ class WandbMirror:
             if state.status == Status.DIVERGED and new_rows:
                 text = f"{state.message}, in epoch {state.epoch}. Run folder: {self._folder.path}"
                 self._run.alert(f"{self._run.name or self.id} diverged", text, level="ERROR")
-            if self.settings.artifacts and state.status.is_final:
+            if self._upload_files and state.status.is_final:
                 self._upload_artifacts()
         with self._failures_reported():  # close the run even if the above has failed
             self._run.finish(exit_code=0 if stopped_by_sweep else self._exit_code(state))
@@ -243,8 +197,7 @@ class WandbMirror:
         if state.status != Status.INTERRUPTED:
             return 1
         # a run that was stopped on its W&B page must not be requeued
-        after_training = self.settings.after_training
-        if self._stop_requested or after_training or not sweep_agent.will_be_restarted():
+        if self._stop_requested or self._is_sync or not sweep_agent.will_be_restarted():
             return EXIT_KILLED
         self._run.mark_preempting()
         return EXIT_PREEMPTED

@@ -19,7 +19,7 @@ from accelerando.runs.record import Row, merge_rows, read_rows
 from accelerando.runs.run_lock import RunLock, RunLocked
 from accelerando.wandb_mirror import sweep_agent, wandb_adapter
 from accelerando.wandb_mirror.client import Unavailable
-from accelerando.wandb_mirror.mirror import create_mirror
+from accelerando.wandb_mirror.mirror import WandbMirror
 
 
 class SyncOutcome(StrEnum):
@@ -134,8 +134,8 @@ def _send(
     Raises:
         UsageError: W&B does not have all its rows.
     """
-    mirror = create_mirror(
-        folder, state, config, mode="online", notify=notify, run_id=run_id, after_training=True
+    mirror = WandbMirror(
+        folder, state, config, mode="online", notify=notify, run_id=run_id, is_sync=True
     )
     mirror.start()
     for row in rows:
