@@ -16,7 +16,7 @@ from accelerando.runs.slurm_record import SlurmRecord
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a submitted run, which also contains the output files of its job."""
     monkeypatch.setenv("PATH", "")  # SLURM is not asked
-    SlurmRecord("7_1", str(tmp_path / "7_1_0_log.out"), starts_it=True).write(tmp_path)
+    SlurmRecord("7_1", str(tmp_path / "7_1_0_log.out"), job_starts_run=True).write(tmp_path)
     return tmp_path
 
 

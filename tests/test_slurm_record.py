@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_job_that_a_run_is_started_in_is_recorded(
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     record = recorded(tmp_path)
-    assert (record.job, record.starts_it) == ("12", False)
+    assert (record.job, record.job_starts_run) == ("12", False)
     assert time.time() - record.submitted < 60
     assert recorded(tmp_path) == record
 
@@ -42,11 +43,12 @@ def test_task_of_a_plain_array_restarts_its_run(
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     monkeypatch.setenv("ACCELERANDO_ARRAY", "yes")
     record = recorded(tmp_path)
-    assert (record.job, record.starts_it) == ("10_3", True)
+    assert (record.job, record.job_starts_run) == ("10_3", True)
+    assert json.loads((tmp_path / "slurm.json").read_text())["starts_it"] is True
 
 
 def test_record_is_removed_outside_slurm(tmp_path: Path) -> None:
-    SlurmRecord("7", "", starts_it=True).write(tmp_path)
+    SlurmRecord("7", "", job_starts_run=True).write(tmp_path)
     record_current_job(tmp_path)
     assert read_slurm_record(tmp_path) is None
 

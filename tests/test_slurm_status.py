@@ -56,7 +56,7 @@ CASES = {
 
 
 def submitted_run(path: Path, status: Status | None) -> None:
-    SlurmRecord("7_1", "", starts_it=True).write(path)
+    SlurmRecord("7_1", "", job_starts_run=True).write(path)
     if status is not None:
         state = State(status, "id", "digits", "mlp", "decay", 0, epochs=10, steps=100, epoch=5)
         state.write(RunFolder(path).state)

@@ -31,15 +31,15 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> dict[str, SlurmJob]:
     return jobs
 
 
-def submitted_run(path: Path, status: Status, *, starts_it: bool) -> Job:
-    SlurmRecord("7", "", starts_it=starts_it).write(path)
+def submitted_run(path: Path, status: Status, *, job_starts_run: bool) -> Job:
+    SlurmRecord("7", "", job_starts_run=job_starts_run).write(path)
     state = State(status, "id", "digits", "mlp", "decay", 0, epochs=10, steps=100, epoch=5)
     state.write(RunFolder(path).state)
     return Job(path.name, path, partial(print))
 
 
 @pytest.mark.parametrize(
-    ("status", "starts_it", "is_queued"),
+    ("status", "job_starts_run", "is_queued"),
     [
         (Status.INTERRUPTED, True, True),
         (Status.INTERRUPTED, False, False),  # stopped inside an interactive job, which continues
@@ -48,13 +48,13 @@ def submitted_run(path: Path, status: Status, *, starts_it: bool) -> Job:
 )
 def test_run_is_not_submitted_if_its_job_will_start_it(
     status: Status,
-    starts_it: bool,
+    job_starts_run: bool,
     is_queued: bool,
     queue: dict[str, SlurmJob],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    job = submitted_run(tmp_path / "run", status, starts_it=starts_it)
+    job = submitted_run(tmp_path / "run", status, job_starts_run=job_starts_run)
     monkeypatch.setattr(
         submission, "run_status", lambda path: RunStatus(path, status, RunFolder(path).read_state())
     )
@@ -67,7 +67,7 @@ def test_run_that_is_about_to_be_requeued_is_waited_for(
     queue: dict[str, SlurmJob], tmp_path: Path
 ) -> None:
     """Uploading to W&B may take a while between saving the run and requeueing its job."""
-    job = submitted_run(tmp_path / "run", Status.INTERRUPTED, starts_it=True)
+    job = submitted_run(tmp_path / "run", Status.INTERRUPTED, job_starts_run=True)
 
     def may_continue() -> bool:
         (run,) = slurm_status.add_slurm_status([run_status(job.folder)])

@@ -176,7 +176,7 @@ def test_corrupt_runs_do_not_block_the_others(
     missing_config.config.unlink()
     corrupt_state.state.write_text("{")
     queued = Path(config.root) / "digits-mlp" / "warmup_increase" / "seed9-0"
-    SlurmRecord(job="7", output="", starts_it=True).write(queued)
+    SlurmRecord(job="7", output="", job_starts_run=True).write(queued)
     with pytest.raises(SystemExit) as stopped:
         main(["sync", config.root])
     assert stopped.value.code == 1

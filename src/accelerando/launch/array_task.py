@@ -6,10 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
-from submitit import JobEnvironment
 from submitit.helpers import DelayedSubmission
 
 from accelerando.entry import EXIT_FAILURE
@@ -17,6 +14,7 @@ from accelerando.interruption import Interrupted, SignalHandler
 from accelerando.launch.planning import PRELOAD
 from accelerando.launch.pool import Job, JobResult, run_jobs
 from accelerando.launch.requeue import requeue
+from accelerando.launch.submitit_adapter import REQUEUE_SIGNAL, requeue_handler
 from accelerando.launch.sweep_progress import job_outcome
 from accelerando.runs.folder import RunFolder
 
@@ -71,14 +69,9 @@ class ArrayTask:
 
 
 def _requeue_after(received: signal.Signals | None) -> None:
-    """Let submitit requeue the job if it received the signal that submitit requested from SLURM.
-
-    submitit's handler ends this process, unless it is not the first process of the run: then the
-    first one requeues the job.
-    """
-    if received is not None and received.name == f"SIG{JobEnvironment.USR_SIG}":
-        handler: Any = signal.getsignal(received)
-        requeue(partial(handler, received, None))
+    """Let submitit requeue the job if it received the signal that submitit requested from SLURM."""
+    if received == REQUEUE_SIGNAL:
+        requeue(requeue_handler())
 
 
 class _JobLog:

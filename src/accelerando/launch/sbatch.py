@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from submitit import JobEnvironment, SlurmExecutor
-
 from accelerando.checks import UsageError
+from accelerando.launch.submitit_adapter import REQUEUE_SIGNAL, executor_parameters
 
 LAUNCHER_SETTINGS = ("runs_per_job", "wait", "submitit_folder", "max_num_timeout")
 """Settings of ``hydra.launcher`` that are not parameters of sbatch."""
@@ -58,7 +56,7 @@ def check_setting_names(launcher: dict[str, Any]) -> None:
     Raises:
         UsageError: a setting is unknown.
     """
-    known = {*LAUNCHER_SETTINGS, *SUBMITIT_PARAMETERS, *SlurmExecutor._valid_parameters()}
+    known = {*LAUNCHER_SETTINGS, *SUBMITIT_PARAMETERS, *executor_parameters()}
     unknown = sorted(set(launcher) - known)
     if unknown:
         raise UsageError(
@@ -120,7 +118,7 @@ def sbatch_parameters(launcher: dict[str, Any], processes: int, threads: int) ->
     srun = ["--export=ALL", *([f"--cpus-per-task={cpus}"] if cpus else [])]
     values["srun_args"] = [*srun, *(values.get("srun_args") or [])]
     requeue = REQUEUE_IF_KILLED.format(
-        killed=128 + signal.Signals[f"SIG{JobEnvironment.USR_SIG}"],
+        killed=128 + REQUEUE_SIGNAL,
         requeues=launcher["max_num_timeout"],
         python=shlex.quote(sys.executable),
     )

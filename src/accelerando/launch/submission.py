@@ -89,7 +89,7 @@ def _not_queued(jobs: Sequence[Job], console: Console) -> list[Job]:
             return False
         # a run that was started by hand inside a job, such as an interactive one, does not return
         # with that job
-        return record.starts_it or run_status(job.folder).status == Status.RUNNING
+        return record.job_starts_run or run_status(job.folder).status == Status.RUNNING
 
     remaining = [job for job in jobs if not is_queued(job)]
     if len(remaining) < len(jobs):
@@ -149,7 +149,9 @@ def _submit_array(
     for job, task in zip(submitted, tasks, strict=True):
         for run in task.jobs:
             try:
-                SlurmRecord(job.job_id, str(job.paths.stdout), starts_it=True).write(run.folder)
+                SlurmRecord(job.job_id, str(job.paths.stdout), job_starts_run=True).write(
+                    run.folder
+                )
             except OSError as error:
                 raise UsageError(
                     f"job {array_id} was submitted, but could not be recorded in {run.folder} "

@@ -55,23 +55,18 @@ class State:
     Args:
         status: a ``Status``, or its value as read from the file.
         run: the run id.
-        dataset: name of the data set.
-        model: name of the model.
-        scheduler: name of the scheduler.
-        seed: the seed of the run.
-        epochs: epochs of the whole schedule.
-        steps: steps of the whole schedule.
-        epoch: completed epochs.
+        dataset, model, scheduler: their names.
+        epochs, steps: length of the whole schedule.
+        epoch, step: completed epochs and steps.
         progress: completed epochs, including the fraction of the current one.
-        step: completed steps.
         full_gradient_norm: minimum so far; None before the first measurement.
         seconds: training time over all starts.
         message: why the run has this status.
-        traceback: traceback of the error that ended the run.
+        traceback: of the error that ended the run.
         overrides: command-line overrides that started the run.
         environment: hardware and software versions.
         wandb: id, project, URL and progress of the W&B run.
-        updated: when the file was written, in seconds since the epoch.
+        updated: when the file was written, in seconds since 1970.
     """
 
     status: Status

@@ -97,7 +97,7 @@ def _is_alive(path: Path) -> bool:
     lock = current_lock(path)
     if lock is None:
         return False
-    is_dead = lock.owner_is_dead()
+    is_dead = lock.owner.is_dead()
     if is_dead is not None:
         return not is_dead
     heartbeat = lock.last_heartbeat()

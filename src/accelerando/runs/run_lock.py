@@ -61,28 +61,22 @@ class Owner:
         return cls(platform.node(), _machine_id(), pid, _start_time(pid), job, restarts, token)
 
     def __str__(self) -> str:
+        if self == UNKNOWN:
+            return "another process"
         job = f" (SLURM job {self.job})" if self.job else ""
         return f"process {self.pid} on {self.host}{job}"
 
     def is_dead(self) -> bool | None:
-        """Whether the process has ended; None if that cannot be seen from this machine."""
+        """Whether the process has ended; None if only the heartbeat can tell."""
         if self.machine == _machine_id() != "":
-            return not self._is_alive()
-        return True if self._was_requeued() else None
-
-    def _is_alive(self) -> bool:
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass  # the process exists and belongs to another user
-        return _start_time(self.pid) == self.started
-
-    def _was_requeued(self) -> bool:
-        """Whether the calling process is the same SLURM job after a requeue."""
+            return _start_time(self.pid) != self.started
         current = Owner.current()
-        return bool(self.job) and self.job == current.job and self.restarts < current.restarts
+        requeued = self.job and self.job == current.job and self.restarts < current.restarts
+        return True if requeued else None
+
+
+UNKNOWN = Owner(host="", machine="", pid=0, started="")
+"""The owner of an incomplete lock file."""
 
 
 @dataclass(frozen=True)
@@ -90,20 +84,11 @@ class LockFile:
     """The lock in force on a folder."""
 
     path: Path
-    owner: Owner | None
-    """None if the file is incomplete: its owner died while writing it."""
+    owner: Owner
 
     @property
     def number(self) -> int:
         return int(self.path.name.removeprefix(PREFIX))
-
-    @property
-    def owner_name(self) -> str:
-        return "another process" if self.owner is None else str(self.owner)
-
-    def owner_is_dead(self) -> bool | None:
-        """Whether the owner has ended; None if only the heartbeat can tell."""
-        return None if self.owner is None else self.owner.is_dead()
 
     def last_heartbeat(self) -> float | None:
         """Time of the last heartbeat by the file system's clock; None if the file is gone."""
@@ -129,7 +114,7 @@ def current_lock(folder: Path) -> LockFile | None:
             return current_lock(folder)
         except (ValueError, KeyError, TypeError):
             time.sleep(0.05)  # being written, unless its owner died in between
-    return LockFile(path, None)
+    return LockFile(path, UNKNOWN)
 
 
 class RunLock:
@@ -147,7 +132,7 @@ class RunLock:
         if not self._is_in_force():
             folder = self._path.parent
             lock = current_lock(folder) if folder.exists() else None
-            event = "was removed" if lock is None else f"was taken over by {lock.owner_name}"
+            event = "was removed" if lock is None else f"was taken over by {lock.owner}"
             raise UsageError(f"{folder} {event}; this process stops without writing to it")
 
     def _is_in_force(self) -> bool:
@@ -207,7 +192,7 @@ def _acquire(
         previous = current_lock(folder)
         if previous is not None and not _wait_until_dead(previous, notify, check_interrupt):
             raise RunLocked(
-                f"{folder} is locked by {previous.owner_name}: wait for it to end, or stop it"
+                f"{folder} is locked by {previous.owner}: wait for it to end, or stop it"
             )
         path = folder / f"{PREFIX}{1 if previous is None else previous.number + 1}"
         try:
@@ -241,11 +226,11 @@ def _wait_until_dead(
     lock: LockFile, notify: Callable[[str], None], check_interrupt: Callable[[], None]
 ) -> bool:
     """Return whether the owner of a lock is dead; if unknown, wait for its heartbeat."""
-    is_dead = lock.owner_is_dead()
+    is_dead = lock.owner.is_dead()
     if is_dead is not None:
         return is_dead
     first, deadline = lock.last_heartbeat(), time.monotonic() + TIMEOUT_SECONDS
-    notify(f"{lock.path.parent} was locked by {lock.owner_name}: waiting for its heartbeat")
+    notify(f"{lock.path.parent} was locked by {lock.owner}: waiting for its heartbeat")
     while time.monotonic() < deadline:
         time.sleep(min(1.0, TIMEOUT_SECONDS / 10))
         check_interrupt()

@@ -16,6 +16,9 @@ SLURM_FILE = "slurm.json"
 ARRAY_VARIABLE = "ACCELERANDO_ARRAY"
 """Environment variable set by ``slurm/array.sbatch``, whose job starts the run."""
 
+_KEYS = {"job_starts_run": "starts_it"}
+"""Keys in the file that differ from the attribute: the names of an earlier version."""
+
 
 @dataclass(frozen=True)
 class SlurmRecord:
@@ -24,20 +27,21 @@ class SlurmRecord:
     Args:
         job: job id; for an array with the task: 123_4.
         output: path of the job's standard output; empty if it is not a file.
-        starts_it: whether the job starts the run, also after a requeue. False if a user
+        job_starts_run: whether the job starts the run, also after a requeue. False if a user
             started the run within a job, such as an interactive one.
         submitted: time of submission, in seconds since the epoch.
     """
 
     job: str
     output: str
-    starts_it: bool
+    job_starts_run: bool
     submitted: float = field(default_factory=time.time)
 
     def write(self, folder: Path) -> None:
         """Write ``slurm.json`` to a run folder, which is created if missing."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / SLURM_FILE, json.dumps(asdict(self), indent=1).encode())
+        content = {_KEYS.get(name, name): value for name, value in asdict(self).items()}
+        write_atomic(folder / SLURM_FILE, json.dumps(content, indent=1).encode())
 
 
 def read_slurm_record(folder: Path) -> SlurmRecord | None:
@@ -49,7 +53,8 @@ def read_slurm_record(folder: Path) -> SlurmRecord | None:
     path = folder / SLURM_FILE
     try:
         content = json.loads(path.read_text())
-        return SlurmRecord(**{part.name: content[part.name] for part in fields(SlurmRecord)})
+        names = [part.name for part in fields(SlurmRecord)]
+        return SlurmRecord(**{name: content[_KEYS.get(name, name)] for name in names})
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
@@ -72,7 +77,7 @@ def record_current_job(folder: Path) -> None:
         record = read_slurm_record(folder)
         if record is not None and record.job == job:
             return
-    SlurmRecord(job, _output_file(), starts_it=ARRAY_VARIABLE in os.environ).write(folder)
+    SlurmRecord(job, _output_file(), job_starts_run=ARRAY_VARIABLE in os.environ).write(folder)
 
 
 def _output_file() -> str:

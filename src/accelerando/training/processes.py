@@ -43,7 +43,7 @@ from accelerando.torch_adapter import default_store
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.loop import Diverged, Loop
 from accelerando.training.out_of_memory import OutOfMemory
-from accelerando.training.task import prepare_task
+from accelerando.training.task import Task, prepare_task
 
 _READY = b"ready"
 """Sent to the main process by a spawned rank that has started."""
@@ -57,11 +57,8 @@ _EXIT_TIMEOUT_SECONDS = 10.0
 def launched_team(processes: int) -> Iterator[Team]:
     """Join the process group that torchrun or srun started this process in, if any.
 
-    Args:
-        processes: the setting ``hardware.processes``.
-
     Raises:
-        UsageError: another number of processes was started than the settings say.
+        UsageError: the number of processes differs from ``processes``, the setting.
     """
     _adopt_slurm_variables()
     world_size = int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else 1
@@ -201,17 +198,29 @@ def run_other_rank(
 ) -> None:
     """Do the work of a rank above 0: train and measure with the main process, write no files."""
     try:
-        _train_other_rank(settings, team, signals, local_rank)
+        if team.broadcast_bytes(_EXIT) != _TRAIN:
+            return
+        task = _prepare_task_together(settings, team, local_rank)
+        row_interval, _, content = team.broadcast_bytes(b"").partition(b"\n")
+        task = replace(task, settings=settings.with_row_interval(int(row_interval)))
+        start = Checkpoint.read(io.BytesIO(content), task.device) if content else None
+        Loop(task, team, RunFolder(run_folder(settings)), None, start, signals).run()
+    except (Interrupted, Diverged):
+        return  # the main process raised the same, and reports it
     except ProcessLost as error:
         print(f"process {team.rank} exits: {error}", file=sys.stderr)
         sys.exit(1)
+    except OutOfMemory as error:
+        print(f"error in process {team.rank}: out of memory: {error}", file=sys.stderr)
+        # the main process notices only that this one is gone: store the reason
+        store = default_store()
+        store.set(_OUT_OF_MEMORY, json.dumps([str(error), error.measuring]))
+        store.get(_OUT_OF_MEMORY)  # set() returns before the value has arrived
+        sys.exit(1)
 
 
-def _train_other_rank(
-    settings: RunSettings, team: Team, signals: SignalHandler, local_rank: int
-) -> None:
-    if team.broadcast_bytes(_EXIT) != _TRAIN:
-        return
+def _prepare_task_together(settings: RunSettings, team: Team, local_rank: int) -> Task:
+    """Prepare the task of a rank above 0, and tell the main process whether that succeeded."""
     try:
         task = prepare_task(settings, build_plan(settings), local_rank)
     except UsageError as error:
@@ -219,25 +228,7 @@ def _train_other_rank(
         team.any(True)
         sys.exit(1)
     team.any(False)
-    row_interval = int(team.broadcast_bytes(b""))
-    task = replace(task, settings=settings.with_row_interval(row_interval))
-    content = team.broadcast_bytes(b"")
-    start = Checkpoint.read(io.BytesIO(content), task.device) if content else None
-    try:
-        Loop(task, team, RunFolder(run_folder(settings)), None, start, signals).run()
-    except (Interrupted, Diverged):
-        return  # the main process raised the same, and reports it
-    except OutOfMemory as error:
-        print(f"error in process {team.rank}: out of memory: {error}", file=sys.stderr)
-        _publish_out_of_memory(error)
-        sys.exit(1)
-
-
-def _publish_out_of_memory(error: OutOfMemory) -> None:
-    """Tell the main process why this process exits: it notices only that the process is gone."""
-    store = default_store()
-    store.set(_OUT_OF_MEMORY, json.dumps([str(error), error.measuring]))
-    store.get(_OUT_OF_MEMORY)  # set() returns before the value has arrived
+    return task
 
 
 _OUT_OF_MEMORY = "out of memory"
@@ -245,11 +236,7 @@ _OUT_OF_MEMORY = "out of memory"
 
 @contextmanager
 def explain_lost_process() -> Iterator[None]:
-    """Replace ProcessLost by OutOfMemory if that is why the other process exited.
-
-    Raises:
-        OutOfMemory: in place of ProcessLost.
-    """
+    """Raise OutOfMemory in place of ProcessLost if that is why the other process exited."""
     try:
         yield
     except ProcessLost as error:
@@ -269,17 +256,16 @@ def start_other_ranks(team: Team, start: Checkpoint | None, row_interval: int) -
         row_interval: steps between two training rows, at which every rank checks the loss.
 
     Raises:
-        UsageError: a rank could not start; its own output says why.
+        UsageError: a rank could not start.
     """
     team.broadcast_bytes(_TRAIN)
     if team.any(False):
         raise UsageError("a process of the run could not start: see its output")
     if team.world_size > 1:
-        team.broadcast_bytes(b"%d" % row_interval)
         content = io.BytesIO()
         if start is not None:
             start.write(content)
-        team.broadcast_bytes(content.getvalue())
+        team.broadcast_bytes(b"%d\n" % row_interval + content.getvalue())
 
 
 def _backend() -> str:
