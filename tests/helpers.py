@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from rich.console import Console
 
 from accelerando.config import RunSettings, register
 from accelerando.interruption import Interrupted
-from accelerando.runs.folder import RunFolder, State
+from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.run_lock import Owner
 from accelerando.training.loop import Loop
 from accelerando.training.run import run
@@ -143,3 +144,30 @@ def table_rows(name: str) -> list[dict[str, str]]:
     """Return the rows of a published schedule."""
     with (TABLES / f"{name}.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def make_run(root: Path, name: str, status: str, **fields: object) -> RunFolder:
+    """Write the state of a run, without training it."""
+    folder = RunFolder(root / "digits-mlp" / "cosine" / name)
+    folder.path.mkdir(parents=True)
+    state = State(Status(status), name, "digits", "mlp", "cosine", 0, epochs=10, steps=100)
+    replace(state, environment={"host": "node7"}, **fields).write(folder.state)
+    return folder
+
+
+def make_runs(root: Path) -> None:
+    """Make eight runs, one of each kind."""
+
+    def make_running(name: str, owner: Owner) -> Path:
+        fields = {"progress": 5.0, "epoch": 5, "seconds": 100.0}
+        return write_lock(make_run(root, name, "running", **fields).path, owner)
+
+    make_run(root, "a-finished", "finished", full_gradient_norm=0.00123, seconds=3700.0)
+    make_run(root, "b-failed", "failed", message="ValueError: bad value")
+    make_running("c-alive", Owner.current())
+    make_running("d-killed", replace(Owner.current(), pid=DEAD_PID))
+    make_running("e-remote", REMOTE_OWNER)
+    stale = make_running("f-stale", REMOTE_OWNER)
+    os.utime(stale, (time.time() - 3600,) * 2)
+    make_run(root, "g-unlocked", "running")
+    make_run(root, "h-corrupt", "running").state.write_text("{")

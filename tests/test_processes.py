@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,14 +15,12 @@ from typing import Any
 import pytest
 import torch
 
-from accelerando.build import build_plan
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.identity import run_folder, run_id
 from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.processes import _first_address
-from accelerando.training.task import prepare_task
 from accelerando.validation import validate
 from helpers import ROOT, SHORT, identical, read_rows, start_process, train
 
@@ -43,52 +40,6 @@ def test_two_processes_match_one(more: tuple[str, ...], settings: Settings, tmp_
         assert len(alone) == len(together)
         for row, other in zip(alone, together, strict=True):
             assert other == pytest.approx(row, rel=1e-3, abs=1e-5)
-
-
-def test_separate_batch_norm_statistics_change_the_run_id(settings: Settings) -> None:
-    ids = {
-        run_id(settings("model=cnn_bn", *more))
-        for more in (
-            (),
-            ("hardware.processes=2",),
-            ("hardware.processes=3",),
-            ("hardware.micro_batch=32",),
-        )
-    }
-    assert len(ids) == 4
-    plain = settings("hardware.processes=2", "hardware.micro_batch=32", "precision=fp32")
-    assert run_id(plain) == run_id(settings())
-    assert run_id(settings("precision=bf16")) != run_id(settings())
-
-
-SHARES = (
-    r"^each of the 2 processes computes BatchNorm statistics of its own share.*sync_batch_norm=true"
-)
-PARTS = r"^BatchNorm uses the statistics of micro-batches of 100 examples \(hardware\.micro_batch\)"
-
-
-@pytest.mark.parametrize(
-    ("more", "notes"),
-    [
-        ((), []),
-        (("hardware.processes=2",), [SHARES]),
-        (("hardware.processes=2", "hardware.sync_batch_norm=true"), []),
-        (("hardware.processes=2", "model.norm=group"), []),
-        (("hardware.micro_batch=100",), [PARTS]),
-        (("hardware.micro_batch=256",), []),  # as large as the largest batch
-        (("hardware.micro_batch=100", "model.norm=group"), []),
-        # shares of 128
-        (("hardware.micro_batch=100", "hardware.processes=2"), [SHARES, PARTS]),
-        (("hardware.micro_batch=128", "hardware.processes=2"), [SHARES]),
-    ],
-)
-def test_notes_on_batch_norm_statistics(
-    more: tuple[str, ...], notes: list[str], settings: Settings
-) -> None:
-    config = settings(*SHORT, "model=cnn_bn", *more)
-    found = prepare_task(config, build_plan(config)).notes()
-    assert len(found) == len(notes)
-    assert all(re.search(note, said) for note, said in zip(notes, found, strict=True))
 
 
 def test_incompatible_settings_are_rejected(settings: Settings) -> None:

@@ -83,7 +83,7 @@ def test_packaged_files_compose_as_in_hydra() -> None:
 
 
 @pytest.mark.parametrize("epochs", [1, 20, 300])
-def test_packaged_schedulers_have_no_departures(epochs: int) -> None:
+def test_packaged_schedulers_have_no_differences(epochs: int) -> None:
     options = [*OPTIONS["."], *OPTIONS["control"], *OPTIONS["extra"]]
     variants = {
         "small_increase learning_rate.final=1.0",
@@ -118,7 +118,7 @@ def test_packaged_schedulers_have_no_departures(epochs: int) -> None:
      ("scheduler/learning_rate=cosine +scheduler.learning_rate.display.label=half-wave",
       "(iv) half-wave")],
 )  # fmt: skip
-def test_labels_name_the_departures(overrides: str, label: str) -> None:
+def test_labels_name_the_differences(overrides: str, label: str) -> None:
     (settings,) = composed_settings(*overrides.split())
     assert named(settings).label == label
 

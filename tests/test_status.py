@@ -7,9 +7,7 @@ import os
 import pty
 import signal
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,61 +18,19 @@ from accelerando.commands import main
 from accelerando.commands.status import format_runs
 from accelerando.config import RunSettings
 from accelerando.identity import run_folder
-from accelerando.runs.folder import RunFolder, State, Status
+from accelerando.runs.folder import RunFolder
 from accelerando.runs.listing import list_runs
 from accelerando.runs.run_lock import Owner
-from helpers import DEAD_PID, REMOTE_OWNER, SHORT, start_process, train, write_lock
+from helpers import REMOTE_OWNER, SHORT, make_run, make_runs, start_process, train, write_lock
 
 Settings = Callable[..., RunSettings]
 
 
-def make_run(root: Path, name: str, status: str, **fields: object) -> RunFolder:
-    """Write the state of a run, without training it."""
-    folder = RunFolder(root / "digits-mlp" / "cosine" / name)
-    folder.path.mkdir(parents=True)
-    state = State(Status(status), name, "digits", "mlp", "cosine", 0, epochs=10, steps=100)
-    replace(state, environment={"host": "node7"}, **fields).write(folder.state)
-    return folder
-
-
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """A folder with eight runs."""
-
-    def make_running(name: str, owner: Owner) -> Path:
-        fields = {"progress": 5.0, "epoch": 5, "seconds": 100.0}
-        return write_lock(make_run(tmp_path, name, "running", **fields).path, owner)
-
-    make_run(tmp_path, "a-finished", "finished", full_gradient_norm=0.00123, seconds=3700.0)
-    make_run(tmp_path, "b-failed", "failed", message="ValueError: bad value")
-    make_running("c-alive", Owner.current())
-    make_running("d-killed", replace(Owner.current(), pid=DEAD_PID))
-    make_running("e-remote", REMOTE_OWNER)
-    stale = make_running("f-stale", REMOTE_OWNER)
-    os.utime(stale, (time.time() - 3600,) * 2)
-    make_run(tmp_path, "g-unlocked", "running")
-    make_run(tmp_path, "h-corrupt", "running").state.write_text("{")
+    """A folder with a run of each kind."""
+    make_runs(tmp_path)
     return tmp_path
-
-
-def test_status_of_every_kind_of_run(runs: Path) -> None:
-    assert {run.path.name: run.status for run in list_runs(runs)} == {
-        "a-finished": "finished",
-        "b-failed": "failed",
-        "c-alive": "running",
-        "d-killed": "lost",
-        "e-remote": "running",
-        "f-stale": "lost",
-        "g-unlocked": "lost",
-        "h-corrupt": "unreadable",
-    }
-
-
-def test_state_of_an_unknown_status_is_unreadable(tmp_path: Path) -> None:
-    folder = make_run(tmp_path, "run", "finished")
-    folder.state.write_text(folder.state.read_text().replace("finished", "perfect"))
-    (run,) = list_runs(tmp_path)
-    assert run.status == Status.UNREADABLE
 
 
 def test_table_for_pipes_has_one_line_per_run(

@@ -37,8 +37,7 @@ class Team:
     single process they do nothing and need no initialised process group.
 
     Args:
-        rank: rank of this process. Rank 0 is the main process, which writes files and shows
-            progress; the others are worker processes.
+        rank: of this process; rank 0 is the main process, which writes files and shows progress.
         world_size: number of processes, at least 1.
 
     Raises:
@@ -50,7 +49,6 @@ class Team:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the main process."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:

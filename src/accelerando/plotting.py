@@ -63,7 +63,7 @@ def group_styles(names: Sequence[str]) -> dict[str, GroupStyle]:
     styles: dict[str, GroupStyle] = {}
     colours, dashes, markers = group_colours(names), display_values("dash"), variant_markers()
     # sorted, so that styles do not depend on the order of the groups; packaged markers go first
-    for name in sorted(names, key=lambda name: (_departures(name) not in markers, name)):
+    for name in sorted(names, key=lambda name: (_differences(name) not in markers, name)):
         dash = tuple(dashes.get(_scheduler(name), ()))
         options = [GroupStyle(colours[name], dash, mark) for mark in _marker_options(name)]
         usage = Counter(styles.values())
@@ -83,10 +83,10 @@ def group_colours(names: Sequence[str]) -> dict[str, str]:
 
 def _marker_options(name: str) -> list[str]:
     """Return the marker of a group, followed by its alternatives."""
-    departures = _departures(name)
-    if not departures:
+    differences = _differences(name)
+    if not differences:
         return ["", *MARKERS]
-    preferred = variant_markers().get(departures, _by_hash(departures, MARKERS)[0])
+    preferred = variant_markers().get(differences, _by_hash(differences, MARKERS)[0])
     if preferred not in MARKERS:
         raise UsageError(f"a marker must be one of {', '.join(MARKERS)}, got {preferred!r}")
     return _rotate(MARKERS, MARKERS.index(preferred))
@@ -96,7 +96,7 @@ def _scheduler(name: str) -> str:
     return name.partition(" ")[0].removeprefix("scheduler.name=").rstrip(",")
 
 
-def _departures(name: str) -> str:
+def _differences(name: str) -> str:
     return name.partition(" ")[2]
 
 

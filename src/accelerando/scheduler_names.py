@@ -58,7 +58,7 @@ def scheduler_name(settings: Settings, epochs: int) -> DisplayName:
     name, case = _name(scheduler), _display(scheduler, "case")
     usual = {"Scheduler", *_classes(defining_files().get(name, {})).values()}
     classes = {key: kind for key, kind in _classes(scheduler).items() if kind not in usual}
-    values = _departing_values(scheduler, epochs)
+    values = _differing_values(scheduler, epochs)
     assignments = [f"{key}={value}" for key, value in values.items()]
     label = _label(scheduler, list(classes), [short_setting(text) for text in assignments])
     value_order = tuple((key, sort_key(value)) for key, value in values.items())
@@ -197,10 +197,10 @@ def _display(scheduler: Settings, key: str) -> Any:
     return scheduler.get(full_key, packaged.get(full_key))
 
 
-def _label(scheduler: Settings, departing_classes: Sequence[str], values: Sequence[str]) -> str:
+def _label(scheduler: Settings, differing_classes: Sequence[str], values: Sequence[str]) -> str:
     """Return a label that is short enough for the legend of a figure."""
     case, head = _display(scheduler, "case"), _display(scheduler, "label") or _name(scheduler)
-    shapes = {key: _class_label(scheduler, key) for key in departing_classes}
+    shapes = {key: _class_label(scheduler, key) for key in differing_classes}
     if case and (shapes or values):
         # instead of the label of the case, name the shapes, and always that of the learning rate
         rate = "learning_rate._target_"
@@ -232,15 +232,15 @@ def _classes(scheduler: Settings) -> dict[str, str]:
     return {key: class_name(scheduler[key]) for key in keys}
 
 
-def _departing_values(scheduler: Settings, epochs: int) -> dict[str, Any]:
+def _differing_values(scheduler: Settings, epochs: int) -> dict[str, Any]:
     defaults = default_values(scheduler)
-    departing = {}
+    differing = {}
     for key, value in sorted(scheduler.items()):
         skipped = key.rpartition(".")[2] in ("name", "_target_") or DISPLAY in key.split(".")
         default = defaults.get(key)
         if not skipped and value not in (None, default, _evaluate(default, epochs)):
-            departing[key] = _plain(key, value)
-    return departing
+            differing[key] = _plain(key, value)
+    return differing
 
 
 def _evaluate(default: Any, epochs: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
@@ -37,25 +38,22 @@ class _IgnoreClosed:
         self._stream, self._is_open = stream or io.StringIO(), True
 
     def write(self, text: str) -> int:
-        if self._is_open:
-            try:
-                self._stream.write(text)
-            except OSError:
-                self._close()
+        self._try(self._stream.write, text)
         return len(text)
 
     def flush(self) -> None:
-        if self._is_open:
-            try:
-                self._stream.flush()
-            except OSError:
-                self._close()
+        self._try(self._stream.flush)
 
-    def _close(self) -> None:
-        self._is_open = False
-        # Python flushes what is still buffered when it exits, and would fail there
-        with suppress(OSError), Path(os.devnull).open("wb") as devnull:
-            os.dup2(devnull.fileno(), self._stream.fileno())
+    def _try(self, call: Callable[..., object], *arguments: str) -> None:
+        if not self._is_open:
+            return
+        try:
+            call(*arguments)
+        except OSError:
+            self._is_open = False
+            # Python flushes what is still buffered when it exits, and would fail there
+            with suppress(OSError), Path(os.devnull).open("wb") as devnull:
+                os.dup2(devnull.fileno(), self._stream.fileno())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -51,7 +51,7 @@ def group_runs(
 ) -> tuple[list[Group], list[ExcludedRun]]:
     """Group runs by settings, or by sections of settings such as ``scheduler``.
 
-    Schedulers are distinguished by their names and by how they depart from their usual form;
+    Schedulers are distinguished by their names and by how they differ from their usual form;
     other sections by their names and all differing settings. The paper's cases come first;
     numbers are sorted by value.
 

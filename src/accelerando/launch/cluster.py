@@ -1,4 +1,4 @@
-"""Checks of a sweep against the SLURM cluster, made before anything is submitted."""
+"""Checks of a sweep against the SLURM cluster, before anything is submitted."""
 
 from __future__ import annotations
 

@@ -35,13 +35,7 @@ PRELOAD = (
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a sweep.
-
-    Args:
-        settings: of the run.
-        plan: its schedule.
-        job: trains the run in another process.
-    """
+    """One run of a sweep; its job trains it in another process."""
 
     settings: RunSettings
     plan: Plan
@@ -82,8 +76,13 @@ def print_notes(runs: Sequence[PlannedRun], console: Console) -> None:
 
 def unfinished_jobs(jobs: Sequence[Job], console: Console) -> list[Job]:
     """Return the jobs whose runs have not ended yet, and print how many have."""
-    states = [RunFolder(job.folder).readable_state() for job in jobs]
-    ended = [state for state in states if state is not None and state.status.is_final]
+    ended, unfinished = [], []
+    for job in jobs:
+        state = RunFolder(job.folder).readable_state()
+        if state is not None and state.status.is_final:
+            ended.append(state)
+        else:
+            unfinished.append(job)
     if ended:
         console.print(f"{len(ended)} of {len(jobs)} runs have already ended")
         current = git_commit()
@@ -93,19 +92,13 @@ def unfinished_jobs(jobs: Sequence[Job], console: Console) -> list[Job]:
                 f"note: {outdated} of them were created by a different commit (now {current}); "
                 "remove their folders to rerun them"
             )
-    return [
-        job
-        for job, state in zip(jobs, states, strict=True)
-        if state is None or not state.status.is_final
-    ]
+    return unfinished
 
 
 def check_runs(runs: Sequence[PlannedRun], *, devices: bool) -> None:
     """Run the preflight checks, which build each model and load each data set, in a new process.
 
-    Args:
-        runs: the runs to check.
-        devices: whether the runs use the devices of this machine, which are then checked too.
+    With ``devices``, the devices of this machine are checked too.
 
     Raises:
         UsageError: a check failed; the message names the setting.

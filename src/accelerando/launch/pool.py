@@ -36,23 +36,26 @@ class Job:
 
 @dataclass
 class JobResult:
-    """How the process of a job ended."""
+    """How the process of a job ended.
+
+    Args:
+        exit_code: negative if a signal killed the process.
+        value: return value of the job; its pickle must fit into a pipe (64 KiB).
+        started: start time in seconds since 1970.
+        stop_requested: whether the pool had asked the job to stop.
+    """
 
     exit_code: int
-    """Negative if a signal killed the process."""
     value: Any = None
-    """Return value of the job; its pickle must fit into a pipe (64 KiB)."""
     started: float = field(default=0.0, compare=False)
-    """Start time in seconds since 1970."""
     stop_requested: bool = field(default=False, compare=False)
-    """Whether the pool had asked the job to stop."""
 
 
 class JobObserver(Protocol):
     """Receives the progress of a pool."""
 
     def update(self, running: Sequence[Job]) -> None:
-        """Called every ``POLL_INTERVAL`` seconds, and whenever a job has finished."""
+        """Called every ``POLL_INTERVAL`` seconds."""
 
     def finished(self, job: Job, result: JobResult) -> None:
         """Called once for each job that was started."""
@@ -123,9 +126,8 @@ class _RunningJob:
     def collect(self) -> JobResult:
         """Return the result of the job after its process has ended."""
         value = None
-        if self.results.poll():
-            with suppress(EOFError):  # the process ended without returning a value
-                value = self.results.recv()
+        with suppress(EOFError):  # the process ended without returning a value
+            value = self.results.recv() if self.results.poll() else None
         self.process.join()
         result = JobResult(self.process.exitcode, value, self.started, self.stop_requested)
         self.process.close()

@@ -1,4 +1,4 @@
-"""Checks that need torch, made before the first run of a sweep starts."""
+"""Checks that need torch, before the first run of a sweep starts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,7 @@ from accelerando.training.task import make_data, seeded_model
 def preflight(runs: Sequence[tuple[RunSettings, Plan]], *, devices: bool) -> str | None:
     """Build each model and load each data set once, and check that they fit the other settings.
 
-    Args:
-        runs: settings and plan of each run.
-        devices: whether to initialise each device too.
-
-    Returns:
-        The first error as one line, or None.
+    With ``devices``, initialise each device too. Return the first error as one line, or None.
     """
     passed: set[str] = set()
     for settings, plan in runs:

@@ -93,12 +93,9 @@ def task_layout(launcher: dict[str, Any], processes: int) -> tuple[int, int]:
 
 
 def sbatch_parameters(launcher: dict[str, Any], processes: int, threads: int) -> dict[str, Any]:
-    """Return the parameters of submitit's executor.
+    """Return the parameters of submitit's executor for the settings of ``hydra.launcher``.
 
-    Args:
-        launcher: settings of ``hydra.launcher``.
-        processes: processes of each run.
-        threads: threads of each process.
+    Each run has ``processes`` processes of ``threads`` threads.
     """
     nodes, per_node = task_layout(launcher, processes)
     values = {key: value for key, value in launcher.items() if key not in LAUNCHER_SETTINGS}
@@ -133,9 +130,6 @@ def sbatch_environment(parameters: dict[str, Any]) -> Iterator[None]:
     These are the variables of a job that this command runs in (for example its array index, or its
     memory per CPU, which excludes memory per node), and those SBATCH_ variables that concern a
     parameter that is set: SBATCH_PARTITION counts only if ``partition`` is null.
-
-    Args:
-        parameters: from ``sbatch_parameters``.
     """
     inside_job = "SLURM_JOB_ID" in os.environ
     removed = {

@@ -39,9 +39,7 @@ T = TypeVar("T")
 def submit_sweep(runs: Sequence[PlannedRun], launcher: dict[str, Any]) -> list[float | None]:
     """Submit the runs that have not ended and are not in the queue, as job arrays.
 
-    Args:
-        runs: the runs of the sweep; duplicates are submitted once.
-        launcher: settings of ``hydra.launcher``.
+    Duplicates are submitted once; ``launcher`` holds the settings of ``hydra.launcher``.
 
     Returns:
         With ``wait``, the minimum full gradient norm of each run, in order; otherwise nothing.
@@ -147,11 +145,10 @@ def _submit_array(
         raise UsageError(f"SLURM rejected the job: {' '.join(str(error).split())}") from error
     array_id = str(submitted[0].job_id.partition("_")[0])
     for job, task in zip(submitted, tasks, strict=True):
+        record = SlurmRecord(job.job_id, str(job.paths.stdout), job_starts_run=True)
         for run in task.jobs:
             try:
-                SlurmRecord(job.job_id, str(job.paths.stdout), job_starts_run=True).write(
-                    run.folder
-                )
+                record.write(run.folder)
             except OSError as error:
                 raise UsageError(
                     f"job {array_id} was submitted, but could not be recorded in {run.folder} "

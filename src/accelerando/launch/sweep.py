@@ -26,14 +26,10 @@ from accelerando.terminal import make_console
 
 
 def run_sweep(runs: Sequence[PlannedRun], workers: int | None) -> list[float | None]:
-    """Train the runs that have not ended yet and print a summary.
+    """Train the runs that have not ended yet, duplicates once, and print a summary.
 
-    Args:
-        runs: the runs of the sweep; duplicates are trained once.
-        workers: maximum number of concurrent runs; None: as many as the cores allow.
-
-    Returns:
-        The minimum full gradient norm of each run, in order.
+    At most ``workers`` runs are trained at the same time; None: as many as the cores allow. Return
+    the minimum full gradient norm of each run, in order.
 
     Raises:
         UsageError: a setting of a run is invalid; nothing was started.

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from accelerando.interruption import EXIT_INTERRUPTED, SIGNALS
 from accelerando.launch.pool import Job, JobResult
-from accelerando.runs.folder import RunFolder, State, Status
+from accelerando.runs.folder import RunFolder, Status
 
 
 class SweepProgress:
@@ -61,12 +61,7 @@ class JobOutcome(NamedTuple):
 
 
 def job_outcome(job: Job, result: JobResult | None) -> JobOutcome:
-    """Return the outcome of a job's run.
-
-    Args:
-        job: the job.
-        result: how the job's process ended; None if no process was started.
-    """
+    """Return the outcome of a job's run; ``result`` is None if no process was started."""
     folder = RunFolder(job.folder)
     state = folder.readable_state()
     # a state that is older than the process was written by an earlier start
@@ -74,7 +69,9 @@ def job_outcome(job: Job, result: JobResult | None) -> JobOutcome:
     if state is not None and (
         state.status.is_final or (current and state.status != Status.RUNNING)
     ):
-        return JobOutcome(state.status, state.message or _summary(state))
+        norm = state.full_gradient_norm
+        summary = f"gradient {'none' if norm is None else f'{norm:.3g}'}  {state.seconds:.0f} s"
+        return JobOutcome(state.status, state.message or summary)
     if result is None:
         return JobOutcome(Status.NOT_STARTED, "")
     # the job may have received the signal itself, before the pool asked it to stop
@@ -94,8 +91,3 @@ def _last_line(path: Path) -> str:
     with suppress(OSError):
         return next(reversed(path.read_text(errors="replace").splitlines()), "")
     return ""
-
-
-def _summary(state: State) -> str:
-    norm = state.full_gradient_norm
-    return f"gradient {'none' if norm is None else f'{norm:.3g}'}  {state.seconds:.0f} s"

@@ -142,15 +142,7 @@ class RunFolder:
     def locked(
         self, notify: Callable[[str], None], check_interrupt: Callable[[], None] = lambda: None
     ) -> Iterator[RunLock]:
-        """Lock the run against other processes, and quarantine its state if it is corrupt.
-
-        Args:
-            notify: called with messages for the user.
-            check_interrupt: called while waiting; an exception that it raises ends the wait.
-
-        Raises:
-            RunLocked: another process is working on the run.
-        """
+        """Lock the run, see ``run_lock``, and quarantine its state if it is corrupt."""
         with run_lock(self.path, notify, check_interrupt) as lock:
             for temporary in self.path.glob(".*.tmp"):  # of a process killed while writing
                 temporary.unlink()

@@ -21,12 +21,10 @@ Row = dict[str, Any]
 
 
 class JsonLines:
-    """A file of JSON lines to append to.
+    """A file of JSON lines to append to, created if missing.
 
-    Args:
-        path: the file, created if missing.
-        keep: its length in bytes when the checkpoint was saved; rows after it are removed, since
-            the resumed run writes them again.
+    ``keep`` is its length in bytes at the checkpoint; rows after it are removed, since the resumed
+    run writes them again.
 
     Raises:
         UsageError: the file is shorter than ``keep``.
@@ -46,11 +44,7 @@ class JsonLines:
         self._file.truncate(keep)
 
     def rows(self) -> list[Row]:
-        """Return all rows.
-
-        Raises:
-            UsageError: the file is corrupt.
-        """
+        """Return all rows; raise UsageError if the file is corrupt."""
         self._file.seek(0)
         return _parse(self._path, self._file.read().splitlines())
 
@@ -80,11 +74,7 @@ class JsonLines:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read the complete rows of a file, without an incomplete last line.
-
-    Raises:
-        UsageError: the file is corrupt.
-    """
+    """Read the rows of a file, without an incomplete last one; raise UsageError if corrupt."""
     *lines, _ = path.read_bytes().split(b"\n")
     return _parse(path, lines)
 
@@ -113,7 +103,7 @@ def _finite(value: Any) -> Any:
 
 
 class RowLogger(Protocol):
-    """Anything that displays or sends rows."""
+    """Displays or sends rows."""
 
     def log(self, row: Row) -> None: ...
 
@@ -126,7 +116,7 @@ class Recorder:
     Args:
         folder: the run folder.
         lock: on the run folder.
-        state: of the run; updated in place.
+        state: updated in place.
         lengths: bytes of ``record.jsonl`` and ``steps.jsonl`` to keep, from the checkpoint.
         mirror: W&B. It receives all rows of the run from the first one on, and skips those that it
             has already.
@@ -154,11 +144,7 @@ class Recorder:
             raise
 
     def replay(self) -> None:
-        """Pass the rows of earlier starts to the mirror. No run resumes from a corrupt record.
-
-        Raises:
-            UsageError: the record is corrupt.
-        """
+        """Pass the rows of earlier starts to the mirror; raise UsageError if one is corrupt."""
         for row in merge_rows(self._steps.rows(), self._record.rows()):
             if self._mirror is not None:
                 self._mirror.log(row)

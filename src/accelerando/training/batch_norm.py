@@ -18,12 +18,7 @@ from accelerando.schedule import Plan
 
 
 def smallest_micro_batch(batch_size: int, processes: int, micro_batch: int | None) -> int:
-    """Return the fewest examples that any process passes through the model at once.
-
-    Args:
-        batch_size: examples in the batch, over all processes.
-        processes: processes that share the batch.
-        micro_batch: at most this many examples per pass; None for no limit.
+    """Return the fewest examples that any of the ``processes`` passes through the model at once.
 
     >>> smallest_micro_batch(9, 2, None), smallest_micro_batch(3, 1, 2)
     (4, 1)
@@ -37,11 +32,7 @@ def check_batches(
 ) -> None:
     """Check that BatchNorm sees more than one value per channel in every pass of a run.
 
-    Args:
-        plan: the schedule.
-        hardware: the ``hardware`` settings of the run.
-        model: on any device, including meta.
-        shape: channels, height, width of an image.
+    ``model`` may be on the meta device; ``shape`` is that of an image.
 
     Raises:
         UsageError: some pass would see a single value, which has no variance.
@@ -127,7 +118,7 @@ class _AllReduce(torch.autograd.Function):
 def synchronized_statistics(
     layers: Sequence[SyncBatchNorm2d], team: Team, batch_size: int
 ) -> Iterator[None]:
-    """Let ``layers`` use the statistics of a batch of ``batch_size`` examples held by ``team``."""
+    """Let ``layers`` use the statistics of a batch of ``batch_size`` examples over ``team``."""
     for layer in layers:
         layer.global_batch = GlobalBatch(team, batch_size)
     try:

@@ -66,17 +66,9 @@ class Checkpoint:
     def load(
         cls, folder: RunFolder, device: torch.device, notify: Callable[[str], None]
     ) -> Checkpoint | None:
-        """Load the latest intact checkpoint. No code in it is executed.
+        """Load the latest intact checkpoint, or return None if there is none.
 
-        Corrupt checkpoints are reported and renamed to ``*.damaged.pt``.
-
-        Args:
-            folder: the run folder.
-            device: where to put the tensors.
-            notify: called with a message about each corrupt checkpoint.
-
-        Returns:
-            The checkpoint; None if the run has none.
+        No code in it is executed. Corrupt checkpoints are reported and renamed to ``*.damaged.pt``.
 
         Raises:
             UsageError: all checkpoints are corrupt.
@@ -87,7 +79,7 @@ class Checkpoint:
                 continue
             try:
                 checkpoint = cls.read(path, device)
-            except Exception as error:  # torch and zipfile raise many types for corrupt files
+            except Exception as error:
                 corrupt.append((path, str(error).splitlines()[0] if str(error) else repr(error)))
                 continue
             for bad, reason in corrupt:
@@ -108,11 +100,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, source: Path | BinaryIO, device: torch.device) -> Checkpoint:
-        """Read the checkpoint in a file.
-
-        Raises:
-            Exception: the file is corrupt; torch and zipfile raise many types.
-        """
+        """Read the checkpoint in a file; torch and zipfile raise many types if it is corrupt."""
         with zipfile.ZipFile(source) as archive:
             if (part := archive.testzip()) is not None:
                 raise ValueError(f"wrong checksum of {part}")
@@ -131,7 +119,7 @@ def random_states(device: torch.device) -> list[Tensor]:
 
 
 def set_random_states(states: list[Tensor], device: torch.device) -> None:
-    """Restore torch's generators; that of a GPU only if the checkpoint was made on one."""
+    """Restore torch's generators; that of a GPU only if the checkpoint was saved on one."""
     torch.set_rng_state(states[0])
     if device.type == "cuda" and len(states) > 1:
         torch.cuda.set_rng_state(states[1], device)

@@ -14,6 +14,7 @@ from accelerando import __version__
 from accelerando.checks import UsageError
 from accelerando.config import HardwareSettings
 from accelerando.provenance import git_commit
+from accelerando.training.precision import allow_tf32
 
 HARDWARE_AFFECTING_ROUNDING = ("processes", "micro_batch", "channels_last", "compile")
 """Settings of ``hardware`` that change results by rounding."""
@@ -25,15 +26,14 @@ def prepare_device(name: str, threads: int, local_rank: int = 0) -> torch.device
     Args:
         name: a torch device; "cuda" selects the GPU of this process.
         threads: number of CPU threads.
-        local_rank: number of this process among those of the run on this machine.
+        local_rank: selects the GPU.
 
     Raises:
         UsageError: the device is not available.
     """
     torch.set_num_threads(threads)
     _keep_freed_memory()
-    # tf32 is enabled inside a step only, by the setting ``precision``
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    allow_tf32(False)  # except inside a step, by the setting ``precision``
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     try:
         # set_device needs an index; modulo, because SLURM may show each task only its own GPU
@@ -57,14 +57,11 @@ def _keep_freed_memory() -> None:
     Otherwise the kernel maps, zeroes and unmaps large activations at every step: at batch size 128,
     ResNet-18 on one core takes 72 ms per example without this and 58 ms with it.
     """
+    m_trim_threshold, m_mmap_threshold = -1, -3  # constants of glibc's malloc.h
     with suppress(OSError, AttributeError):  # not glibc
         libc = ctypes.CDLL("libc.so.6")
-        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+        for option in (m_mmap_threshold, m_trim_threshold):
             libc.mallopt(option, 2**31 - 1)
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Constants of glibc's malloc.h."""
 
 
 def environment(device: torch.device, hardware: HardwareSettings) -> dict[str, Any]:

@@ -39,13 +39,7 @@ MUST_BE_FINITE = (
 class Loop:
     """Train a model according to a plan, with measurements and checkpoints.
 
-    Args:
-        task: model, plan, data, measurement and settings.
-        team: the processes of the run.
-        folder: the run folder, for checkpoints.
-        recorder: receives the rows; None except in the main process.
-        start: the checkpoint to resume from, if any.
-        signals: checked between steps.
+    ``recorder`` is None except in the main process; ``start`` is the checkpoint to resume from.
     """
 
     def __init__(
@@ -135,7 +129,7 @@ class Loop:
             self._measure()
 
     def _measure(self) -> None:
-        # without synchronised BatchNorm each process has its own running statistics: use rank 0's
+        # without synchronised BatchNorm each process has different running statistics: use rank 0's
         self._team.broadcast(list(self._model.buffers()))
         context = MeasurementContext(self._team, self._check_interrupt)
         values = self._measurement.measure(self._model, self._position, context)

@@ -64,8 +64,8 @@ class Measurement:
     """The measurements of one run. They change neither model nor data.
 
     Args:
-        settings: the group ``measure`` of the run.
-        plan: the schedule, for the end of the run and the batch size of ``measure.published``.
+        settings: what to measure and when.
+        plan: for the end of the run and the batch size of ``measure.published``.
         data: the training and the test set.
         seed: the seed of the run; it determines the chunks.
 
@@ -96,11 +96,7 @@ class Measurement:
                 raise UsageError(f"measure.{error}") from error
 
     def check_model(self, model: nn.Module, shape: Sequence[int]) -> None:
-        """Check that the settings can be measured on a model.
-
-        Args:
-            model: on any device, including meta.
-            shape: shape of one image.
+        """Check that the settings can be measured on a model, which may be on the meta device.
 
         Raises:
             UsageError: the model does not allow a measurement that the settings ask for.

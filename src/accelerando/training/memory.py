@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from accelerando.training.out_of_memory import batch_remedy, measurement_remedy
 
 TrialStep = Callable[[Tensor, Tensor], object]
 """Forward and backward pass for images and labels, without an update."""
+Trial = Callable[[int], None]
+"""A trial step for this many examples."""
 
 OVERHEAD = 1.25
 """Peak memory of a pass relative to the tensors saved for its backward pass: measured (1.2 for
@@ -38,7 +41,7 @@ def check_memory(
     that two small batches save for their backward passes. Buffers and random states are restored.
 
     Args:
-        model: the model in its training configuration.
+        model: in its training configuration.
         trial_step: computes a batch without splitting it into micro-batches.
         example: one image, shape (1, ...), and its label, shape (1,).
         batch_size: examples in this process's share of the largest batch.
@@ -51,11 +54,12 @@ def check_memory(
         UsageError: something does not fit; the message says which setting to change.
     """
     examples, device = min(batch_size, micro_batch or batch_size), example[1].device
+    trial = partial(_run_trial, model, trial_step, example)
 
     def fits(count: int) -> bool:
         if device.type == "cpu":
-            return _fits_main_memory(model, trial_step, example, count, processes)
-        return _fits_device(model, trial_step, example, count)
+            return _fits_main_memory(trial, count, processes)
+        return _fits_device(trial, count)
 
     if not fits(examples):
         raise UsageError(
@@ -68,11 +72,9 @@ def check_memory(
         raise UsageError(f"the memory of {device} is too small: {remedy}")
 
 
-def _fits_device(
-    model: nn.Module, trial_step: TrialStep, example: tuple[Tensor, Tensor], count: int
-) -> bool:
+def _fits_device(trial: Trial, count: int) -> bool:
     try:
-        _run_trial(model, trial_step, example, count)
+        trial(count)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -82,23 +84,15 @@ def _fits_device(
     return True
 
 
-def _fits_main_memory(
-    model: nn.Module,
-    trial_step: TrialStep,
-    example: tuple[Tensor, Tensor],
-    count: int,
-    processes: int,
-) -> bool:
+def _fits_main_memory(trial: Trial, count: int, processes: int) -> bool:
     available = available_memory()
     if available is None or count < 8:
         return True
-    small, large = (_saved_bytes(model, trial_step, example, n) for n in (2, 4))
+    small, large = (_saved_bytes(trial, examples) for examples in (2, 4))
     return (large - small) / 2 * count * OVERHEAD * processes < available
 
 
-def _saved_bytes(
-    model: nn.Module, trial_step: TrialStep, example: tuple[Tensor, Tensor], count: int
-) -> int:
+def _saved_bytes(trial: Trial, count: int) -> int:
     """Return the bytes that a pass over ``count`` examples saves for its backward pass."""
     storages: dict[int, int] = {}
 
@@ -108,7 +102,7 @@ def _saved_bytes(
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        _run_trial(model, trial_step, example, count)
+        trial(count)
     return sum(storages.values())
 
 
@@ -117,14 +111,13 @@ def _run_trial(
 ) -> None:
     """Run ``trial_step`` on ``count`` copies of ``example``; restore buffers and random states."""
     images, labels = (t.expand(count, *t.shape[1:]).clone() for t in example)
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = [buffer.clone() for buffer in model.buffers()]
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         try:
             trial_step(images, labels)
         finally:
-            with torch.no_grad():
-                for buffer, original in buffers:
-                    buffer.copy_(original)
+            for buffer, original in zip(model.buffers(), buffers, strict=True):
+                buffer.copy_(original)
 
 
 def available_memory() -> int | None:

@@ -13,12 +13,7 @@ from accelerando.torch_adapter import is_out_of_memory
 
 
 class OutOfMemory(Exception):
-    """The device ran out of memory.
-
-    Args:
-        reason: the message of the original error.
-        measuring: whether it happened during a measurement rather than a training step.
-    """
+    """The device ran out of memory, in a measurement (``measuring``) or in a training step."""
 
     def __init__(self, reason: str, *, measuring: bool) -> None:
         super().__init__(reason)
@@ -61,10 +56,8 @@ def batch_remedy(model: nn.Module, examples: int) -> str:
 def measurement_remedy(chunk: int, published: int = 0) -> str:
     """Return advice for a measurement that did not fit.
 
-    Args:
-        chunk: examples per chunk.
-        published: examples in the largest batch that measure.published passes through the model;
-            0 if it is off.
+    ``published`` is the size of the largest batch that measure.published passes through the model,
+    0 if it is off.
     """
     if published > chunk:
         return (

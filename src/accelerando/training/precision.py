@@ -41,17 +41,15 @@ def check_compiler(device: torch.device) -> None:
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
     """Allow TF32 if ``precision`` is "tf32"; afterwards, as in measurements, it is off again."""
-    if precision != "tf32":
-        yield
-        return
-    _allow_tf32(True)
+    allow_tf32(precision == "tf32")
     try:
         yield
     finally:
-        _allow_tf32(False)
+        allow_tf32(False)
 
 
-def _allow_tf32(allow: bool) -> None:
+def allow_tf32(allow: bool) -> None:
+    """Allow or forbid TF32 in matrix products and convolutions on a GPU."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allow
 
 

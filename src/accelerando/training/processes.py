@@ -248,12 +248,9 @@ def explain_lost_process() -> Iterator[None]:
 
 
 def start_other_ranks(team: Team, start: Checkpoint | None, row_interval: int) -> None:
-    """Make the other ranks of a team train from the same checkpoint.
+    """Make the other ranks of a team train from the same checkpoint, or from the beginning.
 
-    Args:
-        team: the processes of the run.
-        start: the checkpoint to resume from, if any.
-        row_interval: steps between two training rows, at which every rank checks the loss.
+    ``row_interval`` is the number of steps between two training rows, at which all check the loss.
 
     Raises:
         UsageError: a rank could not start.

@@ -11,10 +11,7 @@ from accelerando.runs.record import Row
 class ProgressView:
     """Show epoch, batch size, learning rate, loss and full gradient norm of a run.
 
-    Args:
-        console: a bar if it is a terminal, else a line for every tenth of the run.
-        epochs: length of the run.
-        examples: training examples per epoch.
+    In a terminal they are shown with a bar, elsewhere in a line for every tenth of the run.
     """
 
     def __init__(self, console: Console, *, epochs: int, examples: int) -> None:

@@ -35,12 +35,12 @@ def run(settings: RunSettings, overrides: Sequence[str], console: Console) -> St
     """Train a run, resume it if it was interrupted, or report that it is complete.
 
     Args:
-        settings: the settings of the run.
+        settings: of the run.
         overrides: the command line that they were composed from; recorded, to repeat the run.
         console: where to show progress.
 
     Returns:
-        The final state of the run; None in a process other than the main process of the run.
+        The final state; None except in the main process of the run.
 
     Raises:
         UsageError: a setting is out of range, or another process is working on the run.

@@ -48,17 +48,7 @@ class Outcome:
 
 
 class RunSession:
-    """Train one run, keeping ``state.json`` and W&B consistent with what happens to it.
-
-    Args:
-        task: what every process of the run prepares for itself.
-        folder: the run folder.
-        lock: the lock on it.
-        team: the processes of the run.
-        signals: the active signal handler.
-        overrides: the command line.
-        console: where to show progress.
-    """
+    """Train one run, keeping ``state.json`` and W&B consistent with what happens to it."""
 
     def __init__(
         self,

@@ -88,15 +88,9 @@ class SgdStep:
     def gradients(
         self, images: Tensor, labels: Tensor, batch_size: int
     ) -> tuple[list[Tensor], Tensor]:
-        """Return this share's part of the gradient of the batch's mean loss.
+        """Return this share's part of the gradient of the batch's mean loss, and its sum of losses.
 
-        Args:
-            images: shape (m, ...).
-            labels: shape (m,).
-            batch_size: examples in the complete batch.
-
-        Returns:
-            The gradient with respect to each parameter, and the sum of the losses.
+        Arguments as in ``__call__``.
         """
         if not len(labels) and not self._sync_layers:  # the batch is smaller than the team
             zeros = [torch.zeros_like(p) for p in self._parameters]

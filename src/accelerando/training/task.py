@@ -91,10 +91,7 @@ class Task:
 def prepare_task(settings: RunSettings, plan: Plan, local_rank: int = 0) -> Task:
     """Build the model and load the data.
 
-    Args:
-        settings: the settings of the run.
-        plan: the schedule of the run.
-        local_rank: number of this process among those of the run on this machine.
+    ``local_rank`` is the number of this process among those of the run on this machine.
 
     Raises:
         UsageError: the device or the data are not available, or settings do not fit together.

@@ -24,13 +24,8 @@ FINISH_TIMEOUT = 120.0
 times as many when nothing but the upload is left to do."""
 POLL_INTERVAL = 0.2
 """Seconds between two checks for signals while waiting for the server."""
-MODES = {
-    "online": "online",
-    "run": "online",
-    "offline": "offline",
-    "dryrun": "offline",
-    "disabled": "disabled",
-}
+MODES = {mode: mode for mode in ("online", "offline", "disabled")}
+MODES |= {"run": "online", "dryrun": "offline"}
 """Values of WANDB_MODE, and the tracking mode that each selects."""
 
 
@@ -157,7 +152,7 @@ def _rejection_error(rejection: Rejection, reason: str) -> UsageError:
 
 
 def _call_interruptibly(call: Callable[[], Any], check_interrupt: Callable[[], None]) -> Any:
-    """Return ``call()``, made in another thread so that this one can react to signals.
+    """Return ``call()``, run in another thread so that this one can react to signals.
 
     That thread blocks signals, and the service process that W&B starts there inherits this: SLURM
     signals every process of a job before the time limit, but the last rows are still to be sent.

@@ -27,10 +27,8 @@ def project_and_entity(state: State, tracking: Mapping[str, Any]) -> dict[str, A
 def run_metadata(state: State, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of ``wandb.init`` that describe a run.
 
-    Args:
-        state: what is known of the run.
-        config: all its settings, resolved; logged under the key ``hydra``, where neither the other
-            keys nor those of a sweep can overwrite them.
+    ``config`` holds all settings, resolved; they are logged under the key ``hydra``, where neither
+    the other keys nor those of a sweep can overwrite them.
     """
     tracking = config["tracking"]
     keys = {key: getattr(state, key) for key in ("dataset", "model", "scheduler", "seed", "epochs")}

@@ -29,23 +29,18 @@ class RunSummary:
 
     def add(self, row: Row) -> dict[str, Any]:
         """Update the summary with the next row of the run; return the values that changed."""
-        new: dict[str, Any] = {}
+        before, values = self.values.copy(), self.values
         if (norm := _finite(row.get("full_gradient_norm"))) is not None:
-            new["minimum_full_gradient_norm"] = min(
-                norm, self.values.get("minimum_full_gradient_norm", norm)
-            )
+            lowest = values.get("minimum_full_gradient_norm", norm)
+            values["minimum_full_gradient_norm"] = min(norm, lowest)
             for name, threshold in self._thresholds.items():
-                if norm <= threshold and f"steps_to_{name}" not in self.values:
-                    new[f"steps_to_{name}"] = row["step"]
-                    new[f"examples_to_{name}"] = row["examples"]
+                if norm <= threshold:
+                    values.setdefault(f"steps_to_{name}", row["step"])
+                    values.setdefault(f"examples_to_{name}", row["examples"])
         if (accuracy := _finite(row.get("test_accuracy"))) is not None:
-            new["last_test_accuracy"] = accuracy
-            new["best_test_accuracy"] = max(
-                accuracy, self.values.get("best_test_accuracy", accuracy)
-            )
-        changed = {key: value for key, value in new.items() if self.values.get(key) != value}
-        self.values |= changed
-        return changed
+            values["last_test_accuracy"] = accuracy
+            values["best_test_accuracy"] = max(accuracy, values.get("best_test_accuracy", accuracy))
+        return {key: value for key, value in values.items() if before.get(key) != value}
 
 
 def _finite(value: Any) -> float | None:

@@ -36,7 +36,7 @@ def will_be_restarted() -> bool:
     return sweep_id() is not None or "SLURM_JOB_ID" in os.environ
 
 
-def stopped_by_sweep(stop: SignalHandler) -> bool:
+def stopped_by_sweep(signals: SignalHandler) -> bool:
     """Return whether the sweep stopped this run for good.
 
     An agent stops a single run, after early termination or a click on the run's page, with SIGTERM
@@ -46,9 +46,9 @@ def stopped_by_sweep(stop: SignalHandler) -> bool:
     if sweep_id() is None:
         return False
     deadline = time.monotonic() + (ANNOUNCEMENT_DELAY if "SLURM_JOB_ID" in os.environ else 0)
-    while set(stop.signals) == {signal.SIGTERM} and time.monotonic() < deadline:
+    while set(signals.signals) == {signal.SIGTERM} and time.monotonic() < deadline:
         time.sleep(0.05)
-    return set(stop.signals) == {signal.SIGTERM}
+    return set(signals.signals) == {signal.SIGTERM}
 
 
 def agent_overrides(arguments: Sequence[str]) -> list[str]:

@@ -41,12 +41,12 @@ def sync_run(
     include_untracked: bool = False,
     recheck: bool = False,
 ) -> SyncOutcome:
-    """Send the rows of a run that W&B does not have yet, and note in its folder what was sent.
+    """Send the rows of a run that W&B does not have yet, and record in its folder what was sent.
 
     Args:
-        run: the run, as ``list_runs`` gives it.
+        run: from ``list_runs``.
         notify: called with the run's page, or with the reason why it was not sent.
-        include_untracked: also send a run made with tracking=disabled.
+        include_untracked: also send a run trained with tracking=disabled.
         recheck: compare with the server even if the folder says that W&B has every row.
 
     Raises:
@@ -129,11 +129,7 @@ def _send(
     notify: Callable[[str], None],
     run_id: str | None = None,
 ) -> dict[str, str | None]:
-    """Mirror a run that was made earlier; return where it is in W&B.
-
-    Raises:
-        UsageError: W&B does not have all its rows.
-    """
+    """Mirror a run and return where it is in W&B; raise UsageError if rows are missing there."""
     mirror = WandbMirror(
         folder, state, config, mode="online", notify=notify, run_id=run_id, is_sync=True
     )
