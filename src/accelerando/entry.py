@@ -144,14 +144,11 @@ def train(config: DictConfig) -> float | None:
 
 def _print_summary(settings: RunSettings, state: State, console: Console) -> None:
     norm = state.full_gradient_norm
+    result = "no exact norm measured" if norm is None else f"minimum full gradient norm {norm:.3g}"
+    message = f" ({state.message})" if state.message else ""
     console.print(
         f"{state.status}: {state.epoch} epochs, {state.step:,} steps in {state.seconds:.0f} s, "
-        + (
-            f"minimum full gradient norm {norm:.3g}"
-            if norm is not None
-            else "no exact norm measured"
-        )
-        + (f" ({state.message})" if state.message else "")
+        f"{result}{message}"
     )
     console.print(f"files    {run_folder(settings)}")
     console.print(f"compare  accelerando compare {run_folder(settings).parents[1]}")

@@ -20,23 +20,9 @@ from accelerando.runs.slurm_record import read_slurm_record
 
 NOT_RESPONDING = "SLURM does not respond"
 
-WAITING_STATES = (
-    "PENDING",
-    "REQUEUED",
-    "REQUEUE_HOLD",
-    "REQUEUE_FED",
-    "SPECIAL_EXIT",
-    "SUSPENDED",
-)
-ACTIVE_STATES = (
-    "RUNNING",
-    "CONFIGURING",
-    "COMPLETING",
-    "STAGE_OUT",
-    "SIGNALING",
-    "RESIZING",
-    "STOPPED",
-)
+WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "SUSPENDED")
+ACTIVE = ("RUNNING", "CONFIGURING", "COMPLETING", "STAGE_OUT", "SIGNALING", "RESIZING", "STOPPED")
+"""SLURM's states of jobs that are in its queue: before a start, and started."""
 TIMEOUT = 20.0
 """Seconds after which a SLURM command counts as failed."""
 
@@ -96,7 +82,7 @@ def _with_slurm_state(
         )
     job = queued.get(run.job)
     run = replace(run, job_active=job is not None)
-    if job is not None and job.state in WAITING_STATES:
+    if job is not None and job.state in WAITING:
         status = Status.PENDING if run.state is None else Status.REQUEUED
         return replace(run, status=status, reason=job.reason)
     if run.status == Status.RUNNING:
@@ -125,7 +111,7 @@ def queued_jobs(jobs: Collection[str]) -> dict[str, SlurmJob] | None:
     queued = {}
     for line in lines:
         job, state, reason, nodes, start = (*line.split("|"), *[""] * 4)[:5]
-        if job in jobs and state in (*WAITING_STATES, *ACTIVE_STATES):
+        if job in jobs and state in (*WAITING, *ACTIVE):
             reason = "" if reason == "None" else reason
             queued[job] = SlurmJob(state, reason, nodes, _timestamp(start))
     return queued
@@ -146,8 +132,7 @@ def ended_jobs(jobs: Collection[str]) -> dict[str, SlurmJob]:
             # "CANCELLED by 1000" is one state; of the lines of a requeued job the last counts
             accounted[job] = SlurmJob(state.split()[0], nodes=nodes)
     # accounting lags behind the queue: it may report RUNNING for a job that has left the queue
-    active = (*WAITING_STATES, *ACTIVE_STATES)
-    return {job: last for job, last in accounted.items() if last.state not in active}
+    return {k: job for k, job in accounted.items() if job.state not in (*WAITING, *ACTIVE)}
 
 
 def list_partitions() -> list[str] | None:
