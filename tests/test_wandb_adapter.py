@@ -12,6 +12,7 @@ import pytest
 import wandb
 from wandb.util import get_core_path
 
+from accelerando.commands.workspace import build_workspace
 from accelerando.wandb_mirror import wandb_adapter
 
 MOVED = f"wandb {version('wandb')} has changed: adapt wandb_mirror/wandb_adapter.py, %s"
@@ -60,6 +61,16 @@ def test_client_settings_exist() -> None:
 def test_service_still_reports_a_run_in_use() -> None:
     assert b"run ID %s is in use" in Path(get_core_path()).read_bytes(), MOVED % "is_run_in_use"
     assert wandb_adapter.is_run_in_use(Exception("run ID x is in use"))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # wandb_workspaces triggers one in pydantic
+def test_a_workspace_has_a_content() -> None:
+    workspace = build_workspace("me", "theirs", "epoch")
+    moved = f"wandb-workspaces {version('wandb-workspaces')} has changed: adapt workspace_content"
+    assert hasattr(workspace, "_to_model"), moved
+    content = wandb_adapter.workspace_content(workspace)
+    assert (content["entity"], content["project"]) == ("me", "theirs"), moved
+    assert content["spec"]["section"]["panelBankConfig"]["sections"], moved
 
 
 def test_installed_version_is_within_the_declared_bounds() -> None:

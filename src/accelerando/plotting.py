@@ -22,12 +22,12 @@ MARKERS = ("s", "D", "P", "X", "*", "h")
 
 
 class GroupStyle(NamedTuple):
-    """How a group of runs is drawn.
+    """How a group of runs is drawn: colour and dashes of its scheduler, marker of its variant.
 
     Args:
-        colour: colour of the scheduler.
-        dash: dashes of the scheduler, lengths on and off in line widths; empty for a solid line.
-        mark: matplotlib marker of the variant of the scheduler, empty for the scheduler itself.
+        colour: hexadecimal.
+        dash: lengths on and off in line widths; empty for a solid line.
+        mark: a matplotlib marker; empty for the scheduler itself.
     """
 
     colour: str

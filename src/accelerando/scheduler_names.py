@@ -2,6 +2,10 @@
 
 A scheduler is named after its YAML file and the shapes and values that differ from that file.
 Labels, cases and colours are in the YAML files too, under the key ``display``.
+
+Names in W&B are made from overrides instead: they must stay the same when a default changes, since
+people find and group their recorded runs by them. A sweep's progress lines name all differing
+overrides, whether they concern the scheduler or not.
 """
 
 from __future__ import annotations
@@ -36,10 +40,8 @@ _SHORT = {"batch_size": "batch", "learning_rate": "rate"}
 class DisplayName:
     """How a group of runs is shown; runs with equal names belong together.
 
-    Args:
-        name: the same in every comparison, such as ``decay_constant Linear``.
-        label: name in figures, such as ``(i) linear``.
-        order: sort key.
+    ``name``, such as ``decay_constant Linear``, is the same in every comparison; ``label``, such as
+    ``(i) linear``, is the name in figures; ``order`` is a sort key.
     """
 
     name: str
@@ -50,9 +52,7 @@ class DisplayName:
 def scheduler_name(settings: Settings, epochs: int) -> DisplayName:
     """Name the scheduler of a run, including the shapes and values that differ from its defaults.
 
-    Args:
-        settings: settings of the run, such as ``scheduler.batch_size.initial``.
-        epochs: length of the run, which some defaults depend on.
+    Some defaults depend on the length of the run, ``epochs``.
     """
     scheduler = subsection(settings, "scheduler")
     name, case = _name(scheduler), _display(scheduler, "case")
@@ -68,11 +68,7 @@ def scheduler_name(settings: Settings, epochs: int) -> DisplayName:
 
 
 def paper_case(scheduler: Mapping[str, Any]) -> str | None:
-    """Return the paper's case, such as "iv", if the shapes of the scheduler belong to it.
-
-    Args:
-        scheduler: settings of the scheduler, nested.
-    """
+    """Return the paper's case, such as "iv", if the shapes of a (nested) scheduler belong to it."""
     settings = flatten(scheduler)
     case = _display(settings, "case")
     variants = [file for file in scheduler_files() if _name(file) == _name(settings)]
@@ -93,22 +89,17 @@ def name_from_overrides(scheduler: str, overrides: Iterable[str]) -> str:
         if key == "scheduler":
             variant = value.rpartition("/")[2]
         elif key.startswith(("scheduler/", "scheduler.")):
-            short = key[len("scheduler.") :]
-            for shape in SHAPES:
-                short = short.replace(shape, _SHORT[shape])
+            for shape, short in _SHORT.items():
+                key = key.replace(shape, short)
             with suppress(ValueError):
                 value = f"{float(value):g}"
-            values[short] = value
+            values[key[len("scheduler.") :]] = value
     names = [scheduler] if variant == scheduler else [scheduler, variant]
     return " ".join([*names, *(f"{key}={value}" for key, value in sorted(values.items()))])
 
 
 def display_values(key: str) -> dict[str, Any]:
-    """Return a display setting of the packaged schedulers that have it, by their names.
-
-    >>> display_values("case")["warmup_increase"]
-    'iv'
-    """
+    """Return a display setting of the packaged schedulers that have it, by their names."""
     values = {name: _display(file, key) for name, file in defining_files().items()}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -134,11 +125,7 @@ def without_display(scheduler: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_display(name: str) -> bool:
-    """Return whether a setting of a run only affects how its scheduler is shown.
-
-    >>> is_display("scheduler.learning_rate.display.label"), is_display("scheduler.name")
-    (True, False)
-    """
+    """Return whether a setting of a run only affects how its scheduler is shown."""
     section, *rest = name.split(".")
     return section == "scheduler" and DISPLAY in rest[:2]
 
@@ -150,11 +137,7 @@ def sort_key(value: Any) -> tuple[Any, ...]:
 
 
 def class_name(target: Any) -> str:
-    """Return the name of the class in a ``_target_``.
-
-    >>> class_name("accelerando.schedule.Cosine")
-    'Cosine'
-    """
+    """Return the name of the class in a ``_target_``."""
     return str(target).rpartition(".")[2]
 
 
@@ -164,8 +147,7 @@ def spaced_name(name: str) -> str:
     >>> spaced_name("WarmupCosine"), spaced_name("LinearBatch")
     ('warm-up cosine', 'linear batch')
     """
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    return spaced.lower().replace("warmup", "warm-up")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower().replace("warmup", "warm-up")
 
 
 def short_setting(assignment: str) -> str:
@@ -187,11 +169,8 @@ def _name(scheduler: Settings) -> str:
 
 
 def _display(scheduler: Settings, key: str) -> Any:
-    """Return a display setting, of the packaged file if the run was recorded without it.
-
-    Display settings are nested under the name of the scheduler that they belong to, since one
-    scheduler may extend another.
-    """
+    """Return a display setting, of the packaged file if the run was recorded without it."""
+    # nested under the name of the scheduler, since one scheduler may extend another
     full_key = f"{DISPLAY}.{_name(scheduler)}.{key}"
     packaged = defining_files().get(_name(scheduler), {})
     return scheduler.get(full_key, packaged.get(full_key))
@@ -207,11 +186,10 @@ def _label(scheduler: Settings, differing_classes: Sequence[str], values: Sequen
         shapes.pop(rate, None)
         head = ", ".join([*shapes.values(), _class_label(scheduler, rate)])
     elif shapes:
-        suffixes = [_SHORT.get(key.partition(".")[0], "") for key in shapes]
-        parts = [
-            label if label.endswith(suffix) else f"{label} {suffix}"
-            for label, suffix in zip(shapes.values(), suffixes, strict=True)
-        ]
+        parts = []
+        for key, label in shapes.items():
+            suffix = _SHORT.get(key.partition(".")[0], "")
+            parts.append(label if label.endswith(suffix) else f"{label} {suffix}")
         head = f"{head}: {', '.join(parts)}"
     return ", ".join([f"({case}) {head}" if case else head, *values])
 

@@ -86,15 +86,8 @@ def _problem(options: argparse.Namespace) -> Problem | None:
 
 
 def _totals(entry: ScheduleEntry) -> dict[str, object]:
-    plan = entry.plan
-    return {
-        "scheduler": entry.name,
-        "total_steps": plan.total_steps,
-        "total_examples": plan.total_examples,
-        "largest_batch": plan.largest_batch,
-        "B_T": plan.B_T,
-        "V_T": plan.V_T,
-    }
+    names = ("total_steps", "total_examples", "largest_batch", "B_T", "V_T")
+    return {"scheduler": entry.name} | {name: getattr(entry.plan, name) for name in names}
 
 
 def _print_csv(entries: Sequence[ScheduleEntry]) -> None:

@@ -70,39 +70,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_command(options: argparse.Namespace) -> None:
     """Print the list, with ``--watch`` repeatedly."""
-    if options.json:
-        for run in read_runs(options.folder):
-            print(_to_json(run))
-        return
-    console = Console()
-    if not console.is_terminal:
-        console.width = 500  # do not wrap, so that grep finds a run and its details in one line
-    if not options.watch:
-        console.print(format_runs(read_runs(options.folder), options.folder, console.width))
-        return
     try:
         if options.every is not None:
             at_least("--every", options.every, MIN_INTERVAL)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    with suppress(KeyboardInterrupt):
-        _watch(options.folder, options.every, console)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 500  # do not wrap, so that grep finds a run and its details in one line
+    runs = _read_runs(options.folder)
+    if options.json:
+        for run in runs:
+            print(_to_json(run))
+    elif options.watch:
+        with suppress(KeyboardInterrupt):
+            _watch(runs, options.folder, options.every, console)
+    else:
+        console.print(format_runs(runs, options.folder, console.width))
 
 
-def _watch(folder: Path, interval: float | None, console: Console) -> None:
-    runs = read_runs(folder)
+def _read_runs(folder: Path) -> list[RunStatus]:
+    return add_slurm_status(list_runs(folder))
+
+
+def _watch(
+    runs: Sequence[RunStatus], folder: Path, interval: float | None, console: Console
+) -> None:
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             height = console.height if console.is_terminal else None
             live.update(format_runs(runs, folder, console.width, height), refresh=True)
             # all users of a cluster share its controller: query it rarely
             time.sleep(interval or (15 if any(run.job for run in runs) else 2))
-            runs = read_runs(folder)
-
-
-def read_runs(folder: Path) -> list[RunStatus]:
-    """Return the status of all runs below a folder, from their files and from SLURM."""
-    return add_slurm_status(list_runs(folder))
+            runs = _read_runs(folder)
 
 
 def format_runs(
@@ -130,14 +130,12 @@ def format_runs(
     shown = runs if height is None else _select(runs, height)
     for run in shown:
         name = str(run.path.relative_to(folder)) if run.path != folder else run.path.name
-        values, details = _numbers(run), Text(_details(run))
-        if one_line:
-            details.no_wrap, details.overflow = True, "ellipsis"
+        values = _numbers(run)
         table.add_row(
             Text(run.status, style=COLOURS[run.status]),
             _CropLeft(name) if one_line else Text(name),
             *(values[number] for number in numbers),
-            details,
+            Text(_details(run), no_wrap=one_line, overflow="ellipsis" if one_line else None),
         )
     hidden = len(runs) - len(shown)
     footer = [Text(f"{hidden} more not shown", style="dim")] if hidden else []
@@ -148,9 +146,9 @@ def _select(runs: Sequence[RunStatus], height: int) -> Sequence[RunStatus]:
     """Return as many runs as fit, those of ``PRIORITY`` first."""
     if len(runs) <= height - 2:  # below the counts and the column names
         return runs
-    order = {status: index for index, status in enumerate(PRIORITY)}
-    by_priority = sorted(runs, key=lambda run: order.get(run.status, len(order)))
-    return by_priority[: max(0, height - 3)]  # and above the footer
+    first = [run for status in PRIORITY for run in runs if run.status == status]
+    others = [run for run in runs if run.status not in PRIORITY]
+    return [*first, *others][: max(0, height - 3)]  # and above the footer
 
 
 def _numbers(run: RunStatus) -> dict[str, str]:
@@ -196,15 +194,7 @@ def _format_duration(seconds: float | None) -> str:
 
 
 def _to_json(run: RunStatus) -> str:
+    names = ("status", "job", "reason", "epochs_per_hour", "seconds_left")
     state = {} if run.state is None else asdict(run.state)
-    return json.dumps(
-        state
-        | {
-            "path": str(run.path),
-            "status": run.status,
-            "job": run.job,
-            "reason": run.reason,
-            "epochs_per_hour": run.epochs_per_hour,
-            "seconds_left": run.seconds_left,
-        }
-    )
+    current = {name: getattr(run, name) for name in names}
+    return json.dumps(state | {"path": str(run.path)} | current)

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from accelerando.checks import UsageError
+from accelerando.wandb_mirror.wandb_adapter import workspace_content
 
 PANELS = {
     "Full gradient norm": (["full_gradient_norm"], True),
@@ -49,9 +50,7 @@ def run_command(options: argparse.Namespace) -> None:
         raise UsageError(f"expected ENTITY/PROJECT, such as me/accelerando, got {options.project}")
     workspace = build_workspace(entity, project, options.x)
     if options.dry_run:
-        # wandb_workspaces has no public way to serialise one
-        content = workspace._to_model().model_dump(mode="json", by_alias=True)
-        print(json.dumps(content, indent=1))
+        print(json.dumps(workspace_content(workspace), indent=1))
         return
     import wandb
 
@@ -69,11 +68,7 @@ def run_command(options: argparse.Namespace) -> None:
 def build_workspace(entity: str, project: str, axis: str) -> Any:
     """Return the workspace, not saved yet.
 
-    Args:
-        entity: user or team.
-        project: W&B project of the runs.
-        axis: epoch, step or examples. No panel has an axis of its own, so that the workspace's
-            setting switches all of them.
+    No panel has an x-axis of its own, so that the setting of the workspace switches all of them.
 
     Raises:
         UsageError: wandb_workspaces is not installed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,9 +48,9 @@ class GroupResult:
     norm: Summary
     vs_best: PairedTest | None
     vs_reference: PairedTest | None
-    times_to_target: tuple[TimeToTarget, ...]
-    speedups: tuple[Speedup, ...]
-    ratios: tuple[float, ...]
+    times_to_target: Sequence[TimeToTarget]
+    speedups: Sequence[Speedup]
+    ratios: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class AxisComparison:
 
     axis: str
     budget: float
-    results: tuple[GroupResult, ...]
+    results: Sequence[GroupResult]
     best_vs_second: PairedTest | None
 
     @cached_property
@@ -122,7 +121,8 @@ class Comparison:
 
 def final_summary(group: Group, name: str) -> Summary:
     """Summarize the last value of a column over a group's seeds."""
-    return _summarize({key: column(run, name)[-1] for key, run in group.members.items()})
+    last = {key: column(run, name)[-1] for key, run in group.members.items()}
+    return summarize(_average_per_seed(last))
 
 
 def find_group(groups: Sequence[Group], reference: str) -> Group:
@@ -141,9 +141,6 @@ def find_group(groups: Sequence[Group], reference: str) -> Group:
     raise UsageError(f"--reference {reference}: no such group; choose one of {names}")
 
 
-_Values = dict[PairKey, float]
-
-
 def _compare_on(axis: str, comparison: Comparison) -> AxisComparison:
     groups, thresholds = comparison.groups, comparison.thresholds
     budget = common_budget(comparison.runs, axis)
@@ -152,47 +149,34 @@ def _compare_on(axis: str, comparison: Comparison) -> AxisComparison:
         for group in groups
     ]
     costs = [group_costs(group, axis, thresholds) for group in groups]
-    summaries = [_summarize(values) for values in norms]
+
+    def norms_in_pairs(first: int, second: int) -> tuple[FloatArray, FloatArray]:
+        """Return the norms of two groups for their common seeds."""
+        common = [key for key in norms[first] if key in norms[second]]
+        own, other = ({key: norms[number][key] for key in common} for number in (first, second))
+        return _average_per_seed(own), _average_per_seed(other)
+
+    summaries = [summarize(_average_per_seed(values)) for values in norms]
     best, *others = sorted(range(len(groups)), key=lambda number: summaries[number].mean)
     ref = next(number for number, group in enumerate(groups) if group is comparison.reference)
-    results = tuple(
-        GroupResult(
+    results = []
+    for number, group in enumerate(groups):
+        own, other = norms_in_pairs(number, ref)
+        ratios = np.divide(own, other, out=np.full(len(own), np.nan), where=other != 0)
+        is_best, is_reference = number == best, number == ref
+        result = GroupResult(
             group=group,
             norm=summaries[number],
-            vs_best=None if number == best else _paired_test(norms[number], norms[best]),
-            vs_reference=None if number == ref else _paired_test(norms[number], norms[ref]),
-            times_to_target=tuple(times_to_target(costs[number], thresholds)),
-            speedups=() if number == ref else tuple(
-                speedups(costs[number], costs[ref], thresholds)),
-            ratios=() if number == ref else _ratios(norms[number], norms[ref]),
+            vs_best=None if is_best else paired_test(*norms_in_pairs(number, best)),
+            vs_reference=None if is_reference else paired_test(own, other),
+            times_to_target=times_to_target(costs[number], thresholds),
+            speedups=[] if is_reference else speedups(costs[number], costs[ref], thresholds),
+            ratios=[] if is_reference else ratios.tolist(),
         )
-        for number, group in enumerate(groups)
-    )  # fmt: skip
-    best_vs_second = _paired_test(norms[best], norms[others[0]]) if others else None
+        results.append(result)
+    best_vs_second = paired_test(*norms_in_pairs(best, others[0])) if others else None
     return AxisComparison(axis, budget, results, best_vs_second)
 
 
-def _per_seed(values: _Values) -> FloatArray:
+def _average_per_seed(values: dict[PairKey, float]) -> FloatArray:
     return mean_per_seed(np.array(list(values.values())), [seed for seed, _ in values])
-
-
-def _summarize(values: _Values) -> Summary:
-    return summarize(_per_seed(values))
-
-
-def _common_seeds(first: _Values, second: _Values) -> tuple[FloatArray, FloatArray]:
-    """Return the values of the common seeds, averaged over the pairs of each seed."""
-    common = [key for key in first if key in second]
-    own, other = ({key: values[key] for key in common} for values in (first, second))
-    return _per_seed(own), _per_seed(other)
-
-
-def _paired_test(first: _Values, second: _Values) -> PairedTest | None:
-    return paired_test(*_common_seeds(first, second))
-
-
-def _ratios(own: _Values, reference: _Values) -> tuple[float, ...]:
-    return tuple(
-        float(first / second) if second else math.nan
-        for first, second in zip(*_common_seeds(own, reference), strict=True)
-    )

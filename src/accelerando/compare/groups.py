@@ -23,13 +23,9 @@ PairKey = tuple[int, tuple[Hashable, ...]]
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that are compared as one.
+    """Runs that are compared as one; ``mixed`` are the settings other than the seed that differ.
 
-    Args:
-        name: unique and the same in every comparison; determines the colour.
-        label: the name in figures and tables.
-        members: the runs by seed and by the other settings that differ within the group.
-        mixed: settings other than the seed that differ within the group.
+    ``name`` is unique and determines the colour, ``label`` is shown in figures and tables.
     """
 
     name: str
@@ -59,7 +55,7 @@ def group_runs(
         The groups, and the runs that duplicate another one of their group.
     """
     names_by_key = [_display_names(runs, key) for key in by]
-    other_settings = [name for name in differing_result_settings(runs) if not nested(name, by)]
+    other_settings = _differing_within(runs, by)
     members_by_name: dict[tuple[DisplayName, ...], dict[PairKey, Run]] = {}
     duplicates = []
     for run, *run_names in zip(runs, *names_by_key, strict=True):
@@ -69,20 +65,22 @@ def group_runs(
             duplicates.append(ExcludedRun(run, f"duplicates {members[key].path}"))
         else:
             members[key] = run
-    groups = []
-    for names, members in sorted(
-        members_by_name.items(), key=lambda item: [name.order for name in item[0]]
-    ):
-        differing = differing_result_settings(list(members.values()))
-        groups.append(
-            Group(
-                name=", ".join(name.name for name in names),
-                label=", ".join(name.label for name in names),
-                members=members,
-                mixed=tuple(name for name in differing if not nested(name, by)),
-            )
+    groups = [
+        Group(
+            name=", ".join(part.name for part in names),
+            label=", ".join(part.label for part in names),
+            members=members,
+            mixed=_differing_within(list(members.values()), by),
         )
+        for names, members in sorted(
+            members_by_name.items(), key=lambda item: [part.order for part in item[0]]
+        )
+    ]
     return groups, duplicates
+
+
+def _differing_within(runs: Sequence[Run], by: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in differing_result_settings(runs) if not nested(name, by))
 
 
 def _display_names(runs: Sequence[Run], key: str) -> list[DisplayName]:

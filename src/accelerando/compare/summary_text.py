@@ -17,7 +17,7 @@ from accelerando.compare.formatting import (
 from accelerando.compare.groups import Group
 from accelerando.compare.load import Run
 from accelerando.compare.statistics import MIN_PAIRS
-from accelerando.compare.thresholds import AT_LEAST, EXACT
+from accelerando.compare.thresholds import AT_LEAST
 from accelerando.runs.folder import Status
 
 NOTHING_LEARNED = 0.95
@@ -35,16 +35,15 @@ def headline(on: AxisComparison) -> str:
     best, *others = on.ranked
     test = on.best_vs_second
     start = f"At equal {on.axis} ({format_budget(on)}),"
-    first, norm = best.group.label, format_number(best.norm.mean)
+    first, norm, mean = best.group.label, format_number(best.norm.mean), format_mean(best.norm)
     reaches = f"{start} {first} reaches a full gradient norm of"
     if not others:
-        return f"{reaches} {format_mean(best.norm)}; there is no other group to compare it with."
+        return f"{reaches} {mean}; there is no other group to compare it with."
     second, second_norm = others[0].group.label, format_number(others[0].norm.mean)
     if test is None:
         return (
-            f"{reaches} {format_mean(best.norm)} and {second} one of "
-            f"{format_mean(others[0].norm)}; they have no seeds in common, so their difference "
-            "cannot be tested."
+            f"{reaches} {mean} and {second} one of {format_mean(others[0].norm)}; they have no "
+            "seeds in common, so their difference cannot be tested."
         )
     if math.isnan(test.ratio):
         return f"{reaches} {norm} and {second} one of {second_norm}; a norm of 0 has no ratio."
@@ -79,41 +78,38 @@ def speedup_sentence(comparison: Comparison, on: AxisComparison) -> str:
         if time.reached < time.runs or not speedup.informative:
             continue
         factor, low, high = speedup.factor, speedup.low, speedup.high
+        details = "" if math.isnan(low) else f" ({format_interval(low, high)})"
         if speedup.bound == AT_LEAST:
             amount = f"at least {format_ratio(factor)} times fewer {on.axis} than"
-        elif format_ratio(factor) == "1":
-            amount = f"as many {on.axis} as"
-        elif factor < 1:
-            factor, low, high = 1 / factor, 1 / high, 1 / low
-            amount = f"{format_ratio(factor)} times more {on.axis} than"
-        else:
-            amount = f"{format_ratio(factor)} times fewer {on.axis} than"
-        text = (
-            f"{best.group.label} needs {amount} {reference} to reach a norm of {time.threshold:g}"
-        )
-        if speedup.bound == AT_LEAST:
-            text += (
+            details = (
                 f", which {reference} does not reach in {speedup.censored} of {speedup.pairs} "
                 "common seeds"
             )
-        if speedup.bound == EXACT and not math.isnan(low):
-            text += f" ({format_interval(low, high)})"
-        return f"{text}."
+        elif format_ratio(factor) == "1":
+            amount = f"as many {on.axis} as"
+        elif factor < 1:
+            amount = f"{format_ratio(1 / factor)} times more {on.axis} than"
+            if details:
+                details = f" ({format_interval(1 / high, 1 / low)})"
+        else:
+            amount = f"{format_ratio(factor)} times fewer {on.axis} than"
+        return (
+            f"{best.group.label} needs {amount} {reference} to reach a norm of "
+            f"{time.threshold:g}{details}."
+        )
     return ""
 
 
 def describe_excluded(comparison: Comparison) -> str:
     """Count the runs that are not compared, or return an empty string if there are none."""
-    counts = Counter(_exclusion(out.run.status) for out in comparison.excluded)
+    kinds = {
+        Status.FINISHED: "finished (duplicate or without an exact norm)",
+        Status.DIVERGED: "diverged",
+    }
+    counts = Counter(kinds.get(out.run.status, "unfinished") for out in comparison.excluded)
     counts["damaged"] = len(comparison.damaged)
     texts = [f"{count} {kind}" for kind, count in counts.items() if count]
     return f"Left out: {', '.join(texts)}" if texts else ""
-
-
-def _exclusion(status: Status) -> str:
-    if status == Status.FINISHED:
-        return "finished (duplicate or without an exact norm)"
-    return "diverged" if status == Status.DIVERGED else "unfinished"
 
 
 def caveats(comparison: Comparison) -> list[str]:

@@ -15,15 +15,7 @@ from accelerando.scheduler_names import scheduler_name
 
 
 class ScheduleEntry(NamedTuple):
-    """A schedule with the name and label that comparisons give it.
-
-    Args:
-        name: unique among the entries.
-        label: name in figures.
-        scheduler: the scheduler.
-        plan: the scheduler fitted to its run.
-        interval: length of a stage in epochs.
-    """
+    """A schedule with the name and label that comparisons give it; ``interval`` is its stage."""
 
     name: str
     label: str
@@ -35,19 +27,14 @@ class ScheduleEntry(NamedTuple):
 def schedule_entries(overrides: Sequence[str], examples: int | None) -> list[ScheduleEntry]:
     """Return the distinct schedules of the runs of ``python train.py -m OVERRIDES``.
 
-    Args:
-        overrides: overrides as for train.py.
-        examples: number of training examples, if not that of the data set.
-
     Raises:
         UsageError: a schedule cannot be built, or does not fit its run.
     """
     more = [] if examples is None else [f"dataset.examples={examples}"]
     configs = compose_runs([*overrides, *more])
-    lengths = {"epochs": {config.epochs for config in configs},
-               "examples": {config.dataset.examples for config in configs}}  # fmt: skip
     # the name of a scheduler does not include lengths, so add those that differ between runs
-    added = [name for name, values in lengths.items() if len(values) > 1]
+    lengths = [_lengths(config) for config in configs]
+    added = [k for k in ("epochs", "examples") if len({length[k] for length in lengths}) > 1]
     entries: dict[str, ScheduleEntry] = {}
     for config in configs:
         entry = _entry(config, added)
@@ -55,16 +42,18 @@ def schedule_entries(overrides: Sequence[str], examples: int | None) -> list[Sch
     return list(entries.values())
 
 
+def _lengths(config: RunSettings) -> dict[str, int]:
+    return {"epochs": config.epochs, "examples": config.dataset.examples}
+
+
 def _entry(config: RunSettings, added: Sequence[str]) -> ScheduleEntry:
     part = scheduler_name(flatten({"scheduler": config.tree["scheduler"]}), config.epochs)
-    lengths = {"epochs": config.epochs, "examples": config.dataset.examples}
-    name = " ".join([part.name, *(f"{key}={lengths[key]}" for key in added)])
-    label = ", ".join([part.label, *(f"{lengths[key]:,} {key}" for key in added)])
-    return ScheduleEntry(
-        name, label, build_scheduler(config), build_plan(config), _interval(config)
-    )
-
-
-def _interval(config: RunSettings) -> int:
+    lengths = _lengths(config)
     interval = config.scheduler.target["batch_size"].get("interval")
-    return int(interval) if interval else stage_length(config.epochs)
+    return ScheduleEntry(
+        name=" ".join([part.name, *(f"{key}={lengths[key]}" for key in added)]),
+        label=", ".join([part.label, *(f"{lengths[key]:,} {key}" for key in added)]),
+        scheduler=build_scheduler(config),
+        plan=build_plan(config),
+        interval=int(interval) if interval else stage_length(config.epochs),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import permutations
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +30,8 @@ def print_schedules(
     for steps, titles in _budgets(entries).items():
         console.print(_table(", ".join(titles), entries, steps, problem))
     if problem is not None:
-        for note in (*_undefined_bounds(entries, problem), disagreement(entries, problem)):
-            if note:
-                _print_note(console, note)
+        for note in (*_undefined_bounds(entries, problem), *_disagreement(entries, problem)):
+            _print_note(console, note)
 
 
 def _print_charts(console: Console, entry: ScheduleEntry) -> None:
@@ -48,8 +48,7 @@ def _print_charts(console: Console, entry: ScheduleEntry) -> None:
             mark = high if number == 0 else low if number == len(rows) - 1 else ""
             console.print(f"{title if number == 0 else '':>14} {mark:>9} {row}", markup=False)
     console.print(f"{'':>25}epoch 0{plan.epochs:>{WIDTH - 8}}")
-    warning = growth_warning(entry.scheduler, plan.epochs)
-    for note in [*plan.notes, *([warning] if warning else [])]:
+    for note in filter(None, [*plan.notes, growth_warning(entry.scheduler, plan.epochs)]):
         _print_note(console, note)
     console.print()
 
@@ -153,8 +152,8 @@ def _undefined_bounds(entries: Sequence[ScheduleEntry], problem: Problem) -> Ite
             yield f"{entry.name}: {error}"
 
 
-def disagreement(entries: Sequence[ScheduleEntry], problem: Problem) -> str | None:
-    """Return a note if the bound orders the paper's cases differently from their measured norms."""
+def _disagreement(entries: Sequence[ScheduleEntry], problem: Problem) -> Iterator[str]:
+    """Explain if the bound orders the paper's cases differently from their measured norms."""
     cases = display_values("case")
     totals = {}
     for entry in entries:
@@ -163,39 +162,29 @@ def disagreement(entries: Sequence[ScheduleEntry], problem: Problem) -> str | No
                 totals[entry.name] = bound(entry.plan.terms(), problem).total
     by_measured_norm = sorted(totals, key=cases.__getitem__)
     by_bound = sorted(by_measured_norm, key=totals.__getitem__, reverse=True)
-    if by_measured_norm == by_bound:
-        return None
-    return (
-        f"the bound orders these cases as {' > '.join(by_bound)}, the norms measured in the paper "
-        f"order them as {' > '.join(by_measured_norm)}: the bound is a guide, not a verdict"
-    )
+    if by_measured_norm != by_bound:
+        yield (
+            f"the bound orders these cases as {' > '.join(by_bound)}, the norms measured in the "
+            f"paper order them as {' > '.join(by_measured_norm)}: the bound is a guide, not a "
+            "verdict"
+        )
 
 
 def crossings(
     console: Console, entries: Sequence[ScheduleEntry], problem: Problem, *, stages: int
 ) -> None:
-    """Print the run lengths at which the bound of one schedule drops below that of another.
-
-    Args:
-        console: where to print.
-        entries: the schedules, which are compared pairwise.
-        problem: constants of the loss.
-        stages: length of the longest run, in stages.
-    """
-    for first in entries:
-        for second in entries:
-            if first is second:
-                continue
-            epochs = crossing(
-                first.scheduler,
-                second.scheduler,
-                problem,
-                examples=first.plan.examples,
-                interval=first.interval,
-                stages=range(1, stages + 1),
+    """Print at which run length, up to ``stages``, one schedule's bound drops below another's."""
+    for first, second in permutations(entries, 2):
+        epochs = crossing(
+            first.scheduler,
+            second.scheduler,
+            problem,
+            examples=first.plan.examples,
+            interval=first.interval,
+            stages=range(1, stages + 1),
+        )
+        if epochs is not None:
+            console.print(
+                f"the bound of {first.name} drops below that of {second.name} at "
+                f"{epochs} epochs (stages of {first.interval})"
             )
-            if epochs is not None:
-                console.print(
-                    f"the bound of {first.name} drops below that of {second.name} at "
-                    f"{epochs} epochs (stages of {first.interval})"
-                )

@@ -91,6 +91,12 @@ def count_rows_on_server(path: str) -> int:
     return int(wandb.Api().run(path).historyLineCount)
 
 
+def workspace_content(workspace: Any) -> dict[str, Any]:
+    """Return what ``wandb_workspaces`` sends to the server when it saves a workspace."""
+    content: dict[str, Any] = workspace._to_model().model_dump(mode="json", by_alias=True)
+    return content
+
+
 def set_aside_offline_files(folder: Path) -> None:
     """Rename the offline runs in ``folder`` so that neither ``wandb sync`` nor we find them."""
     for path in folder.glob("wandb/offline-run-*"):
