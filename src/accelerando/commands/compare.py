@@ -35,46 +35,37 @@ from accelerando.compare.thresholds import default_thresholds
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
-    parser.add_argument("folders", nargs="+", type=Path, help="folders with runs, such as runs/")
-    parser.add_argument(
-        "--x", default="epochs", choices=AXES, help="axis of tables and figures; default: epochs"
-    )
-    parser.add_argument(
-        "--raw", action="store_true", help="draw norms as measured, not their minimum so far"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("folders", nargs="+", type=Path, help="folders with runs, such as runs/")
+    add("--x", default="epochs", choices=AXES, help="axis of tables and figures; default: epochs")
+    add("--raw", action="store_true", help="draw norms as measured, not their minimum so far")
+    add(
         "--by",
         action="append",
         metavar="NAME",
         help="group by this setting, such as scheduler.learning_rate.peak; repeatable; "
         "default: scheduler",
     )
-    parser.add_argument(
+    add(
         "--where",
         action="append",
         default=[],
         metavar="NAME=VALUE",
         help="only runs with this setting, such as epochs=100 or seed=0,1; repeatable",
     )
-    parser.add_argument(
+    add(
         "--mix",
         default="",
         metavar="KIND,...",
         help="allow runs to differ in yardstick, data, model, budget, optimizer or arithmetic "
         "(also called precision)",
     )
-    parser.add_argument(
+    add(
         "--reference", metavar="GROUP", help="compute speed-ups over this group; default: the first"
     )
-    parser.add_argument(
-        "--thresholds", metavar="NORM,...", help="norms to reach; default: from the runs' range"
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder to write to; default: the first folder"
-    )
-    parser.add_argument(
-        "--formats", default="png,svg", metavar="png,svg,pdf", help="formats of the figures"
-    )
+    add("--thresholds", metavar="NORM,...", help="norms to reach; default: from the runs' range")
+    add("--output", type=Path, metavar="DIR", help="folder to write to; default: the first folder")
+    add("--formats", default="png,svg", metavar="png,svg,pdf", help="formats of the figures")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print all results as JSON instead")
     output.add_argument(

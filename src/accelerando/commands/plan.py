@@ -22,13 +22,10 @@ COLUMNS = ("epoch", "batch_size", "steps_in_epoch", "steps_so_far", "lr_first_st
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
+    add = parser.add_argument
     add_override_arguments(parser)
-    parser.add_argument(
-        "--examples", type=int, help="number of training examples; default: of the data set"
-    )
-    parser.add_argument(
-        "--figure", type=Path, metavar="FILE", help="save a figure of the schedules"
-    )
+    add("--examples", type=int, help="number of training examples; default: of the data set")
+    add("--figure", type=Path, metavar="FILE", help="save a figure of the schedules")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", action="store_true", help="print one row per epoch as CSV")
     output.add_argument("--json", action="store_true", help="print totals as JSON")

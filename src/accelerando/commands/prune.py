@@ -11,11 +11,10 @@ from accelerando.runs.listing import list_runs
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments of the command."""
-    parser.add_argument("folder", type=Path, help="folder with runs, such as runs/")
-    parser.add_argument(
-        "--all", action="store_true", help="also remove the last checkpoint (final weights)"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="only print what would be removed")
+    add = parser.add_argument
+    add("folder", type=Path, help="folder with runs, such as runs/")
+    add("--all", action="store_true", help="also remove the last checkpoint (final weights)")
+    add("--dry-run", action="store_true", help="only print what would be removed")
 
 
 def run_command(options: argparse.Namespace) -> None:

@@ -57,15 +57,16 @@ MIN_INTERVAL = 0.1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments of the command."""
-    parser.add_argument("folder", type=Path, help="folder with runs, such as runs/")
-    parser.add_argument("--watch", action="store_true", help="refresh the list until Ctrl-C")
-    parser.add_argument(
+    add = parser.add_argument
+    add("folder", type=Path, help="folder with runs, such as runs/")
+    add("--watch", action="store_true", help="refresh the list until Ctrl-C")
+    add(
         "--every",
         type=float,
         metavar="SECONDS",
         help="refresh interval (default: 2, with SLURM jobs 15)",
     )
-    parser.add_argument("--json", action="store_true", help="print one line of JSON per run")
+    add("--json", action="store_true", help="print one line of JSON per run")
 
 
 def run_command(options: argparse.Namespace) -> None:

@@ -16,11 +16,10 @@ from accelerando.wandb_mirror.sync import SyncOutcome, sync_run
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
-    parser.add_argument("folder", type=Path, help="a run folder, or a folder that contains runs")
-    parser.add_argument(
-        "--untracked", action="store_true", help="include runs made with tracking=disabled"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("folder", type=Path, help="a run folder, or a folder that contains runs")
+    add("--untracked", action="store_true", help="include runs made with tracking=disabled")
+    add(
         "--again",
         action="store_true",
         help="check with the server even for runs that were sent completely before",

@@ -17,26 +17,24 @@ PANELS = {
 }
 """Title of each panel: its metrics, and whether their axis is logarithmic."""
 
-COLUMNS = (
-    "summary:minimum_full_gradient_norm",
-    "summary:best_test_accuracy",
-    "config:dataset",
-    "config:model",
-    "config:seed",
-)
-"""Pinned columns of the runs table, after the name."""
+COLUMNS = [
+    "run:displayName", "summary:minimum_full_gradient_norm", "summary:best_test_accuracy",
+    "config:dataset", "config:model", "config:seed",
+]  # fmt: skip
+"""Pinned columns of the runs table."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
-    parser.add_argument("project", metavar="ENTITY/PROJECT", help="W&B project of the runs")
-    parser.add_argument(
+    add = parser.add_argument
+    add("project", metavar="ENTITY/PROJECT", help="W&B project of the runs")
+    add(
         "--x",
         default="epoch",
         choices=("epoch", "step", "examples"),
         help="x-axis of the panels (default: epoch)",
     )
-    parser.add_argument(
+    add(
         "--dry-run",
         action="store_true",
         help="print the workspace as JSON instead of saving it; needs no login",
@@ -108,6 +106,6 @@ def build_workspace(entity: str, project: str, axis: str) -> Any:
         ],
         settings=workspaces.WorkspaceSettings(x_axis=axis, max_runs=100),
         runset_settings=workspaces.RunsetSettings(
-            groupby=[Metric("Group")], pinned_columns=["run:displayName", *COLUMNS]
+            groupby=[Metric("Group")], pinned_columns=COLUMNS
         ),
     )

@@ -42,7 +42,7 @@ def threshold_table(comparison: Comparison, on: AxisComparison) -> Table:
         title=f"{on.axis} until the norm reaches a threshold",
         caption="Median over seeds, with the number of runs that reached it if some did not. "
         f"Below, the speed-up over {comparison.reference.label} and its 95 % interval.",
-        columns=[f"{threshold:g}" for threshold in comparison.thresholds],
+        columns=threshold_header(comparison),
     )
     for result in on.ranked:
         table.add_row(result.group.label, *threshold_cells(result))
@@ -96,6 +96,11 @@ def _ratio_cell(test: PairedTest | None) -> str:
     if test.count < 2 or math.isnan(test.ratio):
         return ratio
     return f"{ratio}\n{format_ratio(test.ratio_low)}-{format_ratio(test.ratio_high)}"
+
+
+def threshold_header(comparison: Comparison) -> list[str]:
+    """Return the column names of ``threshold_cells``."""
+    return [f"{threshold:g}" for threshold in comparison.thresholds]
 
 
 def threshold_cells(result: GroupResult) -> list[str]:

@@ -11,19 +11,10 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from accelerando.atomic_write import write_atomic
-from accelerando.compare.align import NORM, column
+from accelerando.compare import formatting, summary_text, tables
 from accelerando.compare.comparison import Comparison
-from accelerando.compare.formatting import format_budget, format_number
 from accelerando.compare.load import Run, nested
 from accelerando.compare.report.chart_data import chart_data, dash_lengths
-from accelerando.compare.summary_text import (
-    caveats,
-    describe_excluded,
-    headline,
-    question,
-    speedup_sentence,
-)
-from accelerando.compare.tables import NORM_HEADER, norm_cells, threshold_cells
 from accelerando.plotting import group_styles
 from accelerando.scheduler_names import is_display
 
@@ -80,23 +71,14 @@ def render(comparison: Comparison, folder: Path, *, axis: str = "epochs", raw: b
         comparison=comparison,
         axis=axis,
         raw=raw,
-        question=question(comparison),
-        caveats=caveats(comparison),
-        excluded=describe_excluded(comparison),
         figures=["norm", "batch", "rate", "loss", "accuracy"]
         + ["ratios"] * several
         + ["speedups"] * (several and bool(comparison.thresholds)),
-        headline=headline,
-        speedup_sentence=speedup_sentence,
-        format_budget=format_budget,
-        norm_cells=norm_cells,
-        threshold_cells=threshold_cells,
-        norm_header=NORM_HEADER,
-        threshold_header=[f"{threshold:g}" for threshold in comparison.thresholds],
+        text=summary_text,
+        tables=tables,
+        formatting=formatting,
         shared_settings=_shared_settings(comparison),
         describe_settings=_describe_settings,
-        minimum_norm=lambda run: format_number(float(column(run, NORM).min())),
-        format_number=format_number,
         link=partial(_link, folder=folder),
         wandb_url=_wandb_url,
         styles=group_styles(comparison.names),
