@@ -73,12 +73,11 @@ def group_styles(names: Sequence[str]) -> dict[str, GroupStyle]:
 
 def group_colours(names: Sequence[str]) -> dict[str, str]:
     """Return the colour of each group; groups of one scheduler share theirs."""
-    schedulers = {name: _scheduler(name) for name in names}
-    present, colours = set(schedulers.values()), display_values("colour")
-    for scheduler in sorted(present - set(colours)):
-        usage = Counter(colours[other] for other in present if other in colours)
+    schedulers, colours = set(map(_scheduler, names)), display_values("colour")
+    for scheduler in sorted(schedulers - set(colours)):
+        usage = Counter(colours[other] for other in schedulers if other in colours)
         colours[scheduler] = min(_by_hash(scheduler, PALETTE), key=usage.__getitem__)
-    return {name: colours[scheduler] for name, scheduler in schedulers.items()}
+    return {name: colours[_scheduler(name)] for name in names}
 
 
 def _marker_options(name: str) -> list[str]:
@@ -132,11 +131,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         UsageError: the format is not supported.
     """
-    extension = path.suffix[1:]
-    try:
-        check_format(extension)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
+    check_format(path.suffix[1:])
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomic(path) as file:
-        figure.savefig(file, dpi=160, format=extension)
+        figure.savefig(file, dpi=160, format=path.suffix[1:])

@@ -19,7 +19,7 @@ MAX_POINTS = 300
 
 
 class Curve(NamedTuple):
-    """Mean, minimum and maximum over runs, each of shape (points,)."""
+    """Positions; mean, minimum and maximum over runs; each of shape (points,)."""
 
     x: FloatArray
     mean: FloatArray

@@ -35,12 +35,10 @@ class GroupResult:
     """The results of a group on one axis.
 
     Args:
-        group: the group.
         norm: minimum full gradient norm at the common budget, over the group's seeds.
         vs_best: compared with the best group; None for itself, or without common seeds.
         vs_reference: compared with the reference, likewise.
-        times_to_target: the cost of each threshold.
-        speedups: over the reference, for each threshold; empty for the reference.
+        times_to_target, speedups: for each threshold; speed-ups are over the reference.
         ratios: norm / norm of the reference, for each common seed; NaN if the latter is 0.
     """
 
@@ -55,10 +53,9 @@ class GroupResult:
 
 @dataclass(frozen=True)
 class AxisComparison:
-    """The comparison at equal cost on one axis.
+    """The comparison at equal cost on one of ``AXES``.
 
     Args:
-        axis: one of ``AXES``.
         budget: the cost at which norms are compared, the largest that every run reached.
         results: of each group, in the order of the comparison.
         best_vs_second: the paired test of the two lowest mean norms; None for a single group, or
@@ -87,7 +84,6 @@ class Comparison:
     Args:
         title: model, data and length of the runs.
         by: the settings that runs are grouped by.
-        groups: the groups, at least one.
         reference: the group that speed-ups are relative to.
         thresholds: norms to reach, descending.
         excluded: runs that were found but not compared.

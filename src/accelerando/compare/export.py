@@ -23,17 +23,17 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
     """
     content = {
         "title": comparison.title,
-        "by": list(comparison.by),
+        "by": comparison.by,
         "question": question(comparison),
         "reference": comparison.reference.name,
-        "thresholds": list(comparison.thresholds),
+        "thresholds": comparison.thresholds,
         "groups": {
             group.name: {
                 "at_end": {name: asdict(final_summary(group, name)) for name in FINAL_COLUMNS},
                 "label": group.label,
                 "seeds": group.seeds,
                 "runs": [str(run.path) for run in group.runs],
-                "differing": list(group.mixed),
+                "differing": group.mixed,
             }
             for group in comparison.groups
         },
@@ -45,7 +45,7 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
         ],
         "damaged": [{"run": str(run.path), "reason": run.reason} for run in comparison.damaged],
     }
-    return _without_nonfinite(content)  # type: ignore[no-any-return]
+    return json_value(content)  # type: ignore[no-any-return]
 
 
 def _axis_to_dict(on: AxisComparison) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def _axis_to_dict(on: AxisComparison) -> dict[str, Any]:
                 "against_reference": result.vs_reference and asdict(result.vs_reference),
                 "reach": [asdict(time) for time in result.times_to_target],
                 "speed_up": [asdict(speedup) for speedup in result.speedups],
-                "ratios_to_reference": list(result.ratios),
+                "ratios_to_reference": result.ratios,
             }
             for result in on.results
         },
@@ -75,7 +75,7 @@ def write_csv(comparison: Comparison, file: TextIO) -> None:
     ]
     writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_without_nonfinite(rows))
+    writer.writerows(json_value(rows))
 
 
 def _csv_row(comparison: Comparison, on: AxisComparison, result: GroupResult) -> dict[str, Any]:
@@ -99,9 +99,21 @@ def _csv_row(comparison: Comparison, on: AxisComparison, result: GroupResult) ->
     return row
 
 
-def _without_nonfinite(value: Any) -> Any:
+def json_value(value: Any, digits: int | None = None) -> Any:
+    """Replace NaN and infinity, also inside dicts and lists, by None, and round if asked to.
+
+    >>> json_value({"a": [math.nan, 0.12345, 20.0]}, digits=2)
+    {'a': [None, 0.12, 20]}
+    """
     if isinstance(value, dict):
-        return {key: _without_nonfinite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nonfinite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return {key: json_value(item, digits) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(item, digits) for item in value]
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    if digits is None:
+        return value
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() else rounded

@@ -27,7 +27,6 @@ class TimeToTarget:
     mean cost, infinite if one of them did not reach the threshold.
 
     Args:
-        threshold: norm to reach.
         runs: number of runs of the group.
         reached: number of runs that reached it; the others are censored at their end.
         ended: where the first censored run ended, infinite if there is none.
@@ -47,7 +46,6 @@ class Speedup:
     """How many times less a group needs than the reference to reach a threshold.
 
     Args:
-        threshold: norm to reach.
         pairs: number of common seeds in which at least one of the two reached it.
         censored: number of them in which only one did.
         factor: geometric mean over seeds of the reference's cost / the group's cost; the cost of a

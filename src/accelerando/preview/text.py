@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from itertools import permutations
 
 import numpy as np
@@ -30,7 +29,7 @@ def print_schedules(
     for steps, titles in _budgets(entries).items():
         console.print(_table(", ".join(titles), entries, steps, problem))
     if problem is not None:
-        for note in (*_undefined_bounds(entries, problem), *_disagreement(entries, problem)):
+        for note in _notes_on_bounds(entries, problem):
             _print_note(console, note)
 
 
@@ -143,23 +142,18 @@ def _bound(plan: Plan, steps: int, problem: Problem) -> str:
         return "none"
 
 
-def _undefined_bounds(entries: Sequence[ScheduleEntry], problem: Problem) -> Iterator[str]:
-    """Explain which schedules have no bound over the entire run."""
-    for entry in entries:
-        try:
-            bound(entry.plan.terms(), problem)
-        except ValueError as error:
-            yield f"{entry.name}: {error}"
-
-
-def _disagreement(entries: Sequence[ScheduleEntry], problem: Problem) -> Iterator[str]:
-    """Explain if the bound orders the paper's cases differently from their measured norms."""
+def _notes_on_bounds(entries: Sequence[ScheduleEntry], problem: Problem) -> Iterator[str]:
+    """Explain which bounds are undefined over the entire run, or disagree with measured norms."""
     cases = display_values("case")
     totals = {}
     for entry in entries:
-        if entry.name in cases:
-            with suppress(ValueError):
-                totals[entry.name] = bound(entry.plan.terms(), problem).total
+        try:
+            total = bound(entry.plan.terms(), problem).total
+        except ValueError as error:
+            yield f"{entry.name}: {error}"
+        else:
+            if entry.name in cases:
+                totals[entry.name] = total
     by_measured_norm = sorted(totals, key=cases.__getitem__)
     by_bound = sorted(by_measured_norm, key=totals.__getitem__, reverse=True)
     if by_measured_norm != by_bound:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,17 +64,23 @@ def list_runs(folder: Path) -> list[RunStatus]:
     Raises:
         UsageError: the folder does not exist.
     """
+    return [run_status(path) for path in run_folders(folder, STATE_FILE, SLURM_FILE)]
+
+
+def run_folders(folder: Path, *names: str) -> list[Path]:
+    """Return the sorted folders at or below ``folder`` that contain a file of one of these names.
+
+    Raises:
+        UsageError: the folder does not exist.
+    """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder: pass one that contains runs, such as runs/")
-    return [run_status(path) for path in sorted(run_folders(folder, STATE_FILE, SLURM_FILE))]
-
-
-def run_folders(folder: Path, *names: str) -> Iterator[Path]:
-    """Yield the folders at or below ``folder`` that contain a file of one of these names."""
+    paths = []
     for path, subfolders, files in os.walk(folder):
         if not set(names).isdisjoint(files):
             subfolders.clear()  # runs are not nested, but W&B puts many files into them
-            yield Path(path)
+            paths.append(Path(path))
+    return sorted(paths)
 
 
 def run_status(path: Path) -> RunStatus:

@@ -18,6 +18,7 @@ from accelerando.compare.align import (
     thin_out,
 )
 from accelerando.compare.comparison import Comparison, GroupResult
+from accelerando.compare.export import json_value
 from accelerando.compare.groups import Group
 from accelerando.plotting import GroupStyle, group_styles
 
@@ -49,8 +50,8 @@ def chart_data(comparison: Comparison, axis: str = "epochs") -> dict[str, Any]:
     axes = comparison.axes.items()
     return {
         "axes": list(AXES),
-        "budgets": {axis: _compact(on.budget, 7) for axis, on in axes},
-        "thresholds": list(comparison.thresholds),
+        "budgets": {axis: json_value(on.budget, 7) for axis, on in axes},
+        "thresholds": comparison.thresholds,
         "reference": comparison.groups.index(comparison.reference),
         "groups": [
             {
@@ -85,7 +86,7 @@ def _curves(group: Group, points: int) -> list[dict[str, Any]]:
 
     def x(axis: str) -> list[float]:
         positions = mean_curve(group, NORM, axis).x
-        return _compact(thin_out(positions, points).tolist(), 7)  # type: ignore[no-any-return]
+        return json_value(thin_out(positions, points).tolist(), 7)  # type: ignore[no-any-return]
 
     return [
         {
@@ -104,7 +105,7 @@ def _band(curve: Curve, points: int) -> dict[str, Any]:
     if np.array_equal(band[1], band[2], equal_nan=True):
         del band[1:]
     return {
-        name: _compact(values.tolist(), 4)
+        name: json_value(values.tolist(), 4)
         for name, values in zip(("mean", "low", "high"), band, strict=False)
     }
 
@@ -114,22 +115,8 @@ def _ratios(result: GroupResult) -> dict[str, Any] | None:
     if test is None or math.isnan(test.ratio):
         return None
     values = {"mean": test.ratio, "low": test.ratio_low, "high": test.ratio_high}
-    return _compact({"seeds": list(result.ratios)} | values)  # type: ignore[no-any-return]
+    return json_value({"seeds": result.ratios} | values, 5)  # type: ignore[no-any-return]
 
 
 def _speedups(result: GroupResult) -> list[dict[str, Any]]:
-    return [_compact(asdict(speedup)) for speedup in result.speedups if speedup.informative]
-
-
-def _compact(value: Any, digits: int = 5) -> Any:
-    """Round to significant digits, as more are not visible; NaN and infinity become None."""
-    if isinstance(value, dict):
-        return {key: _compact(item, digits) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_compact(item, digits) for item in value]
-    if not isinstance(value, float):
-        return value
-    if not math.isfinite(value):
-        return None
-    rounded = float(f"{value:.{digits}g}")
-    return int(rounded) if rounded.is_integer() else rounded
+    return [json_value(asdict(speedup), 5) for speedup in result.speedups if speedup.informative]
