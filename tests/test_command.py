@@ -28,8 +28,8 @@ SMALL = ("model=mlp", "epochs=2")
 
 def states(root: Path) -> dict[str, str]:
     """Return the status of every run, by scheduler and seed."""
-    found = [json.loads(path.read_text()) for path in root.glob("*/*/*/state.json")]
-    return {f"{state['scheduler']} {state['seed']}": state["status"] for state in found}
+    states = [json.loads(path.read_text()) for path in root.glob("*/*/*/state.json")]
+    return {f"{state['scheduler']} {state['seed']}": state["status"] for state in states}
 
 
 def test_the_headline_usage(command: Command, tmp_path: Path, settings: Any) -> None:
@@ -110,9 +110,9 @@ def test_a_killed_run_fails_alone_and_resumes_bitwise(tmp_path: Path, settings: 
     assert process.returncode == 1
     assert "1 finished, 1 failed" in errors
     assert "killed by SIGKILL" in errors
-    (words,) = re.findall(r"^  rerun    python (.*)$", errors, re.MULTILINE)
-    assert "'dataset=glob(digits)'" in words  # as a shell wants it
-    _, *again = shlex.split(words)
+    (command,) = re.findall(r"^  rerun    python (.*)$", errors, re.MULTILINE)
+    assert "'dataset=glob(digits)'" in command  # as a shell wants it
+    _, *again = shlex.split(command)
     process = start(tmp_path, *again[:-1])  # the last is the root, which start gives
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors

@@ -51,9 +51,9 @@ def test_published_schedules_need_only_a_few_overrides(
 ) -> None:
     """For a run of the paper's length, the command prints the published table."""
     text = plan(capsys, *PUBLISHED[name], *PAPER, "--csv")
-    found, expected = list(csv.DictReader(io.StringIO(text))), table_rows(name)
-    assert list(found[0]) == list(expected[0])
-    for row, reference in zip(found, expected, strict=True):
+    rows, expected = list(csv.DictReader(io.StringIO(text))), table_rows(name)
+    assert list(rows[0]) == list(expected[0])
+    for row, reference in zip(rows, expected, strict=True):
         for column in reference:
             assert float(row[column]) == pytest.approx(float(reference[column]), rel=1e-9)
     totals = json.loads(plan(capsys, *PUBLISHED[name], *PAPER, "--json"))
@@ -65,8 +65,8 @@ def test_published_schedules_need_only_a_few_overrides(
 
 
 def test_growth_and_final_of_the_batch_size(capsys: pytest.CaptureFixture[str]) -> None:
-    def sizes(*words: str) -> list[int]:
-        text = plan(capsys, "epochs=5", "--examples", "1000", "--csv", *words)
+    def sizes(*overrides: str) -> list[int]:
+        text = plan(capsys, "epochs=5", "--examples", "1000", "--csv", *overrides)
         return [int(row["batch_size"]) for row in csv.DictReader(io.StringIO(text))]
 
     growth, final = "scheduler.batch_size.growth=3", "scheduler.batch_size.final=648"
