@@ -1,45 +1,47 @@
-"""Invalid settings are rejected before anything is trained."""
+"""Composed settings become typed and immutable."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 
 import pytest
+from omegaconf import OmegaConf
 
-from accelerando.checks import UsageError
-from accelerando.config import MeasureSettings, RunSettings
+from accelerando.config import MeasureSettings, RunSettings, TrackingMode
 from accelerando.measure.chunks import DEFAULT_CHUNK
-from accelerando.validation import validate
 
 Settings = Callable[..., RunSettings]
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("epochs=0", "epochs must be at least 1, got 0"),
-        ("seed=-1", "seed must be at least 0, got -1"),
-        ("scheduler.batch_size.initial=0", "scheduler.batch_size: initial must be at least 1"),
-        ("scheduler.batch_size.initial=1438", "scheduler.batch_size: initial must be at most"),
-        ("scheduler.learning_rate.initial=-1", "scheduler.learning_rate: initial must be above 0"),
-        ("scheduler.learning_rate.initial=x", "scheduler.learning_rate: initial must be a finite"),
-        ("optimizer.nesterov=true", "nesterov needs optimizer.momentum above 0"),
-        ("measure.chunk=0", "measure.chunk must be at least 1"),
-    ],
-)
-def test_invalid_settings_are_rejected_before_training(
-    override: str, message: str, settings: Settings
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        validate(settings(override))
+def test_groups_are_split_into_names_and_targets(settings: Settings) -> None:
+    config = settings("model=mlp", "scheduler=decay_constant", "dataset=cifar10")
+    assert (config.model.name, config.scheduler.name) == ("mlp", "decay_constant")
+    assert set(config.model.target) == {"_target_", "widths"}
+    dataset = config.dataset
+    assert (dataset.name, dataset.examples, dataset.shape) == ("cifar10", 50_000, (3, 32, 32))
+    assert dataset.augmentation is not None
+    assert not {"name", "epochs", "augmentation"} & set(dataset.target)
 
 
-def test_missing_data_explains_how_to_obtain_them(settings: Settings) -> None:
-    config = settings("dataset=fashion_mnist", "dataset.folder=/nowhere")
-    with pytest.raises(UsageError, match="lacks train-images") as caught:
-        validate(config)
-    for way in ("dataset.folder=DIR", "apt install dataset-fashion-mnist", "network access"):
-        assert way in str(caught.value)
+def test_settings_are_typed_and_immutable(settings: Settings) -> None:
+    config = settings("tracking.tags=[pilot]")
+    assert config.tracking.mode is TrackingMode.disabled
+    assert config.tracking.tags == ["pilot"]
+    with pytest.raises(FrozenInstanceError):
+        config.epochs = 3  # type: ignore[misc]
+
+
+def test_yaml_contains_all_resolved_settings(settings: Settings) -> None:
+    config = settings("epochs=20")
+    tree = OmegaConf.to_container(OmegaConf.create(config.to_yaml()))
+    assert tree == config.tree
+    assert config.tree["scheduler"]["batch_size"]["interval"] == 2
+
+
+def test_row_interval_is_replaced_everywhere(settings: Settings) -> None:
+    config = settings().with_row_interval(7)
+    assert config.tracking.every == config.tree["tracking"]["every"] == 7
 
 
 def test_the_default_chunk_is_the_same_everywhere(settings: Settings) -> None:

@@ -21,7 +21,6 @@ from accelerando.randomness import Purpose, generator
 from accelerando.runs.folder import RunFolder
 from accelerando.schedule import Progress
 from accelerando.training.task import prepare_task
-from accelerando.validation import validate
 from helpers import SHORT, read_rows, train
 from small_models import random_examples, tiny_mlp
 
@@ -238,27 +237,6 @@ def test_rejected_before_a_folder_is_created(
     with pytest.raises(UsageError, match=message):
         train(config)
     assert not run_folder(config).exists()
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (("measure.epochs=[1]", "measure.every_epochs=2"), "got every_epochs, epochs"),
-        (("epochs=3", "measure.epochs=[1,4]"), "measure.epochs must be between 0 and 3, .* got 4"),
-        (("epochs=3", "measure.sharpness_epochs=[-1]"), "sharpness_epochs must be .* got -1"),
-        (("measure.every_steps=0",), "measure.every_steps must be at least 1, got 0"),
-        (
-            ("measure.subset=100", "measure.variance=true"),
-            "cannot be combined with measure.variance",
-        ),
-        (("measure.subset=100", "measure.dtype=float64"), "cannot be combined with measure.dtype"),
-    ],
-)
-def test_invalid_settings_are_rejected(
-    overrides: tuple[str, ...], message: str, settings: Settings
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        validate(settings(*overrides))
 
 
 def test_first_and_last_step_are_always_measured(settings: Settings) -> None:

@@ -25,7 +25,7 @@ from accelerando.schedule import (
     WarmupConstant,
     WarmupCosine,
 )
-from accelerando.schedule.stages import stage_length, stair_length, warmup_length
+from accelerando.schedule.stages import DEFAULT_LENGTHS
 from helpers import TABLES, table_rows
 
 DOUBLE = ExponentialBatch(initial=8, growth=2, interval=30)
@@ -91,7 +91,7 @@ def test_totals_match_the_published_summary(row: dict[str, str]) -> None:
     assert pytest.approx(float(row["B_T"]), rel=1e-9) == plan.B_T
     assert pytest.approx(float(row["V_T"]), rel=1e-9) == plan.V_T
     largest = max(float(epoch["lr_first_step"]) for epoch in table_rows(row["schedule"]))
-    assert plan.largest_rate == pytest.approx(largest, rel=1e-9)
+    assert plan.terms().largest_rate == pytest.approx(largest, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["i_diminishing", "ii_linear", "iv_cosine_max1.0"])
@@ -155,13 +155,13 @@ def test_at_rejects_offsets_where_no_step_starts(epoch: int, offset: int) -> Non
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 7, 10, 99, 101])
 def test_short_runs_have_finite_learning_rates(epochs: int) -> None:
-    interval = stage_length(epochs)
+    interval = DEFAULT_LENGTHS["stage"](epochs)
     shapes = [
         WarmupCosine(
             initial=0.1,
             peak=0.5,
-            warmup_epochs=warmup_length(epochs),
-            warmup_interval=stair_length(epochs),
+            warmup_epochs=DEFAULT_LENGTHS["warmup"](epochs),
+            warmup_interval=DEFAULT_LENGTHS["stair"](epochs),
         ),
         Exponential(initial=0.1, final=0.5, interval=interval),
     ]

@@ -21,7 +21,6 @@ from accelerando.identity import run_folder, run_id
 from accelerando.runs.folder import RunFolder
 from accelerando.training.checkpoint import Checkpoint
 from accelerando.training.processes import _first_address
-from accelerando.validation import validate
 from helpers import ROOT, SHORT, identical, read_rows, start_process, train
 
 Settings = Callable[..., RunSettings]
@@ -40,13 +39,6 @@ def test_two_processes_match_one(more: tuple[str, ...], settings: Settings, tmp_
         assert len(alone) == len(together)
         for row, other in zip(alone, together, strict=True):
             assert other == pytest.approx(row, rel=1e-3, abs=1e-5)
-
-
-def test_incompatible_settings_are_rejected(settings: Settings) -> None:
-    with pytest.raises(UsageError, match=r"hardware\.micro_batch cannot be combined"):
-        validate(settings("hardware.sync_batch_norm=true", "hardware.micro_batch=8"))
-    with pytest.raises(UsageError, match=r"hardware\.processes must be at least 1, got 0"):
-        validate(settings("hardware.processes=0"))
 
 
 def test_a_launcher_with_a_different_number_of_processes_is_rejected(

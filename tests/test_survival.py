@@ -29,7 +29,7 @@ CRASH_POINTS = {
     "a step": ("accelerando.training.step.SgdStep.__call__", 41),
     "a batch-size change": ("accelerando.training.step.SgdStep.__call__", 24),
     "writing a row": ("accelerando.runs.record.JsonLines._write", 12),
-    "measuring": ("accelerando.measure.full_gradient._chunk_gradient", 50),
+    "measuring": ("accelerando.measure.full_gradient.chunk_gradient", 50),
     "evaluating": ("accelerando.training.measurement.evaluate", 4),
     "before a checkpoint": ("accelerando.training.checkpoint.Checkpoint.write", 30),
     "in the middle of a checkpoint": ("torch.serialization._save", 30),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -37,7 +38,8 @@ def open_atomic(
             path.replace(keep)
         temporary.replace(path)
         if sync:
-            _sync_folder(path.parent)
+            with suppress(OSError):  # both versions of the file are complete
+                fsync_path(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:  # errors of write() name no file
@@ -45,14 +47,20 @@ def open_atomic(
         raise
 
 
-def _sync_folder(folder: Path) -> None:
-    """Flush a rename to disk: a power cut could undo it otherwise."""
-    with suppress(OSError):  # not supported by every file system, and either file is complete
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def fsync_path(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to disk.
+
+    Raises:
+        OSError: the data cannot be written.
+    """
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems cannot flush folders
+            raise
+    finally:
+        os.close(file)
 
 
 def write_atomic(path: Path, content: bytes, *, sync: bool = False) -> None:

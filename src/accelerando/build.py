@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
+from accelerando.data.source import Source
 from accelerando.schedule import Plan, Scheduler
 from accelerando.scheduler_names import without_display
-
-
-class DataSource(Protocol):
-    """A data set; see ``accelerando.data.source``, which is not imported because it needs torch."""
-
-    examples: int
-
-    def prepare(self) -> None:
-        """Locate the files, or download them; raise FileNotFoundError if that is impossible."""
-        ...
-
-    def load(self) -> Any:
-        """Load the data into memory, or return a list of files to stream."""
-        ...
 
 
 def build(name: str, target: Mapping[str, Any], **arguments: Any) -> Any:
@@ -60,7 +47,7 @@ def _full_key(error: Exception) -> str:
     return lines[-1].removeprefix("full_key: ") if lines else ""
 
 
-def build_source(settings: RunSettings) -> DataSource:
+def build_source(settings: RunSettings) -> Source:
     """Return the data source of a run; nothing is loaded yet."""
     return build("dataset", settings.dataset.target)  # type: ignore[no-any-return]
 

@@ -127,12 +127,16 @@ class RunConfig:
     root: str = MISSING
 
 
+GROUPS = ("model", "dataset", "scheduler")
+"""Groups whose settings depend on the choice."""
+
+
 @dataclass(frozen=True)
-class ModelSettings:
-    """The group ``model``.
+class GroupSettings:
+    """The group ``model`` or ``scheduler``.
 
     Args:
-        name: what folders and tables call the model.
+        name: what folders and tables call it.
         target: ``_target_`` and arguments of its constructor.
     """
 
@@ -140,60 +144,34 @@ class ModelSettings:
     target: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class DatasetSettings:
+@dataclass(frozen=True, kw_only=True)
+class DatasetSettings(GroupSettings):
     """The group ``dataset``.
 
     Args:
-        name: what folders and tables call the data set.
         examples: number of training examples.
         shape: of one example.
         classes: number of classes.
-        target: ``_target_`` and arguments of the source's constructor.
         augmentation: ``_target_`` and arguments of the augmentation; None for no augmentation.
     """
 
-    name: str
     examples: int
     shape: tuple[int, ...]
     classes: int
-    target: Mapping[str, Any]
     augmentation: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True)
-class SchedulerSettings:
-    """The group ``scheduler``.
-
-    Args:
-        name: what folders and tables call the scheduler.
-        target: ``_target_`` and arguments of its constructor, shapes included.
-    """
-
-    name: str
-    target: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class RunSettings:
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(RunConfig):
     """All settings of a run, resolved, typed and immutable.
 
     Args:
         tree: all settings as plain values; recorded, sent to W&B and hashed into the run id.
     """
 
-    model: ModelSettings
+    model: GroupSettings
     dataset: DatasetSettings
-    scheduler: SchedulerSettings
-    optimizer: OptimizerSettings
-    hardware: HardwareSettings
-    measure: MeasureSettings
-    tracking: TrackingSettings
-    checkpoint: CheckpointSettings
-    precision: Precision
-    epochs: int
-    seed: int
-    root: str
+    scheduler: GroupSettings
     tree: Mapping[str, Any]
 
     @classmethod
@@ -208,30 +186,30 @@ class RunSettings:
         tree = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
         assert isinstance(tree, dict)
         plain = {str(key): value for key, value in tree.items() if key != "hydra"}
-        for group in ("model", "dataset", "scheduler"):
+        for group in GROUPS:
             if not isinstance(plain[group], dict):
                 raise UsageError(
                     f"{group} is a group of settings, got {plain[group]!r}: "
                     f"choose one with {group}=NAME"
                 )
-        dataset = config.dataset
         typed: dict[str, Any] = {
             part.name: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
             for part in fields(RunConfig)
-            if part.name not in ("model", "dataset", "scheduler")
+            if part.name not in GROUPS
             for value in [config[part.name]]
         }
+        dataset = config.dataset
         return cls(
-            model=ModelSettings(str(config.model.name), _without(plain["model"], "name")),
+            model=GroupSettings(str(config.model.name), _without(plain["model"], "name")),
             dataset=DatasetSettings(
                 name=str(dataset.name),
+                target=_without(plain["dataset"], "name", "epochs", "augmentation"),
                 examples=dataset.examples,
                 shape=tuple(dataset.shape),
                 classes=dataset.classes,
-                target=_without(plain["dataset"], "name", "epochs", "augmentation"),
                 augmentation=plain["dataset"].get("augmentation"),
             ),
-            scheduler=SchedulerSettings(
+            scheduler=GroupSettings(
                 str(config.scheduler.name), _without(plain["scheduler"], "name")
             ),
             tree=plain,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accelerando.build import build_plan, build_source
-from accelerando.checks import UsageError, at_least, positive, whole
+from accelerando.checks import UsageError, check_at_least, check_integer, check_positive
 from accelerando.config import HardwareSettings, MeasureSettings, RunSettings
 from accelerando.schedule import Plan
 
@@ -33,19 +33,18 @@ def check_settings(settings: RunSettings) -> None:
     """
     tracking, checkpoint, optimizer = settings.tracking, settings.checkpoint, settings.optimizer
     try:
-        whole("epochs", settings.epochs, 1)
-        whole("seed", settings.seed, 0)
-        whole("measure.chunk", settings.measure.chunk, 1)
+        check_integer("epochs", settings.epochs, 1)
+        check_integer("seed", settings.seed, 0)
+        check_integer("measure.chunk", settings.measure.chunk, 1)
         _check_cadence(settings.measure, settings.epochs)
-        whole("tracking.every", tracking.every, 1)
+        check_integer("tracking.every", tracking.every, 1)
         for threshold in tracking.thresholds:
-            positive("tracking.thresholds", threshold)
+            check_positive("tracking.thresholds", threshold)
         _check_hardware(settings.hardware)
-        at_least("checkpoint.seconds", checkpoint.seconds, 0)
-        if checkpoint.epochs is not None:
-            whole("checkpoint.epochs", checkpoint.epochs, 1)
-        at_least("optimizer.momentum", optimizer.momentum, 0)
-        at_least("optimizer.weight_decay", optimizer.weight_decay, 0)
+        check_at_least("checkpoint.seconds", checkpoint.seconds, 0)
+        check_integer("checkpoint.epochs", checkpoint.epochs, 1, optional=True)
+        check_at_least("optimizer.momentum", optimizer.momentum, 0)
+        check_at_least("optimizer.weight_decay", optimizer.weight_decay, 0)
     except ValueError as error:
         raise UsageError(str(error)) from error
     if optimizer.nesterov and optimizer.momentum == 0:
@@ -53,11 +52,10 @@ def check_settings(settings: RunSettings) -> None:
 
 
 def _check_hardware(hardware: HardwareSettings) -> None:
-    whole("hardware.threads", hardware.threads, 1)
-    whole("hardware.processes", hardware.processes, 1)
-    whole("hardware.workers", hardware.workers, 0)
-    if hardware.micro_batch is not None:
-        whole("hardware.micro_batch", hardware.micro_batch, 1)
+    check_integer("hardware.threads", hardware.threads, 1)
+    check_integer("hardware.processes", hardware.processes, 1)
+    check_integer("hardware.workers", hardware.workers, 0)
+    check_integer("hardware.micro_batch", hardware.micro_batch, 1, optional=True)
     for other in ("micro_batch", "compile"):
         if hardware.sync_batch_norm and getattr(hardware, other):
             raise ValueError(
@@ -73,8 +71,7 @@ def _check_cadence(measure: MeasureSettings, epochs: int) -> None:
             f"set only one of measure.{', measure.'.join(names)}, got {', '.join(given)}"
         )
     for name in ("every_epochs", "every_steps", "subset"):
-        if (value := getattr(measure, name)) is not None:
-            whole(f"measure.{name}", value, 1)
+        check_integer(f"measure.{name}", getattr(measure, name), 1, optional=True)
     for name in ("epochs", "sharpness_epochs"):
         outside = [epoch for epoch in getattr(measure, name) or () if not 0 <= epoch <= epochs]
         if outside:

@@ -18,7 +18,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from accelerando.checks import UsageError, at_least
+from accelerando.checks import UsageError, check_at_least
 from accelerando.launch.slurm_status import add_slurm_status
 from accelerando.runs.folder import Status
 from accelerando.runs.listing import RunStatus, list_runs
@@ -73,7 +73,7 @@ def run_command(options: argparse.Namespace) -> None:
     """Print the list, with ``--watch`` repeatedly."""
     try:
         if options.every is not None:
-            at_least("--every", options.every, MIN_INTERVAL)
+            check_at_least("--every", options.every, MIN_INTERVAL)
     except ValueError as error:
         raise UsageError(str(error)) from error
     console = Console()

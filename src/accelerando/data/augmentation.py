@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from accelerando.checks import at_least, whole
+from accelerando.checks import check_at_least, check_integer
 from accelerando.randomness import Purpose, generator
 
 
@@ -50,8 +50,8 @@ class Augmentation:
     rotation: float = 0.0
 
     def __post_init__(self) -> None:
-        whole("crop", self.crop, 0)
-        at_least("rotation", self.rotation, 0)
+        check_integer("crop", self.crop, 0)
+        check_at_least("rotation", self.rotation, 0)
 
     def table(
         self, *, seed: int, epoch: int, examples: int, device: torch.device

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from accelerando.atomic_write import fsync_path
 from accelerando.data.source import LabelledImages
 from accelerando.data.storage import (
     data_folder,
     exclusive_lock,
-    fsync_path,
     publish,
     quarantine,
     remove_leftovers,
@@ -67,12 +67,8 @@ def load_cached(
             "set ACCELERANDO_DATA=DIR to a writable folder",
             file=sys.stderr,
         )
-        return LabelledImages(
-            **{
-                name: np.require(array, requirements=["C", "W"])
-                for name, array in vars(images).items()
-            }
-        )
+        arrays = (np.require(array, requirements=["C", "W"]) for array in vars(images).values())
+        return LabelledImages(*arrays)
 
 
 def _load_or_store(entry: Path, name: str, decode: Callable[[], LabelledImages]) -> LabelledImages:
@@ -103,7 +99,7 @@ def _load(entry: Path) -> LabelledImages | None:
     try:
         if json.loads((entry / CHECKSUMS).read_text()) != _checksums(entry):
             raise ValueError("checksum mismatch")
-        return LabelledImages(**{Path(file).stem: _map(entry / file) for file in FILES})
+        return LabelledImages(*(_map(entry / file) for file in FILES))
     except (FileNotFoundError, ValueError) as error:
         with suppress(FileNotFoundError):
             if entry.stat().st_ino == inode:  # else another process has replaced it

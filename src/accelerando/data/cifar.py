@@ -24,12 +24,8 @@ class _Cifar(FileSource):
 
     def _decode(self, folder: Path) -> LabelledImages:
         *train, test = (_read(folder / name, self.LABELS) for name in self.FILES)
-        return LabelledImages(
-            train_images=np.concatenate([images for images, _ in train]),
-            train_labels=np.concatenate([labels for _, labels in train]),
-            test_images=test[0],
-            test_labels=test[1],
-        )
+        images, labels = map(np.concatenate, zip(*train, strict=True))
+        return LabelledImages(images, labels, *test)
 
 
 @dataclass(frozen=True, kw_only=True)

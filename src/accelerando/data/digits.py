@@ -46,9 +46,4 @@ def _decode() -> LabelledImages:
     train, test, train_labels, test_labels = train_test_split(
         images, labels.astype(np.int64), test_size=0.2, stratify=labels, random_state=0
     )
-    return LabelledImages(
-        train_images=train,
-        train_labels=train_labels,
-        test_images=test,
-        test_labels=test_labels,
-    )
+    return LabelledImages(train, train_labels, test, test_labels)

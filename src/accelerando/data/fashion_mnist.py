@@ -16,5 +16,5 @@ class FashionMnist(Mnist):
     URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
     HOME = "FashionMNIST/raw"
     TORCHVISION = "FashionMNIST"
-    PACKAGE = "run `apt install dataset-fashion-mnist` (Debian, Ubuntu)"
+    HOW_TO_OBTAIN = "run `apt install dataset-fashion-mnist` (Debian, Ubuntu)"
     INSTALLED = Path("/usr/share/datasets/fashion-mnist")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import urllib.request
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ STALL_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileSource(ABC):
-    """A data set in files; subclasses name the files and decode them.
+class FileSource:
+    """A data set in files; subclasses name the files and decode them, or override ``load``.
 
     Args:
         examples: number of training examples; a smaller number than available selects a subset.
@@ -38,18 +37,18 @@ class FileSource(ABC):
     """
 
     NAME: ClassVar[str]
-    URL: ClassVar[str]
-    """Address of the archive, or of the folder of the files."""
+    URL: ClassVar[str] = ""
+    """Address of the archive, or of the folder of the files; empty if it cannot be downloaded."""
     MD5: ClassVar[str] = ""
     """Checksum of the archive."""
     HOME: ClassVar[str]
     """Folder of the files, relative to the data folder."""
     FILES: ClassVar[tuple[str, ...]]
     """Files and folders that must exist."""
-    PACKAGE: ClassVar[str] = ""
-    """How to install the files with a package manager."""
+    HOW_TO_OBTAIN: ClassVar[str] = ""
+    """How to obtain the files otherwise, for the error message."""
     INSTALLED: ClassVar[Path | None] = None
-    """Where the package installs them."""
+    """Where a system package installs them."""
 
     examples: int
     shape: Sequence[int]
@@ -79,8 +78,9 @@ class FileSource(ABC):
         mean, std = ([255 * value for value in values] for values in (self.mean, self.std))
         return build_arrays(images, self, mean=mean, std=std)
 
-    @abstractmethod
-    def _decode(self, folder: Path) -> LabelledImages: ...
+    def _decode(self, folder: Path) -> LabelledImages:
+        """Read the files into memory."""
+        raise NotImplementedError
 
     def _fetch(self, folder: Path) -> Path:
         """Download and unpack into ``folder``; return the folder that contains the files."""
@@ -118,6 +118,8 @@ class FileSource(ABC):
             return self.INSTALLED
         home = data_folder() / self.HOME
         if self._missing(home):
+            if not self.URL:
+                raise self._unavailable(home)
             try:
                 self._download(home)
             except Exception as error:  # torchvision raises RuntimeError, urllib its own types
@@ -137,12 +139,13 @@ class FileSource(ABC):
                     publish(self._fetch(folder), home)
 
     def _unavailable(self, folder: Path, reason: str = "") -> FileNotFoundError:
-        options = [
-            f"set dataset.folder=DIR to a folder with {', '.join(self.FILES)}",
-            *([self.PACKAGE] if self.PACKAGE else []),
-            "run once without dataset.folder on a machine with network access, which downloads "
-            f"{self.URL} to {data_folder() / self.HOME}",
-        ]
+        options = [self.HOW_TO_OBTAIN] if self.HOW_TO_OBTAIN else []
+        if self.URL:
+            options.insert(0, f"set dataset.folder=DIR to a folder with {', '.join(self.FILES)}")
+            options.append(
+                "run once without dataset.folder on a machine with network access, which "
+                f"downloads {self.URL} to {data_folder() / self.HOME}"
+            )
         return FileNotFoundError(
             f"data not available: {self.NAME}: {folder} lacks {', '.join(self._missing(folder))}"
             f"{reason}. To obtain the files, {', or '.join(options)}"

@@ -5,58 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from accelerando.data.storage import data_folder
+from accelerando.data.file_source import FileSource
 from accelerando.data.streaming import ImageFiles, LabelledFiles
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageNet:
+class ImageNet(FileSource):
     """ImageNet (ILSVRC 2012): 1.28 million photographs in 1,000 classes, one folder per class.
 
-    Args:
-        examples: number of training examples; ``load`` checks that the folder contains as many.
-        shape: channels, height, width of the model's input. For evaluation, the shorter side of an
-            image is resized to 8/7 of the height, then the centre is cropped.
-        classes: number of labels.
-        mean: mean of each channel, for pixels from 0 to 1; ``std`` likewise.
-        folder: contains train/<class>/*.JPEG and val/<class>/*.JPEG; if None, ``imagenet`` in the
-            data folder.
+    All examples are used. For evaluation, the shorter side of an image is resized to 8/7 of the
+    height in ``shape``, then the centre is cropped.
     """
 
-    examples: int
-    shape: Sequence[int]
-    classes: int
-    mean: Sequence[float]
-    std: Sequence[float]
-    folder: str | None = None
+    NAME = "ImageNet"
+    HOME = "imagenet"
+    FILES = ("train", "val")
+    HOW_TO_OBTAIN = (
+        "download ILSVRC 2012 from https://image-net.org/download (requires an account), unpack "
+        "it to train/<class>/*.JPEG and val/<class>/*.JPEG, and set dataset.folder=DIR"
+    )
 
-    @property
-    def _folder(self) -> Path:
-        if self.folder is None:
-            return data_folder() / "imagenet"
-        return Path(self.folder).expanduser()
-
-    def prepare(self) -> None:
-        """Check that the folders exist.
-
-        Raises:
-            FileNotFoundError: data not available; downloading them requires an account.
-        """
-        missing = [name for name in ("train", "val") if not (self._folder / name).is_dir()]
-        if missing:
-            raise FileNotFoundError(
-                f"data not available: ImageNet: {self._folder} lacks {' and '.join(missing)}. To "
-                "obtain it, download ILSVRC 2012 from https://image-net.org/download (requires an "
-                "account), unpack it to train/<class>/*.JPEG and val/<class>/*.JPEG, and set "
-                "dataset.folder=DIR"
-            )
-
-    def load(self) -> ImageFiles:
+    def load(self) -> ImageFiles:  # type: ignore[override]  # not arrays
         """List the files and check them against the settings.
 
         Raises:
@@ -66,8 +39,8 @@ class ImageNet:
         from torchvision import transforms
         from torchvision.datasets import ImageFolder
 
-        self.prepare()
-        train, val = (ImageFolder(str(self._folder / split)) for split in ("train", "val"))
+        folder = self._find()
+        train, val = (ImageFolder(str(folder / split)) for split in self.FILES)
         for split in (train, val):
             if len(split.classes) != self.classes:
                 raise ValueError(
@@ -76,12 +49,12 @@ class ImageNet:
                 )
         if len(train) != self.examples:
             raise ValueError(
-                f"{self._folder} has {len(train)} training images but the settings specify "
+                f"{folder} has {len(train)} training images but the settings specify "
                 f"examples={self.examples}: make them agree"
             )
         if unmatched := set(train.classes) ^ set(val.classes):
             raise ValueError(
-                f"{self._folder} has {', '.join(sorted(unmatched)[:3])} in only one of train and "
+                f"{folder} has {', '.join(sorted(unmatched)[:3])} in only one of train and "
                 "val, so labels would not mean the same in both"
             )
         height = self.shape[1]

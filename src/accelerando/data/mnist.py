@@ -41,10 +41,10 @@ class Mnist(FileSource):
     def _decode(self, folder: Path) -> LabelledImages:
         train, train_labels, test, test_labels = map(read_idx, self._files(folder))
         return LabelledImages(
-            train_images=train[:, None],
-            train_labels=train_labels.astype(np.int64),
-            test_images=test[:, None],
-            test_labels=test_labels.astype(np.int64),
+            train[:, None],
+            train_labels.astype(np.int64),
+            test[:, None],
+            test_labels.astype(np.int64),
         )
 
     def _fetch(self, folder: Path) -> Path:

@@ -7,7 +7,6 @@ them duplicate work on file systems that support locks.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import math
 import os
@@ -138,19 +137,3 @@ def _is_locked(path: Path) -> bool:
             return not _try_lock(file.fileno())
     except FileNotFoundError:
         return False
-
-
-def fsync_path(path: Path) -> None:
-    """Flush a file, or the entries of a folder, to disk.
-
-    Raises:
-        OSError: the data cannot be written.
-    """
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some file systems cannot flush folders
-            raise
-    finally:
-        os.close(file)

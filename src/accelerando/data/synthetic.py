@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from accelerando.checks import whole
+from accelerando.checks import check_integer
 from accelerando.data.source import Arrays, LabelledImages, build_arrays
 
 BLOCKS = 4
@@ -46,12 +46,12 @@ class Synthetic:
 
     def __post_init__(self) -> None:
         for name in ("examples", "classes", "test_examples"):
-            whole(name, getattr(self, name), 1)
-        whole("seed", self.seed, 0)
+            check_integer(name, getattr(self, name), 1)
+        check_integer("seed", self.seed, 0)
         if len(self.shape) != 3:
             raise ValueError(f"shape must be channels, height and width, got {list(self.shape)}")
         for length in self.shape:
-            whole("shape", length, 1)
+            check_integer("shape", length, 1)
 
     def prepare(self) -> None:
         """Do nothing: there are no files."""
@@ -60,15 +60,11 @@ class Synthetic:
         """Generate the data set."""
         random = np.random.default_rng(self.seed)
         patterns = _patterns(random, self.classes, self.shape)
-        train, train_labels = _examples(random, patterns, self.examples)
-        test, test_labels = _examples(random, patterns, self.test_examples)
         images = LabelledImages(
-            train_images=train,
-            train_labels=train_labels,
-            test_images=test,
-            test_labels=test_labels,
+            *_examples(random, patterns, self.examples),
+            *_examples(random, patterns, self.test_examples),
         )
-        sample = train[:1000]  # estimates the statistics well enough for a benchmark
+        sample = images.train_images[:1000]  # estimates the statistics well enough for a benchmark
         mean, std = sample.mean(axis=(0, 2, 3)).tolist(), sample.std(axis=(0, 2, 3)).tolist()
         return build_arrays(images, self, mean=mean, std=std)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,12 +59,7 @@ class TinyImageNet(FileSource):
             f"{self.NAME}: decoding {len(train) + len(test):,} images into the cache",
             file=sys.stderr,
         )
-        return LabelledImages(
-            train_images=_decode_images(list(train)),
-            train_labels=np.array(list(train.values()), np.int64),
-            test_images=_decode_images(list(test)),
-            test_labels=np.array(list(test.values()), np.int64),
-        )
+        return LabelledImages(*_decode_images(train), *_decode_images(test))
 
 
 def _wnids(folder: Path) -> list[str]:
@@ -91,22 +86,24 @@ def _test_labels(folder: Path, labels: dict[str, int]) -> dict[Path, int]:
     return test
 
 
-def _decode_images(paths: Sequence[Path]) -> npt.NDArray[np.uint8]:
-    """Decode images of equal size in parallel; return shape (n, 3, height, width)."""
+def _decode_images(
+    labels: dict[Path, int],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Decode images of equal size in parallel; return them with their labels."""
     from joblib import Parallel, cpu_count, delayed
 
-    if not paths:
-        return np.empty((0, 3, 0, 0), np.uint8)
-    images = np.empty((len(paths), *_decode_image(paths[0]).shape), np.uint8)
+    paths = list(labels)
+    shape = _decode_image(paths[0]).shape if paths else (3, 0, 0)
+    images = np.empty((len(paths), *shape), np.uint8)
     # processes, not threads: for small images Pillow mostly holds the interpreter lock
-    jobs = min(cpu_count(), math.ceil(len(paths) / CHUNK))
+    jobs = max(1, min(cpu_count(), math.ceil(len(paths) / CHUNK)))
     parallel = Parallel(n_jobs=jobs, batch_size=CHUNK, return_as="generator")
     decoded = parallel(delayed(_decode_image)(path) for path in paths)
     for image, pixels, path in zip(images, decoded, paths, strict=True):
         if pixels.shape != image.shape:
             raise ValueError(f"{path} has the shape {pixels.shape}, other images {image.shape}")
         image[:] = pixels
-    return images
+    return images, np.array(list(labels.values()), np.int64)
 
 
 def _decode_image(path: Path) -> npt.NDArray[np.uint8]:

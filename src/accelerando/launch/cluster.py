@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accelerando.checks import UsageError, whole
+from accelerando.checks import UsageError, check_integer
 from accelerando.launch.planning import PlannedRun
 from accelerando.launch.sbatch import check_setting_names, task_layout
 from accelerando.launch.slurm_status import has_remote_nodes, list_partitions, queued_jobs
@@ -39,9 +39,9 @@ def check_cluster(runs: Sequence[PlannedRun], launcher: dict[str, Any]) -> None:
     check_setting_names(launcher)
     _check_cluster_selection(launcher)
     try:
-        whole("hydra.launcher.runs_per_job", launcher["runs_per_job"], 1)
-        whole("hydra.launcher.timeout_min", launcher["timeout_min"], 1)
-        whole("hydra.launcher.max_num_timeout", launcher["max_num_timeout"], 0)
+        check_integer("hydra.launcher.runs_per_job", launcher["runs_per_job"], 1)
+        check_integer("hydra.launcher.timeout_min", launcher["timeout_min"], 1)
+        check_integer("hydra.launcher.max_num_timeout", launcher["max_num_timeout"], 0)
     except ValueError as error:
         raise UsageError(str(error)) from error
     for processes in {run.settings.hardware.processes for run in runs}:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import joblib
 from rich.console import Console
 
-from accelerando.checks import UsageError, whole
+from accelerando.checks import UsageError, check_integer
 from accelerando.interruption import EXIT_INTERRUPTED, SignalHandler
 from accelerando.launch.planning import (
     PRELOAD,
@@ -38,7 +38,7 @@ def run_sweep(runs: Sequence[PlannedRun], workers: int | None) -> list[float | N
     console = make_console()
     if workers is not None:
         try:
-            whole("hydra.launcher.workers", workers, 1)
+            check_integer("hydra.launcher.workers", workers, 1)
         except ValueError as error:
             raise UsageError(str(error)) from error
     jobs = list({run.job.folder: run.job for run in runs}.values())

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from accelerando.checks import whole
+from accelerando.checks import check_integer
 from accelerando.distributed import SINGLE_PROCESS, Team
 
 DEFAULT_CHUNK = 512
@@ -137,7 +137,7 @@ def split_into_chunks(
     Raises:
         ValueError: ``chunk`` is below 1, or ``order`` is not a permutation.
     """
-    whole("chunk", chunk, 1)
+    check_integer("chunk", chunk, 1)
     examples = len(data.labels)
     count = -(-examples // chunk)
     if order is not None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from accelerando.measure.chunks import DEFAULT_CHUNK, Chunks, TensorExamples, split_into_chunks
-from accelerando.measure.preserve_state import Forward, couples_examples, preserve_state
+from accelerando.measure.preserve_state import chunk_gradient, couples_examples, preserve_state
 from accelerando.measure.streaming_moments import LossAccuracy, MeanGradient, squared_norms
 from accelerando.torch_adapter import foreach_add_, is_single_value_error
 
@@ -125,24 +125,20 @@ def full_gradient_of_chunks(
         mean = MeanGradient(parameters, scatter=variance)
         loss_accuracy = LossAccuracy(chunks.examples)
         for images, labels in chunks:
-            gradients, chunk_loss, scores = _chunk_gradient(forward, parameters, images, labels)
+            gradients, chunk_loss, scores = chunk_gradient(forward, parameters, images, labels)
             mean.add(gradients, len(labels))
             del gradients  # free them before the next chunk computes its own
             loss_accuracy.add(chunk_loss, scores, labels)
         mean = mean.all_reduce(chunks.team)
         loss, accuracy = loss_accuracy.all_reduce(chunks.team, chunks.device)
-    squares = mean.squared_norms()
+    squares = squared_norms(mean.mean)
     norm = float(squares.sum().sqrt())
-    scatter = mean.scatter() if variance else None
-    return FullGradient(
-        norm=norm,
-        loss=loss,
-        accuracy=accuracy,
-        per_layer=_by_layer(model, squares.tolist()) if per_layer else None,
-        variance=None if scatter is None else scatter.variance,
-        variance_error=None if scatter is None else scatter.error,
-        noise_scale=None if scatter is None else _ratio(scatter.variance, norm**2),
-    )
+    layers = _by_layer(model, squares.tolist()) if per_layer else None
+    if not variance:
+        return FullGradient(norm, loss, accuracy, layers)
+    scatter, square = mean.scatter(), norm**2
+    noise_scale = scatter.variance / square if square > 0 else math.inf
+    return FullGradient(norm, loss, accuracy, layers, *scatter, noise_scale)
 
 
 def published_gradient_norm(model: nn.Module, batches: Chunks) -> float:
@@ -160,20 +156,10 @@ def published_gradient_norm(model: nn.Module, batches: Chunks) -> float:
     with preserve_state(model, batch_norm="batch") as (forward, parameters):
         total = [torch.zeros_like(p) for p in parameters]
         for images, labels in batches:
-            loss = cross_entropy(forward(images), labels)
-            foreach_add_(total, torch.autograd.grad(loss, parameters, materialize_grads=True))
+            gradients, _, _ = chunk_gradient(forward, parameters, images, labels)
+            foreach_add_(total, gradients)
         batches.team.all_reduce(total)
     return float(squared_norms(total).sum().sqrt()) / len(batches.indices)
-
-
-def _chunk_gradient(
-    forward: Forward, parameters: list[Tensor], images: Tensor, labels: Tensor
-) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
-    """Return the gradient of the chunk's mean loss, that loss, and the scores."""
-    scores = forward(images)
-    loss = cross_entropy(scores, labels)
-    gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
-    return gradients, loss.detach(), scores.detach()
 
 
 def _by_layer(model: nn.Module, squares: list[float]) -> dict[str, float]:
@@ -184,10 +170,6 @@ def _by_layer(model: nn.Module, squares: list[float]) -> dict[str, float]:
         layer = name.rpartition(".")[0]
         sums[layer] = sums.get(layer, 0.0) + square
     return {layer: value**0.5 for layer, value in sums.items()}
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator > 0 else float("inf")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import cross_entropy
 
 from accelerando.torch_adapter import (
     BatchNorm,
@@ -111,6 +112,16 @@ def preserve_state(
         finally:
             for module, training in zip(modules, training_modes, strict=True):
                 module.training = training
+
+
+def chunk_gradient(
+    forward: Forward, parameters: list[Tensor], images: Tensor, labels: Tensor
+) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+    """Return the gradient of the chunk's mean loss, that loss, and the scores."""
+    scores = forward(images)
+    loss = cross_entropy(scores, labels)
+    gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+    return gradients, loss.detach(), scores.detach()
 
 
 @contextmanager

@@ -151,10 +151,6 @@ class MeanGradient:
             combined._terms += self._terms
         return combined
 
-    def squared_norms(self) -> Tensor:
-        """Return the squared norm of each tensor of the mean, in float64, shape (tensors,)."""
-        return squared_norms(self.mean)
-
     def scatter(self) -> Scatter:
         """Return the variance of the per-example gradient and its standard error.
 

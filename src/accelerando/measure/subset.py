@@ -7,12 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from accelerando.data.source import stratified_indices
 from accelerando.measure.chunks import Chunks
-from accelerando.measure.preserve_state import preserve_state
-from accelerando.measure.streaming_moments import MeanGradient
+from accelerando.measure.preserve_state import chunk_gradient, preserve_state
+from accelerando.measure.streaming_moments import MeanGradient, squared_norms
 
 MIN_CHUNKS = 16
 """Number of chunks from which their scatter is a usable estimate of the error."""
@@ -88,22 +87,16 @@ def subset_gradient(
     unseen = 1 - count / examples
     loss = torch.zeros((), dtype=torch.float64, device=chunks.device)
     with preserve_state(model, batch_norm=batch_norm) as (forward, parameters):
-
-        def chunk_gradient(images: Tensor, labels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-            chunk_loss = cross_entropy(forward(images), labels)
-            gradients = torch.autograd.grad(chunk_loss, parameters, materialize_grads=True)
-            return gradients, chunk_loss.detach().double()
-
         mean = MeanGradient(parameters, scatter=True)
         for images, labels in chunks:
-            gradients, chunk_loss = chunk_gradient(images, labels)
+            gradients, chunk_loss, _ = chunk_gradient(forward, parameters, images, labels)
             mean.add(gradients, len(labels))
-            loss += chunk_loss * len(labels) / count
+            loss += chunk_loss.double() * len(labels) / count
         mean = mean.all_reduce(chunks.team)
-        square = float(mean.squared_norms().sum())
+        square = float(squared_norms(mean.mean).sum())
         moments = torch.zeros(2, dtype=torch.float64, device=chunks.device)
         for images, labels in chunks:
-            gradients, _ = chunk_gradient(images, labels)
+            gradients, _, _ = chunk_gradient(forward, parameters, images, labels)
             products = [
                 (g * m).sum(dtype=torch.float64) for g, m in zip(gradients, mean.mean, strict=True)
             ]

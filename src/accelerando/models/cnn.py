@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from accelerando.checks import whole
-from accelerando.models.norm import check_norm, norm_layers
+from accelerando.checks import check_integer
+from accelerando.models.layers import check_norm, convolution, norm_layers
 
 
 class Cnn(nn.Sequential):
@@ -30,14 +30,12 @@ class Cnn(nn.Sequential):
         channels, height, width = shape
         layers: list[nn.Module] = []
         for out in widths:
-            whole("widths", out, 1)
+            check_integer("widths", out, 1)
             if min(height, width) < 2:
                 raise ValueError(
                     f"widths has {len(widths)} convolutions, too many for images of "
                     f"{shape[1]} x {shape[2]} pixels: each one halves height and width"
                 )
-            bias = norm == "none"  # normalisation layers have their own
-            convolution = nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=bias)
-            layers += [convolution, *norm_layers(norm, out), nn.ReLU()]
+            layers += [convolution(channels, out, 3, 2, norm), *norm_layers(norm, out), nn.ReLU()]
             channels, height, width = out, (height + 1) // 2, (width + 1) // 2
         super().__init__(*layers, nn.Flatten(), nn.Linear(channels * height * width, classes))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from accelerando.models.norm import check_norm, norm_layers
+from accelerando.models.layers import check_norm, norm_layers
 
 DEPTHS = (18, 34, 50)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from accelerando.checks import whole
+from accelerando.checks import check_integer
 
 
 class Mlp(nn.Sequential):
@@ -26,7 +26,7 @@ class Mlp(nn.Sequential):
         layers: list[nn.Module] = [nn.Flatten()]
         inputs = math.prod(shape)
         for width in widths:
-            whole("widths", width, 1)
+            check_integer("widths", width, 1)
             layers += [nn.Linear(inputs, width), nn.ReLU()]
             inputs = width
         super().__init__(*layers, nn.Linear(inputs, classes))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from accelerando.checks import whole
-from accelerando.models.norm import check_norm, norm_layers
+from accelerando.checks import check_integer
+from accelerando.models.layers import check_norm, convolution, norm_layers
 
 WIDTHS = (64, 128, 256, 512)
 """Channels of the 3 x 3 convolutions in each stage."""
@@ -51,7 +51,7 @@ class ResNet(nn.Sequential):
         stem = nn.Sequential(*_convolution(shape[0], channels, 3, 1, norm), nn.ReLU())
         stages = nn.Sequential()
         for width, count in zip(WIDTHS, blocks, strict=True):
-            whole("blocks", count, 1)
+            check_integer("blocks", count, 1)
             stage = nn.Sequential()
             for index in range(count):
                 stride = 2 if index == 0 and width != WIDTHS[0] else 1
@@ -108,7 +108,5 @@ class Block(nn.Module):
 
 
 def _convolution(channels: int, out: int, size: int, stride: int, norm: str) -> list[nn.Module]:
-    """Return a convolution and its normalisation, which replaces the bias."""
-    bias = norm == "none"
-    convolution = nn.Conv2d(channels, out, size, stride, padding=size // 2, bias=bias)
-    return [convolution, *norm_layers(norm, out)]
+    """Return a convolution and its normalisation."""
+    return [convolution(channels, out, size, stride, norm), *norm_layers(norm, out)]

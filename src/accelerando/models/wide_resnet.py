@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from accelerando.checks import whole
-from accelerando.models.norm import check_norm, norm_layers
+from accelerando.checks import check_integer
+from accelerando.models.layers import check_norm, convolution, norm_layers
 
 
 class WideResNet(nn.Sequential):
@@ -35,12 +35,12 @@ class WideResNet(nn.Sequential):
         self, shape: Sequence[int], classes: int, depth: int, width: int, norm: str = "batch"
     ) -> None:
         check_norm(norm)
-        whole("width", width, 1)
-        whole("depth", depth, 10)
+        check_integer("width", width, 1)
+        check_integer("depth", depth, 10)
         if depth % 6 != 4:
             raise ValueError(f"depth must be 6k + 4 (10, 16, 22, 28, ...), got {depth}")
         channels = 16
-        stem = _convolution(shape[0], channels, 3, 1, norm)
+        stem = convolution(shape[0], channels, 3, 1, norm)
         stages = nn.Sequential()
         for out, stride in ((16 * width, 1), (32 * width, 2), (64 * width, 2)):
             stage = nn.Sequential(Block(channels, out, stride, norm))
@@ -73,12 +73,12 @@ class Block(nn.Module):
         super().__init__()
         self.activation = nn.Sequential(*norm_layers(norm, channels), nn.ReLU())
         self.branch = nn.Sequential(
-            _convolution(channels, out, 3, stride, norm),
+            convolution(channels, out, 3, stride, norm),
             *norm_layers(norm, out),
             nn.ReLU(),
-            _convolution(out, out, 3, 1, norm),
+            convolution(out, out, 3, 1, norm),
         )
-        self.shortcut = None if channels == out else _convolution(channels, out, 1, stride, norm)
+        self.shortcut = None if channels == out else convolution(channels, out, 1, stride, norm)
 
     def forward(self, images: Tensor) -> Tensor:
         active = self.activation(images)
@@ -87,8 +87,3 @@ class Block(nn.Module):
         skipped = images if self.shortcut is None else self.shortcut(active)
         result: Tensor = self.branch(active) + skipped
         return result
-
-
-def _convolution(channels: int, out: int, size: int, stride: int, norm: str) -> nn.Conv2d:
-    bias = norm == "none"  # normalisation layers have their own
-    return nn.Conv2d(channels, out, size, stride, padding=size // 2, bias=bias)

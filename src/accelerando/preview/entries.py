@@ -10,7 +10,7 @@ from accelerando.composition import compose_runs
 from accelerando.config import RunSettings
 from accelerando.packaged_schedulers import flatten
 from accelerando.schedule import Plan, Scheduler
-from accelerando.schedule.stages import stage_length
+from accelerando.schedule.stages import DEFAULT_LENGTHS
 from accelerando.scheduler_names import scheduler_name
 
 
@@ -55,5 +55,5 @@ def _entry(config: RunSettings, added: Sequence[str]) -> ScheduleEntry:
         label=", ".join([part.label, *(f"{lengths[key]:,} {key}" for key in added)]),
         scheduler=build_scheduler(config),
         plan=build_plan(config),
-        interval=int(interval) if interval else stage_length(config.epochs),
+        interval=int(interval) if interval else DEFAULT_LENGTHS["stage"](config.epochs),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from accelerando.checks import at_least, whole
+from accelerando.checks import check_at_least, check_integer
 from accelerando.schedule.stages import EpochTable, StagedGrowth, check_growth, check_interval
 
 
@@ -33,7 +33,7 @@ class ConstantBatch:
     initial: int
 
     def __post_init__(self) -> None:
-        whole("initial", self.initial, 1)
+        check_integer("initial", self.initial, 1)
 
     def check(self, *, epochs: int, examples: int) -> None:
         _check_fits("initial", self.initial, examples)
@@ -43,7 +43,43 @@ class ConstantBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExponentialBatch:
+class _StagedBatch:
+    """Base of the shapes that change the batch size from stage to stage."""
+
+    initial: int
+    interval: int
+    growth: float | None = None
+    final: int | None = None
+    maximum: int | None = None
+
+    def __post_init__(self) -> None:
+        check_integer("initial", self.initial, 1)
+        check_integer("interval", self.interval, 1)
+        check_integer("final", self.final, 1, optional=True)
+        self._check_growth()
+        check_integer("maximum", self.maximum, self.initial, optional=True)
+
+    def check(self, *, epochs: int, examples: int) -> None:
+        check_interval(self.interval, epochs)
+        _check_fits("initial", self.initial, examples)
+        _check_fits("final", self.final, examples)
+
+    def __call__(self, *, epoch: int, epochs: int) -> int:
+        # round first, since 100 * 1.1 is 110.00000000000001 in floating point
+        size = math.ceil(round(self._size(epoch, epochs), 9))
+        return size if self.maximum is None else min(size, self.maximum)
+
+    def _check_growth(self) -> None:
+        """Raise ValueError if ``growth`` and ``final`` do not define a growing sequence."""
+        raise NotImplementedError
+
+    def _size(self, epoch: int, epochs: int) -> float:
+        """Return the batch size before it is rounded up and limited."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExponentialBatch(_StagedBatch):
     """Batch size that grows by a constant factor every ``interval`` epochs.
 
     In stage m = epoch // interval of M = epochs / interval stages, b_m = ceil(b_0 δ^m). If both
@@ -53,10 +89,10 @@ class ExponentialBatch:
 
     Args:
         initial: examples per batch in the first stage, b_0, at least 1.
+        interval: length of a stage in epochs, at least 1.
         growth: factor from one stage to the next, δ, at least 1.
         final: batch size of the last stage, b_final. Without ``growth`` it determines the factor;
             with ``growth`` the affine form reaches it. If neither is given, the size doubles.
-        interval: length of a stage in epochs, at least 1.
         maximum: upper limit of the batch size, if any.
 
     Raises:
@@ -66,25 +102,8 @@ class ExponentialBatch:
     32
     """
 
-    initial: int
-    interval: int
-    growth: float | None = None
-    final: int | None = None
-    maximum: int | None = None
-
-    def __post_init__(self) -> None:
-        whole("initial", self.initial, 1)
-        whole("interval", self.interval, 1)
-        if self.final is not None:
-            whole("final", self.final, 1)
+    def _check_growth(self) -> None:
         check_growth(self.initial, self.growth, self.final)
-        if self.maximum is not None:
-            whole("maximum", self.maximum, self.initial)
-
-    def check(self, *, epochs: int, examples: int) -> None:
-        check_interval(self.interval, epochs)
-        _check_fits("initial", self.initial, examples)
-        _check_fits("final", self.final, examples)
 
     def factor(self, epochs: int) -> float:
         """Return δ, the growth factor per stage in a run of ``epochs`` epochs."""
@@ -95,21 +114,21 @@ class ExponentialBatch:
         growth = 2 if self.growth is None and self.final is None else self.growth
         return StagedGrowth(self.initial, growth, self.final, self.interval)
 
-    def __call__(self, *, epoch: int, epochs: int) -> int:
-        return _clip(self._growth.value(epoch, epochs), self.maximum)
+    def _size(self, epoch: int, epochs: int) -> float:
+        return self._growth.value(epoch, epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearBatch:
+class LinearBatch(_StagedBatch):
     """Batch size that grows by a constant amount every ``interval`` epochs.
 
     b_m = b_0 + c m in stage m = epoch // interval (arXiv 2508.05297).
 
     Args:
         initial: examples per batch in the first stage, b_0, at least 1.
+        interval: length of a stage in epochs, at least 1.
         growth: examples added from one stage to the next, c, at least 0; default ``initial``.
         final: batch size of the last stage, instead of ``growth``.
-        interval: length of a stage in epochs, at least 1.
         maximum: upper limit of the batch size, if any.
 
     Raises:
@@ -119,36 +138,18 @@ class LinearBatch:
     40
     """
 
-    initial: int
-    interval: int
-    growth: float | None = None
-    final: int | None = None
-    maximum: int | None = None
-
-    def __post_init__(self) -> None:
-        whole("initial", self.initial, 1)
-        whole("interval", self.interval, 1)
+    def _check_growth(self) -> None:
         if self.growth is not None and self.final is not None:
             raise ValueError("give either growth (examples added per stage) or final, not both")
         if self.growth is not None:
-            at_least("growth", self.growth, 0)
-        if self.final is not None:
-            whole("final", self.final, self.initial)
-        if self.maximum is not None:
-            whole("maximum", self.maximum, self.initial)
+            check_at_least("growth", self.growth, 0)
+        check_integer("final", self.final, self.initial, optional=True)
 
-    def check(self, *, epochs: int, examples: int) -> None:
-        check_interval(self.interval, epochs)
-        _check_fits("initial", self.initial, examples)
-        _check_fits("final", self.final, examples)
-
-    def __call__(self, *, epoch: int, epochs: int) -> int:
+    def _size(self, epoch: int, epochs: int) -> float:
         stage, last = epoch // self.interval, (epochs - 1) // self.interval
         if self.final is not None:
-            added = (self.final - self.initial) * stage / max(last, 1)
-        else:
-            added = (self.initial if self.growth is None else self.growth) * stage
-        return _clip(self.initial + added, self.maximum)
+            return self.initial + (self.final - self.initial) * stage / max(last, 1)
+        return self.initial + (self.initial if self.growth is None else self.growth) * stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +167,7 @@ class PiecewiseConstantBatch:
 
     def __post_init__(self) -> None:
         for _, size in self._table.pairs:
-            whole("a batch size in values", size, 1)
+            check_integer("a batch size in values", size, 1)
 
     @cached_property
     def _table(self) -> EpochTable:
@@ -183,9 +184,3 @@ class PiecewiseConstantBatch:
 
     def __call__(self, *, epoch: int, epochs: int) -> int:
         return int(self._table(epoch))
-
-
-def _clip(size: float, maximum: int | None) -> int:
-    # round first, since 100 * 1.1 is 110.00000000000001 in floating point
-    rounded = math.ceil(round(size, 9))
-    return rounded if maximum is None else min(rounded, maximum)

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from accelerando.checks import at_least, number, positive, whole
+from accelerando.checks import check_at_least, check_integer, check_number, check_positive
 from accelerando.schedule.context import ScheduleContext
 from accelerando.schedule.stages import EpochTable, StagedGrowth, check_growth, check_interval
 
@@ -22,7 +22,7 @@ class _FromInitial:
     initial: float
 
     def __post_init__(self) -> None:
-        positive("initial", self.initial)
+        check_positive("initial", self.initial)
 
     def check(self, *, epochs: int) -> None:
         """Accept any run length."""
@@ -57,7 +57,7 @@ class Polynomial(_FromInitial):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive("power", self.power)
+        check_positive("power", self.power)
 
     def __call__(self, context: ScheduleContext) -> npt.NDArray[np.float64]:
         return self.initial * np.power(1 - context.step / context.total_steps, self.power)
@@ -113,9 +113,9 @@ class Exponential(_FromInitial):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole("interval", self.interval, 1)
+        check_integer("interval", self.interval, 1)
         if self.final is not None:
-            number("final", self.final)
+            check_number("final", self.final)
         check_growth(self.initial, self.growth, self.final)
 
     def check(self, *, epochs: int) -> None:
@@ -149,9 +149,9 @@ class BatchScaled(_FromInitial):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive("power", self.power)
+        check_positive("power", self.power)
         if self.maximum is not None:
-            at_least("maximum", self.maximum, self.initial)
+            check_at_least("maximum", self.maximum, self.initial)
 
     def __call__(self, context: ScheduleContext) -> float:
         ratio = context.batch_size / context.initial_batch_size
@@ -167,7 +167,7 @@ class PiecewiseConstant:
 
     def __post_init__(self) -> None:
         for _, rate in self._table.pairs:
-            positive("a learning rate in values", rate)
+            check_positive("a learning rate in values", rate)
 
     @cached_property
     def _table(self) -> EpochTable:
@@ -182,6 +182,6 @@ class PiecewiseConstant:
 
 def check_minimum(minimum: float, top_name: str, top: float) -> None:
     """Raise ValueError unless ``minimum`` lies between 0 and the rate that decays to it."""
-    at_least("minimum", minimum, 0)
+    check_at_least("minimum", minimum, 0)
     if minimum > top:
         raise ValueError(f"minimum must be at most {top_name} ({top:g}), got {minimum}")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accelerando.checks import whole
+from accelerando.checks import check_integer
 from accelerando.schedule.context import IntArray, LearningRate, Progress, ScheduleContext, Setting
 
 START = Progress()
@@ -112,12 +112,9 @@ class Plan:
         """
         if epoch == self.epochs and offset == 0:
             return Progress(epoch, 0, self.total_steps)
-        whole("epoch", epoch, 0)
-        if (
-            epoch >= self.epochs
-            or not 0 <= offset < self.examples
-            or offset % self.batch_sizes[epoch]
-        ):
+        check_integer("epoch", epoch, 0)
+        inside = epoch < self.epochs and 0 <= offset < self.examples
+        if not inside or offset % self.batch_sizes[epoch]:
             raise ValueError(f"no step of this plan starts at epoch {epoch}, offset {offset}")
         step = int(self.first_steps[epoch]) + offset // int(self.batch_sizes[epoch])
         return Progress(epoch, offset, step)
@@ -159,7 +156,7 @@ class Plan:
             ValueError: ``steps`` is below 1 or above the number of steps in the run.
         """
         steps = self.total_steps if steps is None else steps
-        whole("steps", steps, 1)
+        check_integer("steps", steps, 1)
         if steps > self.total_steps:
             raise ValueError(
                 f"steps must be at most the steps of the run ({self.total_steps}), got {steps}"
@@ -181,11 +178,6 @@ class Plan:
     def V_T(self) -> float:  # noqa: N802 - the paper's name
         """Variance term of the bound over the entire run; see ``Terms``."""
         return self.terms().variance
-
-    @property
-    def largest_rate(self) -> float:
-        """Largest learning rate of the run, η_max."""
-        return self.terms().largest_rate
 
     def _rate(self, epoch: int, step: int | IntArray) -> float | npt.NDArray[np.float64]:
         size, first = self._sizes[epoch], self._sizes[0]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from accelerando.checks import whole
+from accelerando.checks import check_integer
 from accelerando.randomness import permutation
 from accelerando.schedule.context import Progress
 from accelerando.schedule.plan import START, Plan
@@ -47,8 +47,8 @@ class BatchSampler:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        whole("world_size", world_size, 1)
-        whole("rank", rank, 0)
+        check_integer("world_size", world_size, 1)
+        check_integer("rank", rank, 0)
         if rank >= world_size:
             raise ValueError(f"rank must be below world_size ({world_size}), got {rank}")
         self._plan, self._seed, self._start = plan, seed, start

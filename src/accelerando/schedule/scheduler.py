@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
-from accelerando.checks import whole
+from accelerando.checks import check_integer
 from accelerando.schedule.context import BatchSize, LearningRate
 from accelerando.schedule.plan import Plan
 
@@ -41,12 +42,12 @@ class Scheduler:
         Raises:
             ValueError: a shape does not fit the run.
         """
-        whole("epochs", epochs, 1)
-        whole("examples", examples, 1)
-        _prefix_errors(
-            "batch_size", lambda: self.batch_size.check(epochs=epochs, examples=examples)
-        )
-        _prefix_errors("learning_rate", lambda: self.learning_rate.check(epochs=epochs))
+        check_integer("epochs", epochs, 1)
+        check_integer("examples", examples, 1)
+        with _prefix_errors("batch_size"):
+            self.batch_size.check(epochs=epochs, examples=examples)
+        with _prefix_errors("learning_rate"):
+            self.learning_rate.check(epochs=epochs)
         requested = [self.batch_size(epoch=epoch, epochs=epochs) for epoch in range(epochs)]
         notes = []
         capped = next((epoch for epoch, size in enumerate(requested) if size > examples), None)
@@ -63,8 +64,9 @@ class Scheduler:
         )
 
 
-def _prefix_errors(name: str, check: Callable[[], None]) -> None:
+@contextmanager
+def _prefix_errors(name: str) -> Iterator[None]:
     try:
-        check()
+        yield
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accelerando.checks import whole
+from accelerando.checks import check_integer
 from accelerando.schedule.batch_size import ConstantBatch
 from accelerando.schedule.context import LearningRate, Progress
 from accelerando.schedule.learning_rate import PiecewiseConstant
@@ -48,8 +48,7 @@ class Seesaw:
             raise ValueError(f"equivalence must be sgd or normalised, got {self.equivalence!r}")
         if not isinstance(self.batch_size, ConstantBatch):
             raise ValueError("batch_size must be constant: seesaw itself makes it grow")
-        if self.maximum is not None:
-            whole("maximum", self.maximum, self.batch_size.initial)
+        check_integer("maximum", self.maximum, self.batch_size.initial, optional=True)
 
     def bind(self, *, examples: int, epochs: int) -> Plan:
         """Fit the scheduler to a run; see ``Scheduler.bind``."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from accelerando.checks import at_least, number, whole
+from accelerando.checks import check_at_least, check_integer, check_number
 
 LARGEST_VALUE = 2.0**62
 """Upper limit of unbounded growth: above the size of any data set, and safe in floating point."""
@@ -58,7 +58,7 @@ class StagedGrowth(NamedTuple):
 def check_growth(initial: float, growth: float | None, final: float | None) -> None:
     """Raise ValueError if ``growth`` and ``final`` do not define a growing sequence."""
     if growth is not None:
-        at_least("growth", growth, 1)
+        check_at_least("growth", growth, 1)
     if final is not None:
         if final < initial:
             raise ValueError(f"final must be at least initial ({initial}), got {final}")
@@ -96,8 +96,8 @@ class EpochTable:
         for pair in pairs:
             if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
                 raise ValueError(f"values must be pairs [epoch, value], got {pair!r}")
-            whole("an epoch in values", pair[0], 0)
-            number("a value in values", pair[1])
+            check_integer("an epoch in values", pair[0], 0)
+            check_number("a value in values", pair[1])
         self.pairs = [(int(epoch), value) for epoch, value in pairs]
         self._epochs = epochs = [epoch for epoch, _ in self.pairs]
         if epochs[0] != 0 or any(a >= b for a, b in pairwise(epochs)):
@@ -115,32 +115,15 @@ class EpochTable:
         return float(self.pairs[bisect_right(self._epochs, epoch) - 1][1])
 
 
-def stage_length(epochs: int) -> int:
-    """Return the default length of a stage: 10 % of the run, at least 1 epoch.
+DEFAULT_LENGTHS: dict[str, Callable[[int], int]] = {
+    "stage": lambda epochs: max(1, epochs // 10),
+    "warmup": lambda epochs: max(2, epochs // 10),
+    "stair": lambda epochs: max(1, epochs // 100),
+}
+"""Default lengths of stages, warm-ups and their stairs: 10, 10 and 1 % of the epochs of a run.
 
-    >>> stage_length(300), stage_length(5)
-    (30, 1)
-    """
-    return max(1, epochs // 10)
+YAML files refer to them by these names, as in ``${stage:${epochs}}``.
 
-
-def warmup_length(epochs: int) -> int:
-    """Return the default length of a warm-up: 10 % of the run, at least 2 epochs.
-
-    >>> warmup_length(300), warmup_length(5)
-    (30, 2)
-    """
-    return max(2, epochs // 10)
-
-
-def stair_length(epochs: int) -> int:
-    """Return the default length of a stair of a warm-up: 1 % of the run, at least 1 epoch.
-
-    >>> stair_length(300), stair_length(5)
-    (3, 1)
-    """
-    return max(1, epochs // 100)
-
-
-DEFAULT_LENGTHS = {"stage": stage_length, "warmup": warmup_length, "stair": stair_length}
-"""Default lengths by the names that YAML files give them, as in ``${stage:${epochs}}``."""
+>>> {name: (length(300), length(5)) for name, length in DEFAULT_LENGTHS.items()}
+{'stage': (30, 1), 'warmup': (30, 2), 'stair': (3, 1)}
+"""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from accelerando.checks import number, positive
+from accelerando.checks import check_at_least, check_positive
 from accelerando.schedule.batch_size import ExponentialBatch
 from accelerando.schedule.learning_rate import Exponential
 from accelerando.schedule.plan import Plan, Terms
@@ -31,10 +31,9 @@ class Problem:
     gap: float
 
     def __post_init__(self) -> None:
-        positive("smoothness", self.smoothness)
-        for name in ("variance", "gap"):
-            if number(name, getattr(self, name)) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        check_positive("smoothness", self.smoothness)
+        check_at_least("variance", self.variance, 0)
+        check_at_least("gap", self.gap, 0)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from accelerando.checks import at_least, number, positive, whole
+from accelerando.checks import check_at_least, check_integer, check_number, check_positive
 from accelerando.schedule.context import ScheduleContext
 from accelerando.schedule.learning_rate import Cosine, Linear, Polynomial, check_minimum
 
@@ -39,9 +39,9 @@ class WarmupConstant:
     growth: float | None = None
 
     def __post_init__(self) -> None:
-        positive("initial", self.initial)
-        whole("warmup_interval", self.warmup_interval, 1)
-        whole("warmup_epochs", self.warmup_epochs, 1)
+        check_positive("initial", self.initial)
+        check_integer("warmup_interval", self.warmup_interval, 1)
+        check_integer("warmup_epochs", self.warmup_epochs, 1)
         if self.warmup_interval >= self.warmup_epochs:
             raise ValueError(
                 f"warmup_interval must be shorter than warmup_epochs ({self.warmup_epochs}), "
@@ -52,10 +52,10 @@ class WarmupConstant:
                 "give either peak (at the end of the warm-up) or growth (per stair), not both"
             )
         if self.growth is not None:
-            at_least("growth", self.growth, 1)
+            check_at_least("growth", self.growth, 1)
             if self._stairs * math.log(self.growth) > math.log(1e300 / self.initial):
                 raise ValueError(f"growth makes the peak too large, got {self.growth}")
-        if self.peak is not None and number("peak", self.peak) < self.initial:
+        if self.peak is not None and check_number("peak", self.peak) < self.initial:
             raise ValueError(f"peak must be at least initial ({self.initial:g}), got {self.peak}")
 
     @property
@@ -122,7 +122,7 @@ class WarmupPolynomial(WarmupConstant):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive("power", self.power)
+        check_positive("power", self.power)
 
     def _decay(self, rest: ScheduleContext) -> float | npt.NDArray[np.float64]:
         return Polynomial(initial=self.peak_rate, power=self.power)(rest)

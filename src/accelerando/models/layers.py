@@ -1,4 +1,4 @@
-"""Normalisation layers by name."""
+"""Convolutions and normalisation layers that the models share."""
 
 from __future__ import annotations
 
@@ -32,3 +32,8 @@ def norm_layers(norm: str, channels: int) -> list[nn.Module]:
     if norm == "group":
         return [nn.GroupNorm(max(1, channels // 8), channels)]
     return []
+
+
+def convolution(channels: int, out: int, size: int, stride: int, norm: str) -> nn.Conv2d:
+    """Return a padded convolution; it has a bias unless ``norm`` follows, which has its own."""
+    return nn.Conv2d(channels, out, size, stride, padding=size // 2, bias=norm == "none")
