@@ -19,6 +19,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
+from accelerando.build import settings_from_hydra
 from accelerando.config import RunSettings, register
 from accelerando.interruption import Interrupted
 from accelerando.runs.folder import RunFolder, State, Status
@@ -42,7 +43,7 @@ def compose_settings(*overrides: str) -> RunSettings:
     """Compose settings as the command line does."""
     register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return RunSettings.from_hydra(compose("config", list(overrides)))
+        return settings_from_hydra(compose("config", list(overrides)))
 
 
 def train(settings: RunSettings) -> State:

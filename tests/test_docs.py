@@ -16,9 +16,9 @@ from hydra import initialize_config_dir
 from omegaconf import DictConfig
 
 from accelerando import commands, composition
-from accelerando.build import build_plan
+from accelerando.build import build_plan, settings_from_hydra
 from accelerando.composition import compose_runs, expand_overrides
-from accelerando.config import RunSettings, register
+from accelerando.config import register
 from accelerando.identity import run_folder
 from helpers import ROOT, compose_settings, train
 
@@ -164,7 +164,7 @@ def check_training(arguments: list[str]) -> None:
     if "-m" in arguments or any(word.startswith("+experiment=") for word in overrides):
         overrides = expand_overrides(overrides)[-1]
     with initialize_config_dir(str(composition.conf_folder()), version_base="1.3"):
-        settings = RunSettings.from_hydra(composition.compose("config", overrides))
+        settings = settings_from_hydra(composition.compose("config", overrides))
     assert build_plan(settings).total_steps > 0
 
 

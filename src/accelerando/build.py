@@ -1,18 +1,79 @@
-"""Build the objects that settings describe: plan, data source and others by ``_target_``."""
+"""Convert what Hydra composed to typed settings, and build the objects that they describe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from hydra.errors import HydraException
 from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 
 from accelerando.checks import UsageError
-from accelerando.config import RunSettings
+from accelerando.config import DatasetSettings, GroupSettings, RunConfig, RunSettings
 from accelerando.data.source import Source
 from accelerando.schedule import Plan, Scheduler
 from accelerando.scheduler_names import without_display
+
+GROUPS = ("model", "dataset", "scheduler")
+"""Groups whose settings depend on the choice."""
+
+
+def settings_from_hydra(config: DictConfig) -> RunSettings:
+    """Convert what Hydra composed into typed settings.
+
+    Raises:
+        UsageError: a setting does not exist, or a single value was given for a group.
+        OmegaConfBaseException: a value is missing or cannot be resolved.
+    """
+    _check_names(config, RunConfig)
+    tree = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(tree, dict)
+    plain = {str(key): value for key, value in tree.items() if key != "hydra"}
+    for group in GROUPS:
+        if not isinstance(plain[group], dict):
+            raise UsageError(
+                f"{group} is a group of settings, got {plain[group]!r}: "
+                f"choose one with {group}=NAME"
+            )
+    typed: dict[str, Any] = {
+        part.name: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+        for part in fields(RunConfig)
+        if part.name not in GROUPS
+        for value in [config[part.name]]
+    }
+    dataset = config.dataset
+    return RunSettings(
+        model=GroupSettings(str(config.model.name), _without(plain["model"], "name")),
+        dataset=DatasetSettings(
+            name=str(dataset.name),
+            target=_without(plain["dataset"], "name", "epochs", "augmentation"),
+            examples=dataset.examples,
+            shape=tuple(dataset.shape),
+            classes=dataset.classes,
+            augmentation=plain["dataset"].get("augmentation"),
+        ),
+        scheduler=GroupSettings(str(config.scheduler.name), _without(plain["scheduler"], "name")),
+        tree=plain,
+        **typed,
+    )
+
+
+def _without(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in names}
+
+
+def _check_names(config: DictConfig, schema: Any, prefix: str = "") -> None:
+    """Raise UsageError if ``+name=value`` added a setting that does not exist."""
+    known = {part.name: part for part in fields(schema)}
+    for name in map(str, config):
+        if name not in known and name != "hydra":
+            raise UsageError(
+                f"there is no setting {prefix}{name}: choose from {', '.join(sorted(known))}"
+            )
+        if name in known and is_dataclass(known[name].default_factory):
+            _check_names(config[name], known[name].default_factory, f"{prefix}{name}.")
 
 
 def build(name: str, target: Mapping[str, Any], **arguments: Any) -> Any:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from hydra import compose, initialize_config_dir
 
 from accelerando import conf_folder
+from accelerando.build import settings_from_hydra
 from accelerando.config import RunSettings, register
 from accelerando.hydra_adapter import expand_sweep
 
@@ -15,7 +16,7 @@ from accelerando.hydra_adapter import expand_sweep
 def compose_runs(overrides: Sequence[str]) -> list[RunSettings]:
     """Return the settings of every run of ``python train.py -m OVERRIDES``, in order."""
     with _hydra():
-        return [RunSettings.from_hydra(compose("config", run)) for run in _expand(overrides)]
+        return [settings_from_hydra(compose("config", run)) for run in _expand(overrides)]
 
 
 def expand_overrides(overrides: Sequence[str]) -> list[list[str]]:

@@ -1,16 +1,15 @@
-"""The settings of a run: the schema that Hydra composes, and its frozen form."""
+"""The settings of a run: the schema that Hydra checks, and the typed settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from accelerando.checks import UsageError
 from accelerando.schedule.stages import DEFAULT_LENGTHS
 
 
@@ -127,10 +126,6 @@ class RunConfig:
     root: str = MISSING
 
 
-GROUPS = ("model", "dataset", "scheduler")
-"""Groups whose settings depend on the choice."""
-
-
 @dataclass(frozen=True)
 class GroupSettings:
     """The group ``model`` or ``scheduler``.
@@ -174,48 +169,6 @@ class RunSettings(RunConfig):
     scheduler: GroupSettings
     tree: Mapping[str, Any]
 
-    @classmethod
-    def from_hydra(cls, config: DictConfig) -> RunSettings:
-        """Convert what Hydra composed.
-
-        Raises:
-            UsageError: a setting does not exist, or a single value was given for a group.
-            OmegaConfBaseException: a value is missing or cannot be resolved.
-        """
-        _check_names(config, RunConfig)
-        tree = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-        assert isinstance(tree, dict)
-        plain = {str(key): value for key, value in tree.items() if key != "hydra"}
-        for group in GROUPS:
-            if not isinstance(plain[group], dict):
-                raise UsageError(
-                    f"{group} is a group of settings, got {plain[group]!r}: "
-                    f"choose one with {group}=NAME"
-                )
-        typed: dict[str, Any] = {
-            part.name: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
-            for part in fields(RunConfig)
-            if part.name not in GROUPS
-            for value in [config[part.name]]
-        }
-        dataset = config.dataset
-        return cls(
-            model=GroupSettings(str(config.model.name), _without(plain["model"], "name")),
-            dataset=DatasetSettings(
-                name=str(dataset.name),
-                target=_without(plain["dataset"], "name", "epochs", "augmentation"),
-                examples=dataset.examples,
-                shape=tuple(dataset.shape),
-                classes=dataset.classes,
-                augmentation=plain["dataset"].get("augmentation"),
-            ),
-            scheduler=GroupSettings(
-                str(config.scheduler.name), _without(plain["scheduler"], "name")
-            ),
-            tree=plain,
-            **typed,
-        )
-
     def with_row_interval(self, steps: int) -> RunSettings:
         """Return the same settings with ``tracking.every`` replaced."""
         tracking = {**self.tree["tracking"], "every": steps}
@@ -228,10 +181,6 @@ class RunSettings(RunConfig):
     def to_yaml(self) -> str:
         """Return all settings as YAML."""
         return OmegaConf.to_yaml(OmegaConf.create(dict(self.tree)))
-
-
-def _without(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in names}
 
 
 def register() -> None:
@@ -248,15 +197,3 @@ def _writable(node: DictConfig) -> DictConfig:
         if not OmegaConf.is_missing(node, key) and isinstance(node[key], DictConfig):
             _writable(node[key])
     return node
-
-
-def _check_names(config: DictConfig, schema: Any, prefix: str = "") -> None:
-    """Raise UsageError if ``+name=value`` added a setting that does not exist."""
-    known = {part.name: part for part in fields(schema)}
-    for name in map(str, config):
-        if name not in known and name != "hydra":
-            raise UsageError(
-                f"there is no setting {prefix}{name}: choose from {', '.join(sorted(known))}"
-            )
-        if name in known and is_dataclass(known[name].default_factory):
-            _check_names(config[name], known[name].default_factory, f"{prefix}{name}.")

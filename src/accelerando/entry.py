@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from accelerando.build import settings_from_hydra
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings, register
 from accelerando.hydra_adapter import command_line_overrides
@@ -128,7 +129,7 @@ def train(config: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     console = make_console()
     try:
-        settings = RunSettings.from_hydra(config)
+        settings = settings_from_hydra(config)
         state = run(settings, list(hydra.overrides.task), console)
     except Interrupted as interrupt:
         console.print(f"interrupted by {interrupt}, saved; rerun the same command to resume")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from accelerando.build import settings_from_hydra
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.hydra_adapter import HydraJob
@@ -55,7 +56,7 @@ def plan_runs(jobs: Sequence[HydraJob]) -> list[PlannedRun]:
 
 
 def _plan_run(job: HydraJob, shared_overrides: set[str]) -> PlannedRun:
-    settings = RunSettings.from_hydra(job.config)
+    settings = settings_from_hydra(job.config)
     plan = validate(settings)
     # scheduler and seed are part of the name anyway
     differing = [

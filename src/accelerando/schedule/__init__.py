@@ -19,10 +19,9 @@ from accelerando.schedule.learning_rate import (
     PiecewiseConstant,
     Polynomial,
 )
-from accelerando.schedule.plan import Plan, Terms
+from accelerando.schedule.plan import Plan, Scheduler, Terms
 from accelerando.schedule.renamed import RENAMED
 from accelerando.schedule.sampler import BatchSampler
-from accelerando.schedule.scheduler import Scheduler
 from accelerando.schedule.seesaw import Seesaw
 from accelerando.schedule.theory import Bound, Problem, bound, crossing, growth_warning
 from accelerando.schedule.warmup import (

@@ -11,8 +11,7 @@ from accelerando.checks import check_integer
 from accelerando.schedule.batch_size import ConstantBatch
 from accelerando.schedule.context import LearningRate, Progress
 from accelerando.schedule.learning_rate import PiecewiseConstant
-from accelerando.schedule.plan import Plan
-from accelerando.schedule.scheduler import Scheduler
+from accelerando.schedule.plan import Plan, Scheduler
 
 RATE_PER_DOUBLING = {"sgd": 1.0, "normalised": 1 / math.sqrt(2)}
 """Factor of the learning rate when the batch size doubles."""

@@ -9,8 +9,7 @@ from typing import Protocol
 from accelerando.checks import check_at_least, check_positive
 from accelerando.schedule.batch_size import ExponentialBatch
 from accelerando.schedule.learning_rate import Exponential
-from accelerando.schedule.plan import Plan, Terms
-from accelerando.schedule.scheduler import Scheduler
+from accelerando.schedule.plan import Plan, Scheduler, Terms
 
 
 @dataclass(frozen=True, kw_only=True)
