@@ -90,17 +90,11 @@ def _totals(entry: ScheduleEntry) -> dict[str, object]:
 def _print_csv(entries: Sequence[ScheduleEntry]) -> None:
     several = len(entries) > 1
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("scheduler", *COLUMNS) if several else COLUMNS)
+    writer.writerow([*["scheduler"] * several, *COLUMNS])
     for entry in entries:
-        plan = entry.plan
-        for epoch in range(plan.epochs):
-            first_rate, last_rate = plan.rates(epoch)[[0, -1]].tolist()
-            row = (
-                epoch,
-                plan.batch_sizes[epoch],
-                plan.steps_per_epoch[epoch],
-                plan.first_steps[epoch + 1],
-                first_rate,
-                last_rate,
-            )
-            writer.writerow((entry.name, *row) if several else row)
+        plan, name = entry.plan, [entry.name] * several
+        sizes_and_steps = zip(
+            plan.batch_sizes, plan.steps_per_epoch, plan.first_steps[1:], strict=True
+        )
+        for epoch, numbers in enumerate(sizes_and_steps):
+            writer.writerow([*name, epoch, *numbers, *plan.rates(epoch)[[0, -1]].tolist()])

@@ -79,13 +79,10 @@ def write_csv(comparison: Comparison, file: TextIO) -> None:
 
 
 def _csv_row(comparison: Comparison, on: AxisComparison, result: GroupResult) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "group": result.group.name,
-        "axis": on.axis,
-        "budget": on.budget,
-        "seeds": result.norm.count,
-    }
-    row |= {f"norm_{k}": v for k, v in asdict(result.norm).items() if k != "count"}
+    norm = asdict(result.norm)
+    row: dict[str, Any] = {"group": result.group.name, "axis": on.axis, "budget": on.budget}
+    row["seeds"] = norm.pop("count")
+    row |= {f"norm_{name}": value for name, value in norm.items()}
     row |= {f"{name}_at_end": final_summary(result.group, name).mean for name in FINAL_COLUMNS}
     for name in ("pairs", "ratio", "ratio_low", "ratio_high", "probability", "p_value"):
         field = "count" if name == "pairs" else name

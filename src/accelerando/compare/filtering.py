@@ -14,6 +14,7 @@ import yaml
 from accelerando.checks import UsageError
 from accelerando.compare.load import Run, differing_settings, nested
 from accelerando.runs.folder import Status
+from accelerando.scheduler_names import is_display
 
 SHARED_SETTINGS = {
     "yardstick": ("measure",),
@@ -69,11 +70,12 @@ def select_runs(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
 
 def check_setting_exists(runs: Sequence[Run], name: str, option: str) -> None:
     """Raise UsageError if no run has a setting or section ``name``; ``option`` is quoted."""
-    known = sorted({key for run in runs for key in run.config})
+    known = sorted({key for run in runs for key in run.config if not is_display(key)})
     if any(nested(key, [name]) for key in known):
         return
-    similar = difflib.get_close_matches(name, known, n=3) or known
-    raise UsageError(f"{option}: no run has a setting {name}; did you mean {', '.join(similar)}?")
+    similar = ", ".join(difflib.get_close_matches(name, known, n=3))
+    advice = f"did you mean {similar}?" if similar else f"choose one of {', '.join(known)}"
+    raise UsageError(f"{option}: no run has a setting {name}; {advice}")
 
 
 def _equal(setting: Any, text: str) -> bool:

@@ -14,20 +14,11 @@ from accelerando.atomic_write import write_atomic
 from accelerando.compare import formatting, summary_text, tables
 from accelerando.compare.comparison import Comparison
 from accelerando.compare.load import Run, nested
-from accelerando.compare.report.chart_data import chart_data, dash_lengths
+from accelerando.compare.report.chart_data import MARKERS, chart_data, dash_lengths
 from accelerando.plotting import group_styles
 from accelerando.scheduler_names import is_display
 
 _HERE = Path(__file__).parent
-_OUTLINES = {
-    "s": "M-3.5-3.5h7v7h-7Z",
-    "D": "M0-5L5 0L0 5L-5 0Z",
-    "P": "M-1.6-5h3.2v3.4H5v3.2H1.6V5h-3.2V1.6H-5v-3.2h3.4Z",
-    "X": "M-5-2l3-3l2 2l2-2l3 3l-3 2l3 2l-3 3l-2-2l-2 2l-3-3l3-2Z",
-    "*": "M0-6L1.4-1.9H5.7L2.3.7L3.5 4.9L0 2.4L-3.5 4.9L-2.3.7L-5.7-1.9H-1.4Z",
-    "h": "M0-5L4.3-2.5V2.5L0 5L-4.3 2.5V-2.5Z",
-}
-"""SVG outlines of the markers of ``GroupStyle``, centred on the origin."""
 _SHARED_SETTINGS = {
     "model": ("model.name",),
     "data": ("dataset.name", "dataset.examples"),
@@ -83,7 +74,7 @@ def render(comparison: Comparison, folder: Path, *, axis: str = "epochs", raw: b
         wandb_url=_wandb_url,
         styles=group_styles(comparison.names),
         dash_lengths=dash_lengths,
-        outlines=_OUTLINES,
+        markers=MARKERS,
         data=chart_data(comparison, axis),
         style=(_HERE / "page.css").read_text(),
         plotly=(_HERE / "vendor" / "plotly-basic.min.js").read_text(),

@@ -27,10 +27,16 @@ VISIBLE = 8
 MANY = 12
 """Number of groups above which curves have fewer points, to keep the file small."""
 _LINE_WIDTH = 1.8
-_SYMBOLS = {
-    "": "", "s": "square", "D": "diamond", "P": "cross", "X": "x", "*": "star", "h": "hexagon"
-}  # fmt: skip
-"""Plotly's names for the markers of ``GroupStyle``."""
+MARKERS = {
+    "": ("", ""),
+    "s": ("square", "M-3.5-3.5h7v7h-7Z"),
+    "D": ("diamond", "M0-5L5 0L0 5L-5 0Z"),
+    "P": ("cross", "M-1.6-5h3.2v3.4H5v3.2H1.6V5h-3.2V1.6H-5v-3.2h3.4Z"),
+    "X": ("x", "M-5-2l3-3l2 2l2-2l3 3l-3 2l3 2l-3 3l-2-2l-2 2l-3-3l3-2Z"),
+    "*": ("star", "M0-6L1.4-1.9H5.7L2.3.7L3.5 4.9L0 2.4L-3.5 4.9L-2.3.7L-5.7-1.9H-1.4Z"),
+    "h": ("hexagon", "M0-5L4.3-2.5V2.5L0 5L-4.3 2.5V-2.5Z"),
+}
+"""Plotly's name and an SVG outline, centred on the origin, of each marker of ``GroupStyle``."""
 _COLUMNS = {
     "norm": (NORM, True),
     "raw": (NORM, False),
@@ -78,7 +84,7 @@ def dash_lengths(style: GroupStyle) -> list[str]:
 
 def _style(style: GroupStyle) -> dict[str, str]:
     dash = ",".join(f"{length}px" for length in dash_lengths(style)) or "solid"
-    return {"color": style.colour, "dash": dash, "symbol": _SYMBOLS[style.mark]}
+    return {"color": style.colour, "dash": dash, "symbol": MARKERS[style.mark][0]}
 
 
 def _curves(group: Group, points: int) -> list[dict[str, Any]]:
