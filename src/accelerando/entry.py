@@ -27,6 +27,9 @@ from accelerando.terminal import make_console
 from accelerando.wandb_mirror import sweep_agent
 
 EXIT_FAILURE = 1
+EMPTY_LIST_HINT = (
+    " An empty list of values expands to no runs: give at least one value, as in seed=0,1,2"
+)
 
 USER_ERRORS = (UsageError, HydraException, OmegaConfBaseException, OSError)
 """Errors reported in one line. Any other exception is a bug and keeps its traceback."""
@@ -85,7 +88,8 @@ def explain(error: BaseException) -> str:
         names, first = _known_names(cause), str(error).splitlines()[0]
         if names:
             return f"{first} Choose from: {', '.join(names)}"
-        return f"{first}: {_first_line(cause)} ({cause.full_key}).{_hint(cause)}"
+        hint = EMPTY_LIST_HINT if "''" in str(cause) or "[]" in str(cause) else ""
+        return f"{first}: {_first_line(cause)} ({cause.full_key}).{hint}"
     if isinstance(error, OmegaConfBaseException):
         return f"{_first_line(error)} ({error.full_key})"
     if isinstance(error, OSError) and error.filename:
@@ -105,14 +109,6 @@ def _other_root(file: str) -> str:
     root, path = Path(roots[-1] if roots else "runs").absolute(), Path(file).absolute()
     related = root.is_relative_to(path) or path.is_relative_to(root)
     return "; write runs to another folder with root=DIR" if related else ""
-
-
-def _hint(error: OmegaConfBaseException) -> str:
-    if "''" in str(error) or "[]" in str(error):
-        return (
-            " An empty list of values expands to no runs: give at least one value, as in seed=0,1,2"
-        )
-    return ""
 
 
 def _known_names(error: OmegaConfBaseException) -> list[str]:

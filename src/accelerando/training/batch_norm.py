@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,13 +52,6 @@ def check_batches(
                 )
 
 
-class GlobalBatch(NamedTuple):
-    """A batch that is split over the processes of a team."""
-
-    team: Team
-    size: int
-
-
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """``nn.BatchNorm2d`` with the statistics of a batch that is split over several processes.
 
@@ -67,10 +60,11 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     ``nn.BatchNorm2d``.
     """
 
-    global_batch: GlobalBatch | None = None
+    global_batch: tuple[Team, int] | None = None
+    """The processes that share a batch, and its size."""
 
     def forward(self, images: Tensor) -> Tensor:
-        if not self.training or self.global_batch is None or self.global_batch.team.world_size == 1:
+        if not self.training or self.global_batch is None:
             return super().forward(images)
         team, batch_size = self.global_batch
         # computed rather than summed over the processes, which would wait for the device
@@ -120,7 +114,7 @@ def synchronized_statistics(
 ) -> Iterator[None]:
     """Let ``layers`` use the statistics of a batch of ``batch_size`` examples over ``team``."""
     for layer in layers:
-        layer.global_batch = GlobalBatch(team, batch_size)
+        layer.global_batch = (team, batch_size) if team.world_size > 1 else None
     try:
         yield
     finally:

@@ -102,30 +102,29 @@ class Measurement:
             UsageError: the model does not allow a measurement that the settings ask for.
         """
         size, chunk = self._settings.subset, self._settings.chunk
-        smallest = smallest_micro_batch(size or len(self._train.labels), 1, chunk)
-        if smallest == 1 and self._coupled(model) and rejects_single_example(model, shape):
+        examples, coupled = len(self._train.labels), self._coupled(model)
+        smallest = smallest_micro_batch(size or examples, 1, chunk)
+        if coupled and smallest == 1 and rejects_single_example(model, shape):
             raise UsageError(
                 f"with measure.chunk={chunk} a chunk has a single example, and BatchNorm cannot "
                 "normalise the single value of its feature maps: set a larger measure.chunk, "
                 "measure.batch_norm=running, or model.norm=group"
             )
-        if size is not None and self._coupled(model) and size <= chunk:
+        if coupled and size is not None and size <= chunk:
             raise UsageError(
                 f"measure.subset={size} must be above measure.chunk={chunk} for models with "
                 "BatchNorm, because the error is estimated from at least two chunks: set a larger "
                 "subset, a smaller chunk, or measure.batch_norm=running"
             )
-        if not self._settings.variance:
-            return
-        if self._coupled(model):
+        if self._settings.variance and coupled:
             raise UsageError(
                 "measure.variance needs per-example gradients, but BatchNorm couples the examples "
                 "of a chunk: add measure.batch_norm=running, or use a model without BatchNorm"
             )
-        if self._settings.chunk >= len(self._train.labels):
+        if self._settings.variance and chunk >= examples:
             raise UsageError(
                 f"measure.variance needs at least two chunks: measure.chunk must be below the "
-                f"{len(self._train.labels)} training examples, got {self._settings.chunk}"
+                f"{examples} training examples, got {chunk}"
             )
 
     def _coupled(self, model: nn.Module) -> bool:
