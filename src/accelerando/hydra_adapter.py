@@ -46,12 +46,7 @@ def is_basic_sweeper(target: str) -> bool:
 class HydraJob:
     """One job of a multirun: composed by the launcher, called in another process.
 
-    Args:
-        config: the composed config, with the node ``hydra``.
-        overrides: those of this job.
-        context: Hydra's callbacks and config loader.
-        task: the function that is decorated with ``hydra.main``.
-        singletons: Hydra's global state, which is restored in the other process.
+    ``singletons`` is Hydra's global state, which is restored in the other process.
     """
 
     config: DictConfig
@@ -87,14 +82,9 @@ def compose_jobs(
     job_overrides: Sequence[Sequence[str]],
     first_number: int,
 ) -> list[HydraJob]:
-    """Compose the jobs of a multirun.
+    """Compose the jobs of a multirun, given what Hydra passes to ``Launcher.setup``.
 
-    Args:
-        context: as given to ``Launcher.setup``.
-        task: as given to ``Launcher.setup``.
-        config: as given to ``Launcher.setup``.
-        job_overrides: the overrides of each job.
-        first_number: ``hydra.job.num`` of the first job.
+    ``first_number`` is the ``hydra.job.num`` of the first job.
     """
     singletons = Singleton.get_state()
     jobs = []

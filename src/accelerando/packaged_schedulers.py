@@ -111,9 +111,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 def _compose(path: Path, chosen: Mapping[str, str]) -> Settings:
     """Apply the defaults list of a scheduler's file as Hydra does, but in a fraction of the time.
 
-    Args:
-        path: the file.
-        chosen: options that override those in the file, by shape.
+    ``chosen`` holds the options that override those in the file, by shape.
     """
     body = flatten({key: value for key, value in _read(path).items() if key != "defaults"})
     groups: list[tuple[str, str]] = [

@@ -36,11 +36,7 @@ def permutation(seed: int, epoch: int, examples: int) -> npt.NDArray[np.int64]:
 def torch_seed(seed: int, purpose: Purpose, epoch: int = 0, *more: int) -> int:
     """Return the seed of a torch generator for one purpose in one epoch.
 
-    Args:
-        seed: seed of the run.
-        purpose: what the generator is used for.
-        epoch: index of the epoch.
-        more: further parts of the key, such as the index of an example.
+    ``more`` extends the key, for example by the index of an example.
     """
     return int(_sequence(seed, purpose, epoch, *more).generate_state(1, np.uint64)[0]) >> 1
 

@@ -30,10 +30,7 @@ def has_forward_hooks(module: nn.Module) -> bool:
 def replaced_buffers(modules: Sequence[nn.Module], copies: dict[int, Tensor]) -> Iterator[None]:
     """Let ``modules`` use copies of their buffers; on exit they get the originals back.
 
-    Args:
-        modules: the modules, each at most once.
-        copies: the copy of each buffer, by the ``id`` of the buffer. Modules that share a buffer
-            share its copy.
+    ``copies`` holds them by the ``id`` of the buffer, so that modules still share a buffer.
     """
     originals = [(module, module._buffers) for module in modules if module._buffers]
     try:

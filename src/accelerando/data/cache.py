@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -87,11 +86,7 @@ def _load_or_store(entry: Path, name: str, decode: Callable[[], LabelledImages])
 
 
 def _load(entry: Path) -> LabelledImages | None:
-    """Map an entry; return None if it does not exist or is corrupt.
-
-    Raises:
-        OSError: the files cannot be read or mapped.
-    """
+    """Map an entry; return None if it does not exist or is corrupt."""
     try:
         inode = entry.stat().st_ino
     except FileNotFoundError:
@@ -99,7 +94,9 @@ def _load(entry: Path) -> LabelledImages | None:
     try:
         if json.loads((entry / CHECKSUMS).read_text()) != _checksums(entry):
             raise ValueError("checksum mismatch")
-        return LabelledImages(*(_map(entry / file) for file in FILES))
+        # as an ndarray, because indexing a memmap is slower
+        arrays = (np.asarray(np.load(entry / file, mmap_mode="c")) for file in FILES)
+        return LabelledImages(*arrays)
     except (FileNotFoundError, ValueError) as error:
         with suppress(FileNotFoundError):
             if entry.stat().st_ino == inode:  # else another process has replaced it
@@ -122,7 +119,3 @@ def _store(images: LabelledImages, entry: Path) -> None:
 def _checksums(folder: Path) -> dict[str, int]:
     """Return the CRC-32 of each file: fast (2 GB/s), and detects corruption but not tampering."""
     return {file: zlib.crc32(np.memmap(folder / file, mode="r").data) for file in FILES}
-
-
-def _map(path: Path) -> Any:
-    return np.asarray(np.load(path, mmap_mode="c"))  # indexing an ndarray is faster than a memmap

@@ -69,13 +69,7 @@ def _read(path: Path, key: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np
 
 
 def _read_pickle(path: Path) -> dict[Any, Any]:
-    """Unpickle a dictionary of plain values and ``_PickledArray``, without executing anything.
-
-    Strings pickled by Python 2 become bytes.
-
-    Raises:
-        ValueError: the file is corrupt or contains other objects.
-    """
+    """Unpickle a dictionary of plain values and ``_PickledArray``, without executing anything."""
     file = io.BytesIO(path.read_bytes())
     try:
         content = _Unpickler(file, encoding="bytes").load()

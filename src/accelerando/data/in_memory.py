@@ -108,9 +108,8 @@ def in_memory_datasets(
 class Batches:
     """Batches of a training set by position.
 
-    A pure function of the position that keeps the current block: several batches are gathered,
-    augmented and normalised at once, and each batch is a view of the block. In a distributed run
-    every process gets its share of every batch.
+    Several batches are gathered, augmented and normalised at once, and each batch is a view of that
+    block. In a distributed run every process gets its share of every batch.
     """
 
     def __init__(self, data: InMemoryDataset, *, seed: int, team: Team = SINGLE_PROCESS) -> None:
@@ -120,13 +119,7 @@ class Batches:
         self._block_size = max(1, BLOCK_PIXELS // data.images[0, 0].numel())
 
     def at(self, epoch: int, offset: int, size: int) -> tuple[Tensor, Tensor]:
-        """Return this process's share of the batch at ``offset``; the epoch's last may be smaller.
-
-        Args:
-            epoch: the epoch.
-            offset: examples of the epoch before the batch.
-            size: the batch size.
-        """
+        """Return this process's share of the batch that starts after ``offset`` examples."""
         if (epoch, size) != (self._epoch, self._size) or offset not in self._block:
             self._prepare(epoch, offset, size)
         return self._block[offset]

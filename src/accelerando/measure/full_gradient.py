@@ -174,14 +174,9 @@ def _by_layer(model: nn.Module, squares: list[float]) -> dict[str, float]:
 
 @contextmanager
 def _explained_errors(model: nn.Module, images: Tensor | None = None) -> Iterator[None]:
-    """Replace errors of torch that an argument can avoid by errors that name the argument.
+    """Raise ValueError for errors of torch that the caller's arguments can avoid.
 
-    Args:
-        model: the model that is measured.
-        images: the images if the caller passed them, and so chose their dtype.
-
-    Raises:
-        ValueError: the message says what to do.
+    ``images`` is None if the caller has not chosen their dtype.
     """
     if torch.is_inference_mode_enabled():
         raise ValueError("gradients are not available in torch.inference_mode: measure outside it")

@@ -29,12 +29,7 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 
 def couples_examples(model: nn.Module, batch_norm: str) -> bool:
-    """Return whether an example's output depends on the other examples of its chunk.
-
-    Args:
-        model: the model to measure.
-        batch_norm: "batch" or "running", as in ``preserve_state``.
-    """
+    """Return whether an example's output depends on the other examples of its chunk."""
     return any(
         isinstance(module, BatchNorm) and (batch_norm == "batch" or module.running_mean is None)
         for module in model.modules()
@@ -44,9 +39,7 @@ def couples_examples(model: nn.Module, batch_norm: str) -> bool:
 def rejects_single_example(model: nn.Module, shape: Sequence[int]) -> bool:
     """Return whether BatchNorm fails on one example of ``shape``: a single value has no variance.
 
-    Args:
-        model: on any device, including meta.
-        shape: of one example.
+    The model may be on any device, including meta.
     """
     if not has_batch_norm(model):
         return False

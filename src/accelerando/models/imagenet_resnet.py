@@ -34,12 +34,11 @@ def imagenet_resnet(
         raise ValueError(f"depth must be one of {', '.join(map(str, DEPTHS))}, got {depth!r}")
     import torchvision  # imported here because it takes seconds
 
-    def norm_layer(channels: int) -> nn.Module:
-        (layer,) = norm_layers(norm, channels)
-        return layer
-
-    build = getattr(torchvision.models, f"resnet{depth}")
-    model: nn.Module = build(weights=None, num_classes=classes, norm_layer=norm_layer)
+    model: nn.Module = getattr(torchvision.models, f"resnet{depth}")(
+        weights=None,
+        num_classes=classes,
+        norm_layer=lambda channels: norm_layers(norm, channels)[0],
+    )
     if shape[0] != 3:  # torchvision's stem always has three input channels
         model.conv1 = nn.Conv2d(shape[0], 64, 7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")

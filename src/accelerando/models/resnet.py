@@ -68,14 +68,8 @@ class Block(nn.Module):
     """relu(branch(x) + shortcut(x)).
 
     Maps (batch, channels, height, width) to (batch, self.channels, ceil(height / stride),
-    ceil(width / stride)).
-
-    Args:
-        channels: channels of the input.
-        width: channels of the 3 x 3 convolutions.
-        stride: stride of the first 3 x 3 convolution.
-        bottleneck: use 1 x 1, 3 x 3 and 1 x 1 instead of two 3 x 3 convolutions.
-        norm: normalisation after each convolution.
+    ceil(width / stride)). The 3 x 3 convolutions have ``width`` channels, and the first of them has
+    the stride; a bottleneck consists of convolutions of 1 x 1, 3 x 3 and 1 x 1.
     """
 
     def __init__(self, channels: int, width: int, stride: int, bottleneck: bool, norm: str) -> None:

@@ -60,13 +60,7 @@ class Block(nn.Module):
     """branch(a) + x with a = relu(norm(x)), or branch(a) + shortcut(a) if the shape changes.
 
     Maps (batch, channels, height, width) to (batch, out, ceil(height / stride),
-    ceil(width / stride)).
-
-    Args:
-        channels: channels of the input.
-        out: channels of the output; must differ from ``channels`` if the stride is above 1.
-        stride: stride of the first convolution.
-        norm: normalisation before each ReLU.
+    ceil(width / stride)); ``out`` must differ from ``channels`` if the stride is above 1.
     """
 
     def __init__(self, channels: int, out: int, stride: int, norm: str) -> None:
