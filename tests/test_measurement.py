@@ -138,7 +138,7 @@ def test_a_subset_estimate_has_a_name_of_its_own(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "sizes"),
+    ("overrides", "sizes"),
     [
         (("model=cnn_bn",), {500}),  # statistics of smaller chunks are another yardstick
         (("model=cnn_bn", "measure.batch_norm=running"), {62, 63}),
@@ -146,7 +146,7 @@ def test_a_subset_estimate_has_a_name_of_its_own(settings: Settings) -> None:
     ],
 )
 def test_a_subset_is_measured_in_chunks_of_the_same_size(
-    words: tuple[str, ...], sizes: set[int], settings: Settings, monkeypatch: pytest.MonkeyPatch
+    overrides: tuple[str, ...], sizes: set[int], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[int] = set()
 
@@ -155,7 +155,7 @@ def test_a_subset_is_measured_in_chunks_of_the_same_size(
         return subset_gradient(model, chunks, **more)
 
     monkeypatch.setattr("accelerando.training.measurement.subset_gradient", spy)
-    train(settings(*SHORT, "measure.subset=1000", "measure.epochs=[]", *words, "epochs=1",
+    train(settings(*SHORT, "measure.subset=1000", "measure.epochs=[]", *overrides, "epochs=1",
                    "scheduler=decay_constant"))  # fmt: skip
     assert seen == sizes
 
@@ -172,8 +172,8 @@ def test_a_row_holds_the_measured_values(batch_norm: str, settings: Settings) ->
     task = prepare_task(config, build_plan(config))
     (images, labels), (others, right) = (next(data.read([slice(None)])) for data in task.data)
     order = torch.from_numpy(generator(3, Purpose.CHUNKS).permutation(len(labels)))
-    found = full_gradient(task.model, images, labels, chunk=100, batch_norm=batch_norm, order=order)
-    assert row["full_gradient_norm"] == found.norm
+    exact = full_gradient(task.model, images, labels, chunk=100, batch_norm=batch_norm, order=order)
+    assert row["full_gradient_norm"] == exact.norm
     with torch.no_grad():
         scores = task.model.eval()(others)
     assert row["test_loss"] == pytest.approx(float(cross_entropy(scores, right)), rel=1e-5)
@@ -182,12 +182,12 @@ def test_a_row_holds_the_measured_values(batch_norm: str, settings: Settings) ->
 
 def test_chunks_do_not_depend_on_the_schedule(settings: Settings) -> None:
     """At the same weights the norm is the same, whatever the batch size of the schedule."""
-    found = []
+    measured = []
     for scheduler in ("decay_constant", "warmup_increase"):
         config = settings(*SHORT, f"scheduler={scheduler}", "model=cnn_bn", "measure.chunk=100")
         train(config)
-        found.append(read_rows(RunFolder(run_folder(config)).record)[0]["full_gradient_norm"])
-    assert found[0] == found[1]
+        measured.append(read_rows(RunFolder(run_folder(config)).record)[0]["full_gradient_norm"])
+    assert measured[0] == measured[1]
 
 
 def test_chunks_are_checked_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,8 +265,8 @@ def test_a_sweep_is_rejected_before_its_first_run(settings: Settings) -> None:
     left = settings(
         "model=resnet18", "scheduler=decay_constant", "scheduler.batch_size.initial=359"
     )
-    words = "with batches of 359 of 1437 examples"
-    assert words in str(check(fine, left, devices=False))
+    message = "with batches of 359 of 1437 examples"
+    assert message in str(check(fine, left, devices=False))
     assert "precision=tf32 needs an NVIDIA GPU" in str(
         check(settings("precision=tf32"), devices=True)
     )

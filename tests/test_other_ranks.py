@@ -68,12 +68,12 @@ def without_memory(config: RunSettings, rank: int, port: int, what: str) -> None
     try:
         run(config, [], Console(quiet=True))
     except UsageError as error:
-        (run_folder(config) / "said").write_text(str(error))
+        (run_folder(config) / "error.txt").write_text(str(error))
         sys.exit(1)
 
 
 @pytest.mark.parametrize(
-    ("what", "epoch", "words"),
+    ("what", "epoch", "advice"),
     [
         ("step", 1, "set hardware.micro_batch=64 or less"),
         ("batch", 1, "set hardware.micro_batch=64 or less"),
@@ -81,7 +81,7 @@ def without_memory(config: RunSettings, rank: int, port: int, what: str) -> None
     ],
 )
 def test_out_of_memory_in_another_rank_saves_a_checkpoint(
-    what: str, epoch: int, words: str, settings: Settings, tmp_path: Path
+    what: str, epoch: int, advice: str, settings: Settings, tmp_path: Path
 ) -> None:
     more = (*SHORT, "hardware.processes=2", "optimizer.momentum=0.9")
     whole, broken = settings(*more, f"root={tmp_path}/whole"), settings(*more)
@@ -96,10 +96,10 @@ def test_out_of_memory_in_another_rank_saves_a_checkpoint(
         process.join(120)
     assert [process.exitcode for process in both] == [1, 1]
     folder = RunFolder(run_folder(broken))
-    said = (folder.path / "said").read_text()
-    assert said.startswith(f"out of memory in epoch {epoch} on cpu; a checkpoint was saved")
-    assert words in said
-    assert "in another process" in said
+    message = (folder.path / "error.txt").read_text()
+    assert message.startswith(f"out of memory in epoch {epoch} on cpu; a checkpoint was saved")
+    assert advice in message
+    assert "in another process" in message
     saved = Checkpoint.load(folder, torch.device("cpu"), print)
     assert saved is not None
     assert saved.position.step == build_plan(broken).first_steps[epoch]

@@ -85,8 +85,8 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes]
 
 def members(group: int) -> list[int]:
     """Return the PIDs of a process group, except its leader."""
-    found = subprocess.run(["ps", "-wweo", "pid,pgid,args"], capture_output=True, text=True)
-    rows = [line.split(None, 2) for line in found.stdout.splitlines()[1:]]
+    result = subprocess.run(["ps", "-wweo", "pid,pgid,args"], capture_output=True, text=True)
+    rows = [line.split(None, 2) for line in result.stdout.splitlines()[1:]]
     return [int(r[0]) for r in rows if int(r[1]) == group and "spawn_main" in r[2]]
 
 
@@ -162,10 +162,10 @@ def test_a_signal_to_all_processes_during_start_up_is_not_a_failure(
 def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
     arguments = [str(ROOT / "train.py"), *LONG, "epochs=2", f"root={tmp_path}/runs"]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    for words in ("finished: 2 epochs", "it has already finished"):
+    for message in ("finished: 2 epochs", "it has already finished"):
         done: Any = subprocess.run([*command, *arguments], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert words in done.stderr
+        assert message in done.stderr
     (path,) = record_of(tmp_path / "runs")
     assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [0, 1, 2]
 
