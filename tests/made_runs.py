@@ -39,6 +39,7 @@ def write_run(
     steps: int = 10,
     seconds: float = 1.0,
     status: str = Status.FINISHED,
+    losses: Sequence[float] | None = None,
     settings: dict[str, Any] | None = None,
     **state: Any,
 ) -> Path:
@@ -52,13 +53,14 @@ def write_run(
         steps: per epoch.
         seconds: per epoch.
         status: of the run.
+        losses: training losses, one per epoch; default: twice the norms.
         settings: further settings under their full names.
         state: further fields of ``state.json``.
     """
     rows = [
         {"epoch": k, "step": k * steps, "examples": 100 * k, "batch_size": 100 // steps,
          "learning_rate": 0.1, "full_gradient_norm": norm,
-         "empirical_loss": None if norm is None else 2 * norm, "train_accuracy": 0.5,
+         "empirical_loss": losses[k] if losses else None if norm is None else 2 * norm, "train_accuracy": 0.5,
          "test_loss": 1.0, "test_accuracy": 0.5 + 0.01 * k, "seconds": 0.5 + k * seconds}
         for k, norm in enumerate(norms)
     ]  # fmt: skip
@@ -109,7 +111,8 @@ def compare_runs(root: Path, *by: str, thresholds: Sequence[float] | None = None
     if thresholds is None:
         thresholds = default_thresholds(groups)
     return Comparison(title="a title", by=by, groups=groups, reference=groups[0],
-                      thresholds=thresholds, excluded=duplicates)  # fmt: skip
+                      thresholds=thresholds, fixed_thresholds=thresholds,
+                      excluded=duplicates)  # fmt: skip
 
 
 def recorded_norms(run: Run) -> list[float]:

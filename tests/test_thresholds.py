@@ -79,17 +79,55 @@ def test_a_speedup_is_a_geometric_mean_over_seeds(tmp_path: Path) -> None:
     assert (result.low, result.high) == (pytest.approx(2), pytest.approx(4))
 
 
-def test_a_censored_reference_gives_a_lower_bound(tmp_path: Path) -> None:
-    result = speedup(tmp_path, [[1, 0.1, 0.1]] * 2, [[1, 1, 0.1], [1, 1, 1]], 0.1)
-    assert (result.factor, result.bound, result.censored) == (pytest.approx(2), "at least", 1)
-    assert math.isnan(result.high)
-    assert not math.isnan(result.low)
+def test_a_censored_reference_gives_a_confidence_bound(tmp_path: Path) -> None:
+    """Bounds of five pairs: 2, 2, 2, 2 and 1; the smallest is below their median with 97 %."""
+    own = [[1, 0.1, 0.1]] * 4 + [[1, 1, 0.1]]
+    result = speedup(tmp_path, own, [[1, 1, 0.1], *[[1, 1, 1]] * 4], 0.1)
+    assert (result.factor, result.bound, result.censored) == (1, "unknown", 4) or math.isnan(
+        result.factor
+    )
+    own = [[1, 0.1, 0.1]] * 5
+    result = speedup(tmp_path, own, [[1, 1, 0.1], *[[1, 1, 1]] * 4], 0.1)
+    assert (result.factor, result.bound, result.censored) == (pytest.approx(2), "at least", 4)
+    assert math.isnan(result.low)
 
 
 def test_a_censored_group_gives_an_upper_bound(tmp_path: Path) -> None:
-    result = speedup(tmp_path, [[1, 1, 1]] * 2, [[1, 0.1, 0.1]] * 2, 0.1)
+    result = speedup(tmp_path, [[1, 1, 1]] * 5, [[1, 0.1, 0.1]] * 5, 0.1)
     assert (result.factor, result.bound) == (pytest.approx(1 / 2), "at most")
     assert math.isnan(result.low)
+
+
+def test_four_seeds_give_no_bound(tmp_path: Path) -> None:
+    result = speedup(tmp_path, [[1, 0.1, 0.1]] * 4, [[1, 1, 1]] * 4, 0.1)
+    assert (result.bound, result.pairs, result.censored) == ("unknown", 4, 4)
+
+
+def test_a_failed_reference_never_reaches_a_threshold(tmp_path: Path) -> None:
+    for seed in range(6):
+        write_run(tmp_path, [1, 0.1, 0.1], scheduler="warmup_increase", seed=seed)
+        diverged = Status.DIVERGED if seed == 0 else Status.FINISHED
+        write_run(tmp_path, [1, 0.05, 0.1], seed=seed, status=diverged)
+    costs = [group_costs(group, "epochs", [0.1]) for group in load_groups(tmp_path)]
+    (time,) = times_to_target(costs[0], [0.1])
+    assert (time.reached, time.highest) == (5, math.inf)
+    assert speedups(costs[1], costs[0], [0.1])[0].bound == "unknown"  # the bound of the median is 1
+
+
+@pytest.mark.parametrize("seeds", [5, 8, 20])
+def test_coverage_of_the_bound_on_censored_speedups(seeds: int) -> None:
+    """True median 1.5; costs are censored at a budget, and coverage is at least 95 %."""
+    random = np.random.default_rng(seeds)
+    trials = 2000
+    own = np.exp(random.normal(0, 0.5, (trials, seeds)))
+    other = own * 1.5 * np.exp(random.normal(0, 0.7, (trials, seeds)))
+    budget = 2.0
+    ratios = np.where(own < budget, np.minimum(other, budget) / own, 0)
+    bounds = np.array([lower_bound(row) for row in ratios])
+    missed = float((bounds > 1.5).mean())
+    assert missed <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
+    uncensored = np.array([lower_bound(row) for row in other / own])
+    assert (uncensored > 1.5).mean() > 0.005  # and it is not merely cautious
 
 
 @pytest.mark.parametrize("own", [[[1, 1, 1], [1, 1, 1]], [[1, 1, 1], [1, 0.1, 0.1]]])

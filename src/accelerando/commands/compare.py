@@ -30,7 +30,7 @@ from accelerando.compare.summary_text import (
     speedup_sentence,
 )
 from accelerando.compare.tables import results_table, threshold_table
-from accelerando.compare.thresholds import default_thresholds
+from accelerando.compare.thresholds import default_thresholds, recorded_thresholds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,6 +118,7 @@ def _compare(options: argparse.Namespace) -> Comparison:
         groups=groups,
         reference=find_group(groups, options.reference) if options.reference else groups[0],
         thresholds=default_thresholds(groups) if thresholds is None else thresholds,
+        fixed_thresholds=thresholds or recorded_thresholds(groups),
         excluded=[*excluded, *duplicates],
         damaged=loaded.damaged,
         mixed=mix,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -48,31 +49,58 @@ def positions(run: Run, axis: str) -> FloatArray:
     return column(run, AXES[axis])
 
 
-def common_budget(runs: Sequence[Run], axis: str) -> float:
-    """Return the largest position on ``axis`` that every run reached."""
-    return min(float(positions(run, axis)[-1]) for run in runs)
+def common_budget(groups: Sequence[Group], axis: str) -> float:
+    """Return the largest position on ``axis`` that every run reached, except runs that failed."""
+    return min(float(positions(run, axis)[-1]) for group in groups for run in group.learned)
 
 
 def min_norm_at(run: Run, axis: str, budget: float) -> float:
     """Return the minimum full gradient norm measured up to ``budget``, at least the first one.
 
+    The norm before training is not a result, and a run that failed has none: it returns infinity.
     Nothing is interpolated: the norm between two measurements is unknown.
     """
+    if run.failed:
+        return math.inf
+    norms = np.where(positions(run, "steps") > 0, column(run, NORM), np.nan)
     last = int(np.searchsorted(positions(run, axis), budget, side="right")) - 1
-    return float(running_min(column(run, NORM))[max(last, 0)])
+    first = min(int((positions(run, "steps") <= 0).sum()), len(norms) - 1)
+    norm = float(running_min(norms)[max(last, first)])
+    return math.inf if math.isnan(norm) else norm
+
+
+CUT = 0.9
+"""Share of its epochs below which a run's schedule counts as cut short by a budget."""
+
+
+def describe_cut(group: Group, axis: str, budget: float) -> str:
+    """Say where ``budget`` cuts the schedule of a group short; empty if it does not.
+
+    A constant batch size with a constant learning rate has no shape that could be cut.
+    """
+    run = group.learned[0]
+    epochs, x = column(run, "epoch"), positions(run, axis)
+    epoch = float(np.interp(budget, x, epochs))
+    last = max(int(np.searchsorted(x, budget, side="right")) - 1, 0)
+    sizes, rates = column(run, "batch_size"), column(run, "learning_rate")
+    if epoch >= CUT * run.state.epochs or (np.ptp(sizes) == 0 and np.ptp(rates) == 0):
+        return ""
+    still = f", batch size {sizes[last]:.0f} of {np.nanmax(sizes):.0f}" if np.ptp(sizes) else ""
+    return f"{group.label} at epoch {epoch:.3g} of {run.state.epochs}{still}"
 
 
 def mean_curve(group: Group, name: str, axis: str, *, minimum: bool = False) -> Curve:
     """Return mean and range of a column over a group's runs.
 
-    The curve ends where the first of the runs ends. If all runs were measured after the same
-    steps, the positions are their means; otherwise each run keeps a value until its next one.
+    Runs that failed are left out. The curve ends where the first of the runs ends. If all runs were
+    measured after the same steps, the positions are their means; otherwise each run keeps a value
+    until its next one.
     ``minimum`` asks for the minimum so far instead of the value.
     """
-    values = [column(run, name) for run in group.runs]
+    values = [column(run, name) for run in group.learned]
     if minimum:
         values = list(map(running_min, values))
-    x = [positions(run, axis) for run in group.runs]
+    x = [positions(run, axis) for run in group.learned]
     if share_steps(group):
         grid: FloatArray = np.mean(x, axis=0)
     else:
@@ -98,6 +126,6 @@ def thin_out(values: FloatArray, count: int) -> FloatArray:
 
 
 def share_steps(group: Group) -> bool:
-    """Return whether all runs of a group were measured after the same steps."""
-    first, *others = (positions(run, "steps") for run in group.runs)
+    """Return whether all runs of a group that learned were measured after the same steps."""
+    first, *others = (positions(run, "steps") for run in group.learned)
     return all(np.array_equal(first, other) for other in others)

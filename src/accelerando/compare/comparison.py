@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from accelerando.checks import UsageError
-from accelerando.compare.align import AXES, column, common_budget, min_norm_at
+from accelerando.compare.align import AXES, column, common_budget, describe_cut, min_norm_at
 from accelerando.compare.filtering import ExcludedRun
-from accelerando.compare.groups import Group, PairKey
+from accelerando.compare.groups import Group, PairKey, pair_keys
 from accelerando.compare.load import DamagedRun, Run
 from accelerando.compare.statistics import (
     FloatArray,
     PairedTest,
     Summary,
     mean_per_seed,
+    median,
     paired_test,
     summarize,
 )
@@ -35,7 +36,9 @@ class GroupResult:
     """The results of a group on one axis.
 
     Args:
-        norm: minimum full gradient norm at the common budget, over the group's seeds.
+        norm: minimum full gradient norm at the common budget, over the seeds that did not fail; a
+            seed that failed counts as infinite in the median.
+        failures: the runs that diverged or learned nothing, in words; empty if there are none.
         vs_best: compared with the best group; None for itself, or without common seeds.
         vs_reference: compared with the reference, likewise.
         times_to_target, speedups: for each threshold; speed-ups are over the reference.
@@ -44,6 +47,7 @@ class GroupResult:
 
     group: Group
     norm: Summary
+    failures: str
     vs_best: PairedTest | None
     vs_reference: PairedTest | None
     times_to_target: Sequence[TimeToTarget]
@@ -60,17 +64,19 @@ class AxisComparison:
         results: of each group, in the order of the comparison.
         best_vs_second: the paired test of the two lowest mean norms; None for a single group, or
             without common seeds.
+        cuts: the groups whose schedules the budget cuts short, and where, one sentence each.
     """
 
     axis: str
     budget: float
     results: Sequence[GroupResult]
     best_vs_second: PairedTest | None
+    cuts: Sequence[str]
 
     @cached_property
     def ranked(self) -> list[GroupResult]:
-        """The results sorted by mean norm, the best first."""
-        return sorted(self.results, key=lambda result: result.norm.mean)
+        """The results sorted by mean norm, the best first; groups with failures come last."""
+        return sorted(self.results, key=lambda result: _rank(result.group, result.norm))
 
     @property
     def best(self) -> GroupResult:
@@ -86,6 +92,7 @@ class Comparison:
         by: the settings that runs are grouped by.
         reference: the group that speed-ups are relative to.
         thresholds: norms to reach, descending.
+        fixed_thresholds: those of them that were chosen before the runs were seen.
         excluded: runs that were found but not compared.
         damaged: runs that could not be read.
         mixed: the keys of ``SHARED_SETTINGS`` that were allowed to differ.
@@ -96,6 +103,7 @@ class Comparison:
     groups: Sequence[Group]
     reference: Group
     thresholds: Sequence[float]
+    fixed_thresholds: Sequence[float] = ()
     excluded: Sequence[ExcludedRun] = ()
     damaged: Sequence[DamagedRun] = ()
     mixed: Sequence[str] = ()
@@ -116,8 +124,10 @@ class Comparison:
 
 
 def final_summary(group: Group, name: str) -> Summary:
-    """Summarize the last value of a column over a group's seeds."""
-    last = {key: column(run, name)[-1] for key, run in group.members.items()}
+    """Summarize the last value of a column over a group's seeds, except runs that failed."""
+    last = {
+        key: column(run, name)[-1] for key, run in group.members.items() if run in group.learned
+    }
     return summarize(_average_per_seed(last))
 
 
@@ -139,7 +149,7 @@ def find_group(groups: Sequence[Group], reference: str) -> Group:
 
 def _compare_on(axis: str, comparison: Comparison) -> AxisComparison:
     groups, thresholds = comparison.groups, comparison.thresholds
-    budget = common_budget(comparison.runs, axis)
+    budget = common_budget(groups, axis)
     norms = [
         {key: min_norm_at(run, axis, budget) for key, run in group.members.items()}
         for group in groups
@@ -148,21 +158,26 @@ def _compare_on(axis: str, comparison: Comparison) -> AxisComparison:
 
     def norms_in_pairs(first: int, second: int) -> tuple[FloatArray, FloatArray]:
         """Return the norms of two groups for their common seeds."""
-        common = [key for key in norms[first] if key in norms[second]]
-        own, other = ({key: norms[number][key] for key in common} for number in (first, second))
+        pairs = pair_keys(norms[first], norms[second])
+        own = {key: norms[first][key] for key, _ in pairs}
+        other = {key: norms[second][key] for _, key in pairs}
         return _average_per_seed(own), _average_per_seed(other)
 
-    summaries = [summarize(_average_per_seed(values)) for values in norms]
-    best, *others = sorted(range(len(groups)), key=lambda number: summaries[number].mean)
+    summaries = [_summarize(_average_per_seed(values)) for values in norms]
+    best, *others = sorted(
+        range(len(groups)), key=lambda number: _rank(groups[number], summaries[number])
+    )
     ref = next(number for number, group in enumerate(groups) if group is comparison.reference)
     results = []
     for number, group in enumerate(groups):
         own, other = norms_in_pairs(number, ref)
-        ratios = np.divide(own, other, out=np.full(len(own), np.nan), where=other != 0)
+        known = np.isfinite(own) & np.isfinite(other) & (other != 0)
+        ratios = np.divide(own, other, out=np.full(len(own), np.nan), where=known)
         is_best, is_reference = number == best, number == ref
         result = GroupResult(
             group=group,
             norm=summaries[number],
+            failures=group.failures(),
             vs_best=None if is_best else paired_test(*norms_in_pairs(number, best)),
             vs_reference=None if is_reference else paired_test(own, other),
             times_to_target=times_to_target(costs[number], thresholds),
@@ -171,7 +186,20 @@ def _compare_on(axis: str, comparison: Comparison) -> AxisComparison:
         )
         results.append(result)
     best_vs_second = paired_test(*norms_in_pairs(best, others[0])) if others else None
-    return AxisComparison(axis, budget, results, best_vs_second)
+    cuts = [text for group in groups if (text := describe_cut(group, axis, budget))]
+    return AxisComparison(axis, budget, results, best_vs_second, cuts)
+
+
+def _rank(group: Group, norm: Summary) -> tuple[float, float]:
+    """Return a sorting key: groups with failures come after all others, the fewest first."""
+    return sum(bool(run.failed) for run in group.runs) / len(group.runs), norm.mean
+
+
+def _summarize(norms: FloatArray) -> Summary:
+    """Summarize the finite norms, and take the median of all."""
+    finite = norms[np.isfinite(norms)]
+    summary = summarize(finite if len(finite) else norms)
+    return replace(summary, count=len(norms), median=median(norms))
 
 
 def _average_per_seed(values: dict[PairKey, float]) -> FloatArray:

@@ -27,6 +27,7 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
         "question": question(comparison),
         "reference": comparison.reference.name,
         "thresholds": comparison.thresholds,
+        "thresholds_fixed_beforehand": comparison.fixed_thresholds,
         "groups": {
             group.name: {
                 "at_end": {name: asdict(final_summary(group, name)) for name in FINAL_COLUMNS},
@@ -52,11 +53,13 @@ def _axis_to_dict(on: AxisComparison) -> dict[str, Any]:
     return {
         "answer": headline(on),
         "budget": on.budget,
+        "cut_short": on.cuts,
         "order": [result.group.name for result in on.ranked],
         "best_against_second": on.best_vs_second and asdict(on.best_vs_second),
         "groups": {
             result.group.name: {
                 "norm": asdict(result.norm),
+                "failures": result.failures,
                 "against_best": result.vs_best and asdict(result.vs_best),
                 "against_reference": result.vs_reference and asdict(result.vs_reference),
                 "reach": [asdict(time) for time in result.times_to_target],

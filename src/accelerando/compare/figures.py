@@ -21,7 +21,7 @@ from accelerando.compare.curve_figures import (
 )
 from accelerando.compare.formatting import format_budget
 from accelerando.compare.groups import Group
-from accelerando.compare.thresholds import AT_LEAST, AT_MOST, EXACT
+from accelerando.compare.thresholds import AT_LEAST, AT_MOST, EXACT, UNKNOWN
 from accelerando.plotting import GroupStyle, add_legend, group_styles
 
 MAX_GROUPS = 10
@@ -153,7 +153,7 @@ def _draw_speedup_line(
     points = [
         (number + shift, speedup)
         for number, speedup in enumerate(result.speedups)
-        if speedup.informative
+        if speedup.bound != UNKNOWN
     ]
     exact = [(x, speedup.factor) for x, speedup in points if speedup.bound == EXACT]
     panel.plot([x for x, _ in exact], [factor for _, factor in exact], lw=1.2, ms=5.5,

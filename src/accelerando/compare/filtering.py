@@ -36,6 +36,7 @@ _IRRELEVANT = (
     "measure.per_layer",
     "measure.variance",
     "measure.published",
+    "measure.augmented",
     "measure.sharpness_epochs",
     "measure.check",
 )
@@ -89,14 +90,15 @@ def _equal(setting: Any, text: str) -> bool:
 
 
 def completed_runs(runs: Sequence[Run]) -> tuple[list[Run], list[ExcludedRun]]:
-    """Split runs into finished ones that measured the exact norm, and the others.
+    """Split runs into those that ended and measured the exact norm, and the others.
 
-    Of several copies of a run, one is kept.
+    Diverged runs count as ended: leaving them out would make their group look better. Of several
+    copies of a run, one is kept.
     """
     kept: dict[str, Run] = {}
     excluded = []
     for run in runs:
-        if run.status != Status.FINISHED:
+        if run.status not in (Status.FINISHED, Status.DIVERGED):
             progress = f"{run.state.epoch} of {run.state.epochs} epochs"
             excluded.append(ExcludedRun(run, f"{run.status} ({run.state.message or progress})"))
         elif "full_gradient_norm" not in run.record:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,8 @@ from accelerando.scheduler_names import (
 )
 
 PairKey = tuple[int, tuple[Hashable, ...]]
-"""The seed and the settings that differ within groups: runs with equal keys form a pair."""
+"""The seed and the settings that differ within groups."""
+KeyPair = tuple[PairKey, PairKey]
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,24 @@ class Group:
         return tuple(self.members.values())
 
     @property
+    def learned(self) -> tuple[Run, ...]:
+        """The runs that neither diverged nor learned nothing; all runs if there are none."""
+        return tuple(run for run in self.runs if not run.failed) or self.runs
+
+    @property
     def seeds(self) -> list[int]:
         return sorted({seed for seed, _ in self.members})
+
+    def failures(self) -> str:
+        """Describe the runs that failed, such as "2 of 8 diverged"; empty if there are none."""
+        counts = Counter(run.failed for run in self.runs if run.failed)
+        return ", ".join(f"{n} of {len(self.runs)} {kind}" for kind, n in counts.items())
+
+
+def pair_keys(first: Collection[PairKey], second: Collection[PairKey]) -> list[KeyPair]:
+    """Return which runs of two groups form pairs: equal keys, or if there are none, equal seeds."""
+    equal = [(key, key) for key in first if key in second]
+    return equal or [(own, other) for own in first for other in second if own[0] == other[0]]
 
 
 def group_runs(
@@ -55,16 +73,23 @@ def group_runs(
         The groups, and the runs that duplicate another one of their group.
     """
     names_by_key = [_display_names(runs, key) for key in by]
-    other_settings = _differing_within(runs, by)
+    runs_by_name: dict[tuple[DisplayName, ...], list[Run]] = {}
+    for run, *run_names in zip(runs, *names_by_key, strict=True):
+        runs_by_name.setdefault(tuple(run_names), []).append(run)
+    # not what differs between groups, such as their budgets: it would leave seeds without a partner
+    other_settings = sorted(
+        {name for same in runs_by_name.values() for name in _differing_within(same, by)}
+    )
     members_by_name: dict[tuple[DisplayName, ...], dict[PairKey, Run]] = {}
     duplicates = []
-    for run, *run_names in zip(runs, *names_by_key, strict=True):
-        members = members_by_name.setdefault(tuple(run_names), {})
-        key = (run.state.seed, tuple(str(run.config.get(name)) for name in other_settings))
-        if key in members:
-            duplicates.append(ExcludedRun(run, f"duplicates {members[key].path}"))
-        else:
-            members[key] = run
+    for names, same in runs_by_name.items():
+        members = members_by_name.setdefault(names, {})
+        for run in same:
+            key = (run.state.seed, tuple(str(run.config.get(name)) for name in other_settings))
+            if key in members:
+                duplicates.append(ExcludedRun(run, f"duplicates {members[key].path}"))
+            else:
+                members[key] = run
     groups = [
         Group(
             name=", ".join(part.name for part in names),

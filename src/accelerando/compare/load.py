@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,8 @@ _STATE_TYPES: dict[str, type | tuple[type, ...]] = {
 """The fields of ``state.json`` that a comparison reads."""
 
 Record = dict[str, npt.NDArray[np.float64]]
+NOTHING_LEARNED = 0.95
+"""Share of the loss of an untrained network above which a run has not learned anything."""
 
 
 class DamagedRecord(Exception):
@@ -46,6 +49,23 @@ class Run:
     status: Status
     state: State
     config: dict[str, Any]
+
+    @cached_property
+    def failed(self) -> str:
+        """How the run failed, "diverged" or "learned nothing"; empty if it did not.
+
+        A network that no longer responds to its input predicts class frequencies. Its gradient is
+        small, but not because the run converged.
+        """
+        if self.status == Status.DIVERGED:
+            return "diverged"
+        norms, losses = (self.record.get(n) for n in ("full_gradient_norm", "empirical_loss"))
+        if norms is None or losses is None or norms[-1] > norms[0] / 2:
+            return ""
+        classes = self.config.get("dataset.classes")
+        uniform = math.log(classes) if isinstance(classes, int) and classes > 1 else math.inf
+        untrained = min(float(losses[0]), uniform)
+        return "learned nothing" if losses[-1] > NOTHING_LEARNED * untrained else ""
 
     @cached_property
     def record(self) -> Record:
@@ -118,7 +138,9 @@ def _load_run(path: Path) -> Run:
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise DamagedRecord(f"config.yaml: {_reason(error)}") from error
     run = Run(path, status, state, config)
-    if status == Status.FINISHED and (last := run.record["step"][-1]) != state.steps:
+    ended = status in (Status.FINISHED, Status.DIVERGED)
+    last = run.record["step"][-1] if ended else 0
+    if status == Status.FINISHED and last != state.steps:
         raise DamagedRecord(f"record.jsonl ends at step {last:.0f} of {state.steps}")
     return run
 

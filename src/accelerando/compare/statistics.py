@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv, ndtr, stdtrit
+from scipy.special import bdtr, betaincinv, ndtr, stdtrit
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -125,6 +125,27 @@ def summarize(values: FloatArray) -> Summary:
     )
 
 
+def median(values: FloatArray) -> float:
+    """Return the median; unlike NumPy's, that of two infinities is not NaN."""
+    upper = np.sort(values)[len(values) // 2]
+    return math.inf if np.isinf(upper) else float(np.median(values))
+
+
+def lower_bound(bounds: FloatArray) -> float:
+    """Return a one-sided 95 % confidence bound of a median, given a lower bound for each value.
+
+    The k-th smallest of n independent values is below their median with probability
+    P(Binomial(n, 1/2) >= k), whatever their distribution. The largest k for which it is at least
+    95 % is used; replacing values by lower bounds, where they are censored, only makes the result
+    smaller. With fewer than five values there is no such k.
+
+    >>> lower_bound(np.array([2.0, 1.5, 3.0, 2.5, 1.8])), lower_bound(np.array([2.0, 1.5]))
+    (1.5, nan)
+    """
+    below = bdtr(np.arange(len(bounds)), len(bounds), 0.5) <= 1 - CONFIDENCE
+    return float(np.sort(bounds)[below.sum() - 1]) if below.any() else math.nan
+
+
 def mean_per_seed(values: FloatArray, seeds: Sequence[int]) -> FloatArray:
     """Average the runs of each seed, since they are not independent.
 
@@ -149,7 +170,8 @@ def paired_test(first: FloatArray, second: FloatArray) -> PairedTest | None:
     """Compare two groups on their common seeds.
 
     Args:
-        first: one nonnegative value per seed, shape (seeds,).
+        first: one nonnegative value per seed, shape (seeds,); infinite for a seed that failed,
+            which leaves only wins, ties and their probability.
         second: the values of the other group, in the same order of seeds.
 
     Returns:
@@ -158,11 +180,13 @@ def paired_test(first: FloatArray, second: FloatArray) -> PairedTest | None:
     count = len(first)
     if count == 0:
         return None
-    difference, logs = first - second, np.full(count, np.nan)
-    if (first > 0).all() and (second > 0).all():
-        logs = np.log(first) - np.log(second)
+    wins, ties = int((first < second).sum()), int((first == second).sum())
+    difference, logs = np.full((2, count), np.nan)
+    if np.isfinite([first, second]).all():
+        difference = first - second
+        if (first > 0).all() and (second > 0).all():
+            logs = np.log(first) - np.log(second)
     low, high = bootstrap_interval(np.stack([difference, logs]))
-    wins, ties = int((difference < 0).sum()), int((difference == 0).sum())
     return PairedTest(
         count=count,
         difference=float(difference.mean()),

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
+from accelerando.compare.align import NORM, min_norm_at
 from accelerando.compare.comparison import AxisComparison, Comparison
 from accelerando.compare.formatting import (
     format_budget,
@@ -15,13 +16,9 @@ from accelerando.compare.formatting import (
     format_ratio,
 )
 from accelerando.compare.groups import Group
-from accelerando.compare.load import Run
 from accelerando.compare.statistics import MIN_PAIRS
-from accelerando.compare.thresholds import AT_LEAST
+from accelerando.compare.thresholds import AT_LEAST, EXACT
 from accelerando.runs.folder import Status
-
-NOTHING_LEARNED = 0.95
-"""Final loss / initial loss above which a run is considered not to have learned anything."""
 
 
 def question(comparison: Comparison) -> str:
@@ -32,9 +29,23 @@ def question(comparison: Comparison) -> str:
 
 def headline(on: AxisComparison) -> str:
     """State in one sentence which group is ahead at equal cost, by how much, and how surely."""
-    best, *others = on.ranked
-    test = on.best_vs_second
+    apart = [result for result in on.ranked if result.failures]
+    named = "; ".join(f"{result.group.label} ({result.failures})" for result in apart)
+    if len(apart) == len(on.results):
+        return f"No group is ahead: in every one some runs failed: {named}."
+    return _lead(on) + (f" Ranked apart, because runs failed: {named}." if apart else "")
+
+
+def _lead(on: AxisComparison) -> str:
+    """State which of the groups without failures is ahead."""
+    best, *others = [result for result in on.ranked if not result.failures]
     start = f"At equal {on.axis} ({format_budget(on)}),"
+    if on.cuts:
+        return (
+            f"{start} no group is ahead, because that cuts schedules short: {'; '.join(on.cuts)}. "
+            f"{_refit(on)}"
+        )
+    test = on.best_vs_second
     first, norm, mean = best.group.label, format_number(best.norm.mean), format_mean(best.norm)
     reaches = f"{start} {first} reaches a full gradient norm of"
     if not others:
@@ -71,19 +82,32 @@ def headline(on: AxisComparison) -> str:
     return f"{result} ({interval}; {wins})."
 
 
+def _refit(on: AxisComparison) -> str:
+    if on.axis == "seconds":
+        return "Compare on another axis."
+    budget = f"steps={on.budget:.0f}" if on.axis == "steps" else "the same number of epochs"
+    return f"Compare runs that were made for that budget, with {budget}."
+
+
 def speedup_sentence(comparison: Comparison, on: AxisComparison) -> str:
-    """State the best group's speed-up over the reference at the lowest threshold, if known."""
+    """State the best group's speed-up over the reference at the lowest fixed threshold, if known.
+
+    The speed-up at a threshold that was chosen to suit the runs is not evidence.
+    """
     best, reference = on.best, comparison.reference.label
+    if best.failures or on.cuts:
+        return ""
     for time, speedup in zip(reversed(best.times_to_target), reversed(best.speedups), strict=False):
-        if time.reached < time.runs or not speedup.informative:
+        fixed = time.threshold in comparison.fixed_thresholds
+        if not fixed or time.reached < time.runs or speedup.bound not in (EXACT, AT_LEAST):
             continue
         factor, low, high = speedup.factor, speedup.low, speedup.high
         details = "" if math.isnan(low) else f" ({format_interval(low, high)})"
         if speedup.bound == AT_LEAST:
             amount = f"at least {format_ratio(factor)} times fewer {on.axis} than"
             details = (
-                f", which {reference} does not reach in {speedup.censored} of {speedup.pairs} "
-                "common seeds"
+                f" (95 % bound), which {reference} does not reach in {speedup.censored} of "
+                f"{speedup.pairs} common seeds"
             )
         elif format_ratio(factor) == "1":
             amount = f"as many {on.axis} as"
@@ -104,7 +128,6 @@ def describe_excluded(comparison: Comparison) -> str:
     """Count the runs that are not compared, or return an empty string if there are none."""
     kinds = {
         Status.FINISHED: "finished (duplicate or without an exact norm)",
-        Status.DIVERGED: "diverged",
     }
     counts = Counter(kinds.get(out.run.status, "unfinished") for out in comparison.excluded)
     counts["damaged"] = len(comparison.damaged)
@@ -137,19 +160,19 @@ def _statistical_caveats(comparison: Comparison) -> Iterator[str]:
             f"{len(comparison.groups)} groups looks better than it is. Choose it on some seeds and "
             "report it on others."
         )
-    diverged = Counter(
-        out.run.state.scheduler for out in comparison.excluded if out.run.status == Status.DIVERGED
-    )
-    if diverged:
-        texts = ", ".join(f"{count} of {name}" for name, count in diverged.items())
-        yield f"Diverged runs are left out: {texts}. The results describe the remaining runs only."
 
 
 def _group_caveats(group: Group) -> Iterator[str]:
-    if failures := sum(map(_learned_nothing, group.runs)):
+    if failures := group.failures():
         yield (
-            f"{group.label}: {failures} of {len(group.runs)} runs learned nothing, their loss ends "
-            "where it began. A small gradient then means that the network no longer responds."
+            f"{group.label}: {failures}. It is ranked after the groups without failures; its means "
+            "describe the remaining runs only, and its medians count failed runs as infinite."
+        )
+    worse = sum(min_norm_at(run, "steps", math.inf) >= run.record[NORM][0] for run in group.learned)
+    if worse:
+        yield (
+            f"{group.label}: in {worse} of {len(group.runs)} runs the norm never fell below its "
+            "value before training, which is not counted as a result."
         )
     if group.mixed:
         yield (
@@ -170,8 +193,3 @@ def _provenance_caveats(comparison: Comparison) -> Iterator[str]:
         yield f"The runs were created by {len(commits)} different commits."
     if len(machines) > 1:
         yield f"Seconds are from {len(machines)} kinds of machine and are hardly comparable."
-
-
-def _learned_nothing(run: Run) -> bool:
-    losses = run.record.get("empirical_loss")
-    return losses is not None and bool(losses[-1] > NOTHING_LEARNED * losses[0])

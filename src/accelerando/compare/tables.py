@@ -69,11 +69,11 @@ def norm_cells(on: AxisComparison, result: GroupResult) -> list[str]:
         wins += f"\n{format_number(test.probability_low)}-{format_number(test.probability_high)}"
         p_value = f"{test.p_value:.2g}".replace("nan", "–")
     return [
-        str(norm.count),
+        f"{norm.count}\n{result.failures}" if result.failures else str(norm.count),
         _summary_cell(norm),
         format_number(norm.median),
         f"{format_number(norm.lowest)}\u00a0to\u00a0{format_number(norm.highest)}",
-        "1" if result is on.best else _ratio_cell(test),
+        "1" if result is on.best else "–" if result.failures else _ratio_cell(test),
         wins,
         p_value,
         _summary_cell(final_summary(result.group, NORM)),

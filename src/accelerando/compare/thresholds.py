@@ -10,9 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from accelerando.compare.align import NORM, column, positions, running_min, thin_out
-from accelerando.compare.groups import Group, PairKey
+from accelerando.compare.groups import Group, PairKey, pair_keys
 from accelerando.compare.load import Run
-from accelerando.compare.statistics import FloatArray, bootstrap_interval, mean_per_seed
+from accelerando.compare.statistics import (
+    FloatArray,
+    bootstrap_interval,
+    lower_bound,
+    mean_per_seed,
+    median,
+)
 
 MAX_THRESHOLDS = 6
 """Number of thresholds that fit into a table."""
@@ -48,9 +54,9 @@ class Speedup:
     Args:
         pairs: number of common seeds in which at least one of the two reached it.
         censored: number of them in which only one did.
-        factor: geometric mean over seeds of the reference's cost / the group's cost; the cost of a
-            run that never reached the threshold is the position where it ended.
-        low: lower end of the bootstrap interval, NaN if unbounded, like ``high``.
+        factor: if "exact", the geometric mean over seeds of the reference's cost / the group's
+            cost; if "at least" or "at most", a one-sided 95 % confidence bound of its median.
+        low: lower end of the bootstrap interval of an exact factor, like ``high``; else NaN.
         bound: meaning of ``factor``: "exact", "at least", "at most" or "unknown".
     """
 
@@ -62,22 +68,21 @@ class Speedup:
     high: float
     bound: str
 
-    @property
-    def informative(self) -> bool:
-        """Whether it is exact, or a bound that shows which group is faster."""
-        if self.bound == AT_LEAST:
-            return self.factor > 1
-        if self.bound == AT_MOST:
-            return self.factor < 1
-        return self.bound == EXACT
+
+def recorded_thresholds(groups: Sequence[Group]) -> list[float]:
+    """Return the thresholds that every run recorded in its settings, before its first step."""
+    recorded = [run.config.get("tracking.thresholds") for group in groups for run in group.runs]
+    first = recorded[0] if isinstance(recorded[0], list) else []
+    return [value for value in first if all(value in (other or []) for other in recorded)]
 
 
 def default_thresholds(groups: Sequence[Group]) -> list[float]:
-    """Return round norms between the smallest first and the smallest last one, descending.
+    """Return norms between the smallest first and the smallest last one, descending.
 
-    They are 1, 2 and 5 times powers of ten; if those are too few, all digits or two digits.
+    They are the recorded ones and some round numbers: 1, 2 and 5 times powers of ten; if those are
+    too few, all digits or two digits.
     """
-    norms = [running_min(column(run, NORM)) for group in groups for run in group.runs]
+    norms = [running_min(column(run, NORM)) for group in groups for run in group.learned]
     start = min(float(norm[0]) for norm in norms)
     end = min(float(norm[-1]) for norm in norms)
     if not 0 < end < start:
@@ -87,7 +92,9 @@ def default_thresholds(groups: Sequence[Group]) -> list[float]:
         thresholds = _round_numbers(end, start, range(1, 10))
     if not thresholds:
         thresholds = _round_numbers(end, start, [digit / 10 for digit in range(10, 100)])
-    return list(map(float, thin_out(np.array(thresholds), MAX_THRESHOLDS)))
+    recorded = [value for value in recorded_thresholds(groups) if end <= value < start]
+    thinned = thin_out(np.array(thresholds), max(0, MAX_THRESHOLDS - len(recorded)))
+    return sorted({*map(float, thinned), *recorded}, reverse=True)
 
 
 def _round_numbers(end: float, start: float, digits: Sequence[float]) -> list[float]:
@@ -100,8 +107,10 @@ def _round_numbers(end: float, start: float, digits: Sequence[float]) -> list[fl
 def costs_to_reach(run: Run, axis: str, thresholds: Sequence[float]) -> FloatArray:
     """Return where on ``axis`` the norm was first measured at or below each threshold, or infinity.
 
-    Nothing is interpolated.
+    A run that failed never reaches any. Nothing is interpolated.
     """
+    if run.failed:
+        return np.full(len(thresholds), np.inf)
     norm, x = running_min(column(run, NORM)), positions(run, axis)
     # searchsorted needs ascending values, and the minimum so far descends
     first = np.searchsorted(-norm, -np.asarray(thresholds, dtype=np.float64), side="left")
@@ -109,13 +118,17 @@ def costs_to_reach(run: Run, axis: str, thresholds: Sequence[float]) -> FloatArr
 
 
 Costs = dict[PairKey, tuple[FloatArray, float]]
-"""For each run of a group: the cost of each threshold, and the position where the run ended."""
+"""For each run of a group: the cost of each threshold, and the position where the run ended, which
+is infinite for a run that failed: it would never have reached it."""
 
 
 def group_costs(group: Group, axis: str, thresholds: Sequence[float]) -> Costs:
     """Return the costs of all runs of a group."""
     return {
-        key: (costs_to_reach(run, axis, thresholds), float(positions(run, axis)[-1]))
+        key: (
+            costs_to_reach(run, axis, thresholds),
+            math.inf if run.failed else float(positions(run, axis)[-1]),
+        )
         for key, run in group.members.items()
     }
 
@@ -130,7 +143,7 @@ def times_to_target(costs: Costs, thresholds: Sequence[float]) -> list[TimeToTar
             threshold=threshold,
             runs=len(table),
             reached=int(np.isfinite(of_runs).sum()),
-            median=_median(of_seeds),
+            median=median(of_seeds),
             lowest=float(of_seeds.min()),
             highest=float(of_seeds.max()),
             ended=float(np.min(ends[np.isinf(of_runs)], initial=np.inf)),
@@ -139,48 +152,56 @@ def times_to_target(costs: Costs, thresholds: Sequence[float]) -> list[TimeToTar
     ]
 
 
-def _median(values: FloatArray) -> float:
-    """Return the median; unlike NumPy's, that of two infinities is not NaN."""
-    upper = np.sort(values)[len(values) // 2]
-    return math.inf if np.isinf(upper) else float(np.median(values))
-
-
 def speedups(group: Costs, reference: Costs, thresholds: Sequence[float]) -> list[Speedup]:
     """Return the speed-ups of a group over the reference on their common seeds."""
-    common = [key for key in group if key in reference]
-    seeds = np.array([seed for seed, _ in common], dtype=np.int64)
-    both = [[costs[key] for key in common] for costs in (group, reference)]
-    shape = (2, len(common), len(thresholds))
-    costs = np.reshape([[cost for cost, _ in side] for side in both], shape)
-    ends = np.reshape([[end for _, end in side] for side in both], (*shape[:2], 1))
+    pairs = pair_keys(group, reference)
+    seeds = [seed for (seed, _), _ in pairs]
+    sides = [(group[own], reference[other]) for own, other in pairs]
+    shape = (len(pairs), 2, len(thresholds))
+    costs = np.reshape([[cost for cost, _ in pair] for pair in sides], shape)
+    ends = np.reshape([[end for _, end in pair] for pair in sides], (len(pairs), 2))
     return [
-        _speedup(threshold, seeds, costs[..., number], ends[..., 0])
+        _speedup(threshold, seeds, costs[..., number].T, ends.T)
         for number, threshold in enumerate(thresholds)
     ]
 
 
 def _speedup(
-    threshold: float, seeds: npt.NDArray[np.int64], costs: FloatArray, ends: FloatArray
+    threshold: float, seeds: Sequence[int], costs: FloatArray, ends: FloatArray
 ) -> Speedup:
     """Return the speed-up at one threshold; costs and ends have shape (2, pairs)."""
-    censored = np.isinf(costs)
-    neither_reached = censored.all(axis=0)
-    own, other = np.where(censored, ends, costs)
     # a threshold reached before the first step costs nothing, and has no ratio
-    known = (own > 0) & (other > 0) & ~neither_reached
-    one_reached = known & censored.any(axis=0)
-    is_upper, is_lower = (censored & one_reached).any(axis=1)
+    counted = (costs > 0).all(axis=0)
+    seed_of_pair = np.asarray(seeds, dtype=np.int64)[counted]
+    own, other = costs[:, counted]
+    own_end, other_end = np.where(np.isfinite(costs), costs, ends)[:, counted]
+    known = np.isfinite(own) | np.isfinite(other)
+    both = np.isfinite(own) & np.isfinite(other)
     factor = low = high = math.nan
-    if not known.any() or neither_reached.any() or (is_upper and is_lower):
-        bound = UNKNOWN
+    bound = UNKNOWN
+    if len(both) and both.all():
+        logs = mean_per_seed(np.log(other / own), seed_of_pair.tolist())
+        bound, factor = EXACT, float(np.exp(logs.mean()))
+        low, high = (float(np.exp(end)) for end in bootstrap_interval(logs))
     else:
-        bound = AT_LEAST if is_lower else AT_MOST if is_upper else EXACT
-        logs = mean_per_seed(np.log(other[known] / own[known]), seeds[known].tolist())
-        factor = float(np.exp(logs.mean()))
-        # the interval of a bound is open on the other side
-        low, high = (
-            math.nan if bound == open_if else float(np.exp(end))
-            for open_if, end in zip((AT_MOST, AT_LEAST), bootstrap_interval(logs), strict=True)
+        at_least, at_most = (
+            lower_bound(_lowest_per_seed(ratios, seed_of_pair))
+            for ratios in (_lower_ratios(other_end, own), _lower_ratios(own_end, other))
         )
-    pairs, one_censored = len(set(seeds[known])), len(set(seeds[one_reached]))
-    return Speedup(threshold, pairs, one_censored, factor, low, high, bound)
+        if at_least > 1:
+            bound, factor = AT_LEAST, at_least
+        elif at_most > 1:
+            bound, factor = AT_MOST, 1 / at_most
+    pairs, censored = (len(set(seed_of_pair[part])) for part in (known, known & ~both))
+    return Speedup(threshold, pairs, censored, factor, low, high, bound)
+
+
+def _lower_ratios(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Return lower bounds of ratios: 0 if the denominator is not known to be finite."""
+    result = np.zeros(len(numerator))
+    np.divide(numerator, denominator, out=result, where=np.isfinite(denominator))
+    return result
+
+
+def _lowest_per_seed(values: FloatArray, seeds: npt.NDArray[np.int64]) -> FloatArray:
+    return np.array([values[seeds == seed].min() for seed in np.unique(seeds)])

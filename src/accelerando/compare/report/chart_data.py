@@ -20,6 +20,7 @@ from accelerando.compare.align import (
 from accelerando.compare.comparison import Comparison, GroupResult
 from accelerando.compare.export import json_value
 from accelerando.compare.groups import Group
+from accelerando.compare.thresholds import UNKNOWN
 from accelerando.plotting import GroupStyle, group_styles
 
 VISIBLE = 8
@@ -125,4 +126,6 @@ def _ratios(result: GroupResult) -> dict[str, Any] | None:
 
 
 def _speedups(result: GroupResult) -> list[dict[str, Any]]:
-    return [json_value(asdict(speedup), 5) for speedup in result.speedups if speedup.informative]
+    return [
+        json_value(asdict(speedup), 5) for speedup in result.speedups if speedup.bound != UNKNOWN
+    ]
