@@ -19,8 +19,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
+from accelerando.budget import register
 from accelerando.build import settings_from_hydra
-from accelerando.config import RunSettings, register
+from accelerando.config import RunSettings
 from accelerando.interruption import Interrupted
 from accelerando.runs.folder import RunFolder, State, Status
 from accelerando.runs.run_lock import Owner

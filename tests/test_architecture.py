@@ -28,6 +28,7 @@ ROOMS = [
     "atomic_write",
     "data",
     "build",
+    "budget",
     "validation",
     "models",
     "measure",

@@ -16,9 +16,9 @@ from hydra import initialize_config_dir
 from omegaconf import DictConfig
 
 from accelerando import commands, composition
+from accelerando.budget import register
 from accelerando.build import build_plan, settings_from_hydra
 from accelerando.composition import compose_runs, expand_overrides
-from accelerando.config import register
 from accelerando.identity import run_folder
 from helpers import ROOT, compose_settings, train
 

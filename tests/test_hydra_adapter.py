@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hydra import initialize_config_dir
 
-from accelerando.config import register
+from accelerando.budget import register
 from accelerando.hydra_adapter import (
     command_line_overrides,
     expand_sweep,

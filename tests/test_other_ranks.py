@@ -13,9 +13,10 @@ import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from accelerando.budget import register
 from accelerando.build import build_plan
 from accelerando.checks import UsageError
-from accelerando.config import RunSettings, register
+from accelerando.config import RunSettings
 from accelerando.data.in_memory import Batches
 from accelerando.identity import run_folder
 from accelerando.runs.folder import RunFolder

@@ -9,8 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from accelerando.budget import register
 from accelerando.checks import UsageError
-from accelerando.config import register
 from accelerando.launch.sbatch import sbatch_environment, sbatch_parameters
 from helpers import ROOT
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from accelerando.config import RunSettings, register
+from accelerando.budget import register
+from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.interruption import EXIT_INTERRUPTED, Interrupted
 from accelerando.runs.folder import RunFolder

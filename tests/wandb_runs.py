@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from accelerando.config import RunSettings, register
+from accelerando.budget import register
+from accelerando.config import RunSettings
 from accelerando.runs.folder import RunFolder
 from helpers import SHORT, after_epoch, train
 from wandb_files import history, offline_files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -28,6 +29,8 @@ def settings_from_hydra(config: DictConfig) -> RunSettings:
         OmegaConfBaseException: a value is missing or cannot be resolved.
     """
     _check_names(config, RunConfig)
+    config = copy.copy(config)
+    config.epochs = config.epochs  # resolve it once: a budget of steps takes a search
     tree = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     assert isinstance(tree, dict)
     plain = {str(key): value for key, value in tree.items() if key != "hydra"}
@@ -140,11 +143,17 @@ def build_plan(settings: RunSettings) -> Plan:
     """Return the plan of a run: its scheduler bound to its length and data.
 
     Raises:
-        UsageError: the scheduler cannot be built, or does not fit the run.
+        UsageError: the scheduler cannot be built, or does not fit the run or its budget of steps.
     """
-    return bind(
+    plan = bind(
         settings.scheduler.target, examples=settings.dataset.examples, epochs=settings.epochs
     )
+    if settings.steps is not None and plan.total_steps > settings.steps:
+        raise UsageError(
+            f"epochs={settings.epochs} takes {plan.total_steps} steps, more than "
+            f"steps={settings.steps}: set only one of epochs and steps"
+        )
+    return plan
 
 
 def bind(target: Mapping[str, Any], *, examples: int, epochs: int) -> Plan:

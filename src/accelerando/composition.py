@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from hydra import compose, initialize_config_dir
 
 from accelerando import conf_folder
+from accelerando.budget import register
 from accelerando.build import settings_from_hydra
-from accelerando.config import RunSettings, register
+from accelerando.config import RunSettings
 from accelerando.hydra_adapter import expand_sweep
 
 

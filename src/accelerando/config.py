@@ -121,6 +121,7 @@ class RunConfig:
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     precision: Precision = Precision.fp32
+    steps: int | None = None
     epochs: int = MISSING
     seed: int = MISSING
     root: str = MISSING
@@ -183,7 +184,7 @@ class RunSettings(RunConfig):
         return OmegaConf.to_yaml(OmegaConf.create(dict(self.tree)))
 
 
-def register() -> None:
+def register_schema() -> None:
     """Register the schema with Hydra and the resolvers of default lengths with OmegaConf."""
     ConfigStore.instance().store(name="schema", node=_writable(OmegaConf.structured(RunConfig)))
     for name, length in DEFAULT_LENGTHS.items():

@@ -16,9 +16,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from accelerando.budget import register
 from accelerando.build import settings_from_hydra
 from accelerando.checks import UsageError
-from accelerando.config import RunSettings, register
+from accelerando.config import RunSettings
 from accelerando.hydra_adapter import command_line_overrides
 from accelerando.identity import run_folder
 from accelerando.interruption import EXIT_INTERRUPTED, Interrupted
@@ -91,12 +92,21 @@ def explain(error: BaseException) -> str:
         hint = EMPTY_LIST_HINT if "''" in str(cause) or "[]" in str(cause) else ""
         return f"{first}: {_first_line(cause)} ({cause.full_key}).{hint}"
     if isinstance(error, OmegaConfBaseException):
+        if usage_error := _usage_error_of_resolver(error):
+            return str(usage_error)
         return f"{_first_line(error)} ({error.full_key})"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}{_other_root(str(error.filename))}"
     # Hydra prints the choices on lines of their own, followed by its search path
     lines = str(error).split("Config search path:")[0].split("Set the environment variable")[0]
     return " ".join(line.strip() for line in lines.splitlines() if line.strip())
+
+
+def _usage_error_of_resolver(error: BaseException | None) -> UsageError | None:
+    """Return the error that OmegaConf wrapped, if a resolver raised one."""
+    while error is not None and not isinstance(error, UsageError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _first_line(error: BaseException) -> str:
