@@ -16,8 +16,8 @@ class WideResNet(nn.Sequential):
 
     A 3 x 3 stem of 16 channels; three stages of (depth - 4) / 6 pre-activation blocks with 16, 32
     and 64 times ``width`` channels, the last two of stride 2; normalisation, ReLU, global average
-    pooling and a linear layer (Zagoruyko and Komodakis, arXiv 1605.07146, Table 1). Weights have
-    PyTorch's default initialisation. Maps (batch, channels, height, width) to (batch, classes).
+    pooling and a linear layer (Zagoruyko and Komodakis, arXiv 1605.07146, Table 1). Maps (batch,
+    channels, height, width) to (batch, classes).
 
     Args:
         shape: channels, height, width of an image; any height and width.
@@ -26,15 +26,27 @@ class WideResNet(nn.Sequential):
             stage (10, 16, 22, 28, ...).
         width: factor of the number of channels, at least 1.
         norm: "none", "batch" or "group" (8 channels per group), before each ReLU.
+        initialization: of the weights. "fan_out" as in the code for arXiv 2409.08770: convolutions
+            Kaiming normal with the fan-out and a gain for ReLU, biases 0, and PyTorch's default
+            for the linear layer's weights; "default" is PyTorch's for everything.
 
     Raises:
-        ValueError: ``depth`` or ``width`` is out of range, or unknown ``norm``.
+        ValueError: ``depth`` or ``width`` is out of range, or unknown ``norm`` or
+            ``initialization``.
     """
 
     def __init__(
-        self, shape: Sequence[int], classes: int, depth: int, width: int, norm: str = "batch"
+        self,
+        shape: Sequence[int],
+        classes: int,
+        depth: int,
+        width: int,
+        norm: str = "batch",
+        initialization: str = "fan_out",
     ) -> None:
         check_norm(norm)
+        if initialization not in ("fan_out", "default"):
+            raise ValueError(f"initialization must be fan_out or default, got {initialization!r}")
         check_integer("width", width, 1)
         check_integer("depth", depth, 10)
         if depth % 6 != 4:
@@ -54,6 +66,8 @@ class WideResNet(nn.Sequential):
         super().__init__(
             OrderedDict(stem=stem, stages=stages, activation=activation, pool=pool, linear=linear)
         )
+        if initialization == "fan_out":
+            self.apply(_initialize)
 
 
 class Block(nn.Module):
@@ -81,3 +95,10 @@ class Block(nn.Module):
         skipped = images if self.shortcut is None else self.shortcut(active)
         result: Tensor = self.branch(active) + skipped
         return result
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
