@@ -60,7 +60,8 @@ def write_run(
     rows = [
         {"epoch": k, "step": k * steps, "examples": 100 * k, "batch_size": 100 // steps,
          "learning_rate": 0.1, "full_gradient_norm": norm,
-         "empirical_loss": losses[k] if losses else None if norm is None else 2 * norm, "train_accuracy": 0.5,
+         "empirical_loss": losses[k] if losses else None if norm is None else 2 * norm,
+         "train_accuracy": 0.5,
          "test_loss": 1.0, "test_accuracy": 0.5 + 0.01 * k, "seconds": 0.5 + k * seconds}
         for k, norm in enumerate(norms)
     ]  # fmt: skip

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from accelerando.measure import full_gradient, published_gradient_norm
-from accelerando.measure.chunks import Chunks, TensorExamples
+from accelerando.measure import full_gradient
 from accelerando.models import Cnn, Mlp
 from small_models import curvlinops_hessian, random_examples, small_cnn, tiny_mlp
 
@@ -135,22 +134,6 @@ def test_many_chunks_have_the_same_loss_and_accuracy_as_one() -> None:
     one_chunk, many_chunks = (full_gradient(model, images, labels, chunk=c) for c in (N, 1))
     assert many_chunks.accuracy == one_chunk.accuracy
     assert many_chunks.loss == pytest.approx(one_chunk.loss, rel=1e-6)
-
-
-def test_published_norm_equals_the_loop_of_published_code() -> None:
-    """The plain mean of batch gradients in training mode, without that loop's side effects."""
-    images, labels = random_examples(60, side=4, classes=3)
-    model = Cnn((1, 4, 4), 3, [4], "batch").train()
-    state = copy.deepcopy(model.state_dict())
-    batches = torch.split(torch.arange(60), 7)
-    norm = published_gradient_norm(model, Chunks(TensorExamples(images, labels), batches))
-    after = model.state_dict()
-    assert all(torch.equal(state[name], after[name]) for name in state)
-    for indices in batches:
-        (cross_entropy(model(images[indices]), labels[indices]) / len(batches)).backward()
-    gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
-    assert norm == pytest.approx(float(torch.cat(gradients).norm()), rel=1e-5)
-    assert norm != pytest.approx(full_gradient(model, images, labels).norm, rel=1e-2)
 
 
 def test_invalid_arguments_are_rejected() -> None:

@@ -86,3 +86,26 @@ def test_a_duplicate_is_excluded_with_the_reason(tmp_path: Path) -> None:
     (group,), (duplicate,) = group_runs(load(tmp_path))
     assert len(group.runs) == 1
     assert duplicate.reason == f"duplicates {group.runs[0].path}"
+
+
+def test_seeds_pair_although_the_groups_have_other_budgets(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path, [1.0, 0.2], seed=seed, settings={"epochs": 33})
+        write_run(tmp_path, [1.0, 0.1], seed=seed, settings={"epochs": 100},
+                  scheduler="warmup_increase")  # fmt: skip
+    test = compare_runs(tmp_path).axes["epochs"].best_vs_second
+    assert test is not None
+    assert (test.count, test.wins) == (3, 3)
+
+
+def test_seeds_pair_if_no_settings_agree(tmp_path: Path) -> None:
+    """One group has runs of 10 and 33 epochs, the other of 100."""
+    for seed in range(3):
+        for epochs, norm in ((10, 0.4), (33, 0.2)):
+            write_run(tmp_path, [1.0, norm], seed=seed, settings={"epochs": epochs})
+        write_run(tmp_path, [1.0, 0.1], seed=seed, settings={"epochs": 100},
+                  scheduler="warmup_increase")  # fmt: skip
+    test = compare_runs(tmp_path).axes["epochs"].best_vs_second
+    assert test is not None
+    assert (test.count, test.wins) == (3, 3)
+    assert test.difference == pytest.approx(0.1 - 0.3)

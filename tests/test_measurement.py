@@ -75,7 +75,7 @@ def test_all_measurements_in_one_run(settings: Settings) -> None:
             row["gradient_variance"] / row["full_gradient_norm"] ** 2
         )
         # without BatchNorm, the published norm differs only by the weight of the last batch
-        assert row["published_gradient_norm"] == pytest.approx(row["full_gradient_norm"], rel=0.3)
+        assert row["paper_gradient_norm"] == pytest.approx(row["full_gradient_norm"], rel=0.3)
     assert ["sharpness" in row for row in record] == [True, False, False, True]
 
 
@@ -91,7 +91,7 @@ def test_sharpness_is_measured_at_its_own_epochs(settings: Settings) -> None:
 
 
 def test_sharpness_is_measured_if_the_variance_has_no_error(settings: Settings) -> None:
-    """Two chunks give a variance, but no error of it."""
+    """Fewer than eight chunks give a variance, but no error of it."""
     config = settings(
         *SHORT, "measure.variance=true", "measure.chunk=719", "measure.sharpness_epochs=[0]"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -12,7 +12,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from accelerando.checks import UsageError
-from accelerando.config import DatasetSettings, GroupSettings, RunConfig, RunSettings
+from accelerando.config import (
+    DatasetSettings,
+    GroupSettings,
+    RunConfig,
+    RunSettings,
+    Yardstick,
+)
 from accelerando.data.source import Source
 from accelerando.schedule import Plan, Scheduler
 from accelerando.scheduler_names import without_display
@@ -30,6 +36,7 @@ def settings_from_hydra(config: DictConfig) -> RunSettings:
     """
     _check_names(config, RunConfig)
     config = copy.copy(config)
+    config.measure.published = _yardsticks(config.measure.published)
     config.epochs = config.epochs  # resolve it once: a budget of steps takes a search
     tree = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     assert isinstance(tree, dict)
@@ -61,6 +68,15 @@ def settings_from_hydra(config: DictConfig) -> RunSettings:
         tree=plain,
         **typed,
     )
+
+
+def _yardsticks(value: Any) -> list[str]:
+    """Return the names in ``measure.published``, which was once true or false."""
+    names = [Yardstick.paper.value] if value is True else [] if value is False else value
+    allowed = [yardstick.value for yardstick in Yardstick]
+    if not isinstance(names, Sequence) or not set(names) <= set(allowed):
+        raise UsageError(f"measure.published must be a list of {', '.join(allowed)}, got {value}")
+    return [name for name in allowed if name in names]
 
 
 def _without(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:

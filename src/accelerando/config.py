@@ -45,6 +45,14 @@ class Precision(Enum):
     bf16 = "bf16"
 
 
+class Yardstick(Enum):
+    """Ways in which published code measures the full gradient norm; see ``measure.published``."""
+
+    paper = "paper"
+    adaptive_scheduler = "adaptive_scheduler"
+    tracking_cbs = "tracking_cbs"
+
+
 @dataclass(frozen=True)
 class OptimizerSettings:
     """Mini-batch SGD; plain by default, as in the paper."""
@@ -80,7 +88,8 @@ class MeasureSettings:
     every_steps: int | None = None
     per_layer: bool = False
     variance: bool = False
-    published: bool = False
+    published: Any = field(default_factory=list)  # of Yardstick names; true: paper
+    augmented: int | None = None
     subset: int | None = None
     sharpness_epochs: list[int] = field(default_factory=list)
     check: bool = False

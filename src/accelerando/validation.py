@@ -47,6 +47,10 @@ def check_settings(settings: RunSettings) -> None:
         check_at_least("optimizer.weight_decay", optimizer.weight_decay, 0)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if settings.measure.augmented is not None and settings.dataset.augmentation is None:
+        raise UsageError(
+            "measure.augmented needs a data set with augmentation, got dataset.augmentation=null"
+        )
     if optimizer.nesterov and optimizer.momentum == 0:
         raise UsageError("optimizer.nesterov needs optimizer.momentum above 0, got 0")
 
@@ -72,6 +76,7 @@ def _check_cadence(measure: MeasureSettings, epochs: int) -> None:
         )
     for name in ("every_epochs", "every_steps", "subset"):
         check_integer(f"measure.{name}", getattr(measure, name), 1, optional=True)
+    check_integer("measure.augmented", measure.augmented, 2, optional=True)
     for name in ("epochs", "sharpness_epochs"):
         outside = [epoch for epoch in getattr(measure, name) or () if not 0 <= epoch <= epochs]
         if outside:

@@ -3,11 +3,8 @@
 from accelerando.measure.chunks import Chunks, TensorExamples, split_into_chunks
 from accelerando.measure.curvature import sharpness
 from accelerando.measure.evaluation import Evaluation, evaluate
-from accelerando.measure.full_gradient import (
-    FullGradient,
-    full_gradient,
-    published_gradient_norm,
-)
+from accelerando.measure.full_gradient import FullGradient, full_gradient
+from accelerando.measure.published import published_gradient_norm
 
 __all__ = [
     "Chunks",

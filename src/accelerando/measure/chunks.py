@@ -100,10 +100,12 @@ class Chunks:
     @property
     def examples(self) -> int:
         """Number of examples in all chunks, including those of other processes."""
-        return sum(
-            index.stop - index.start if isinstance(index, slice) else len(index)
-            for index in self.indices
-        )
+        return sum(map(_length, self.indices))
+
+    @property
+    def largest(self) -> int:
+        """Number of examples in the largest chunk."""
+        return max(map(_length, self.indices))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images and labels of the chunks of this process."""
@@ -114,6 +116,10 @@ class Chunks:
         # it may be a collective call, so every process makes the same number of calls
         if len(share) < -(-len(self.indices) // self.team.world_size):
             self.check_interrupt()
+
+
+def _length(indices: Indices) -> int:
+    return indices.stop - indices.start if isinstance(indices, slice) else len(indices)
 
 
 def split_into_chunks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from accelerando.data.source import stratified_indices
 from accelerando.measure.chunks import Chunks
 from accelerando.measure.preserve_state import chunk_gradient, preserve_state
+from accelerando.measure.streaming_moments import MIN_CHUNKS as MIN_CHUNKS_FOR_ERROR
 from accelerando.measure.streaming_moments import MeanGradient, squared_norms
 
 MIN_CHUNKS = 16
@@ -22,7 +24,8 @@ class SubsetGradient(NamedTuple):
 
     norm: float
     error: float
-    """Standard error of ``norm``."""
+    """Standard error of ``norm``; NaN for fewer than eight chunks. A 95 % interval is norm ± t
+    error, with Student's quantile t for (chunks - 1) degrees of freedom (2.1 with 16)."""
     loss: float
 
 
@@ -71,8 +74,10 @@ def subset_gradient(
     With m examples, ‖ĝ‖² exceeds ‖∇f‖² on average by σ²/m (1 - m/n). This bias is subtracted, with
     σ² estimated from the scatter of the chunks. The standard error is that of the mean of the
     chunks' projections onto ĝ (delta method) with the same finite-population factor; it takes a
-    second pass over the subset. If it is not well below the norm, the subset is too small to
-    resolve the gradient: the norm is then often 0, on average too large, and the error is rough.
+    second pass over the subset. It leaves out the uncertainty of the subtracted bias and the cut at
+    0, so intervals from it are too narrow where σ²/m is not well below ‖∇f‖², as is common late in
+    training. If the error is not well below the norm, the subset is too small to resolve the
+    gradient: the norm is then often 0, on average too large, and the error is rough.
 
     Args:
         model: its state is preserved, as by ``full_gradient``.
@@ -107,6 +112,6 @@ def subset_gradient(
     number = len(chunks.indices)
     first, second = (moments / number).tolist()
     spread = (max(0.0, second - first**2) / max(1, number - 1)) ** 0.5
-    error = spread / max(square**0.5, 1e-300)
+    error = spread / max(square**0.5, 1e-300) if number >= MIN_CHUNKS_FOR_ERROR else math.nan
     square -= mean.scatter().variance / count * unseen
     return SubsetGradient(max(square, 0.0) ** 0.5, error * unseen**0.5, float(loss))

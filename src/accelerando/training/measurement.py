@@ -13,6 +13,7 @@ from torch import nn
 from accelerando.checks import UsageError
 from accelerando.config import MeasureDtype, MeasureSettings
 from accelerando.distributed import SINGLE_PROCESS, Team
+from accelerando.measure.augmented import augmented_gradient
 from accelerando.measure.chunks import (
     DEFAULT_CHUNK,
     Chunks,
@@ -22,11 +23,9 @@ from accelerando.measure.chunks import (
 )
 from accelerando.measure.curvature import sharpness_of_chunks
 from accelerando.measure.evaluation import evaluate
-from accelerando.measure.full_gradient import (
-    full_gradient_of_chunks,
-    published_gradient_norm,
-)
+from accelerando.measure.full_gradient import full_gradient_of_chunks
 from accelerando.measure.preserve_state import couples_examples, rejects_single_example
+from accelerando.measure.published import PUBLISHED, published_gradient_norm
 from accelerando.measure.subset import split_subset, stratified_subset, subset_gradient
 from accelerando.randomness import Purpose, generator, permutation
 from accelerando.schedule import Plan, Progress
@@ -44,6 +43,8 @@ APPROXIMATE = {
     "noise_scale": "approximate_noise_scale",
 }
 """Names of values measured in low precision: they must not be mistaken for the exact ones."""
+FIRST_FIXED_DRAW = 2**40
+"""Key of the first augmentation for ``measure.augmented``: above all epochs and steps of a run."""
 
 
 class TrainingSet(Examples, Protocol):
@@ -126,6 +127,19 @@ class Measurement:
                 f"measure.variance needs at least two chunks: measure.chunk must be below the "
                 f"{examples} training examples, got {chunk}"
             )
+        for name in self._settings.published:
+            yardstick = PUBLISHED[name]
+            size, examples = yardstick.batch_size, len(self._train.labels)
+            if (
+                size is not None
+                and examples % size == 1
+                and couples_examples(model, yardstick.batch_norm)
+                and rejects_single_example(model, shape)
+            ):
+                raise UsageError(
+                    f"measure.published={name} leaves a batch of a single of {examples} examples, "
+                    "which BatchNorm cannot normalise: leave it out, or set dataset.examples"
+                )
 
     def _coupled(self, model: nn.Module) -> bool:
         """Whether BatchNorm couples the examples of a chunk."""
@@ -161,9 +175,10 @@ class Measurement:
         train = Chunks(self._train, self._parts, **options)
         subset = self._settings.subset is not None
         row = self._subset_row(model, options) if subset else self._full_row(model, train)
-        if self._settings.published:
-            chunks = self._published_batches(position, options)
-            row["published_gradient_norm"] = published_gradient_norm(model, chunks)
+        for name in self._settings.published:
+            row[f"{name}_gradient_norm"] = self._published_norm(model, name, position, options)
+        if self._settings.augmented is not None:
+            row |= self._augmented_row(model, options)
         # not the errors of estimates, which may be nan
         finite = all(math.isfinite(row[name]) for name in row if name.endswith(("_norm", "_loss")))
         if finite and self._sharpness_due(position):
@@ -218,10 +233,33 @@ class Measurement:
             "subset_loss": estimate.loss,
         }
 
-    def _published_batches(self, position: Progress, context: dict[str, Any]) -> Chunks:
-        """The batches of the last epoch: same size, order and augmentation."""
-        size = self._plan.last_setting(position).batch_size
-        epoch = max(0, position.epoch - (position.offset == 0))
-        order = torch.from_numpy(permutation(self._seed, epoch, len(self._train.labels)))
-        view = self._train.augmented(seed=self._seed, epoch=epoch)
-        return Chunks(view, torch.split(order.to(view.labels.device), size), **context)
+    def _published_norm(
+        self, model: nn.Module, name: str, position: Progress, context: dict[str, Any]
+    ) -> float:
+        yardstick = PUBLISHED[name]
+        size = yardstick.batch_size or self._plan.last_setting(position).batch_size
+        # fresh draws: no epoch of the run, nor another measurement, uses the same ones
+        draw = self._plan.epochs + 1 + position.step
+        order = torch.from_numpy(permutation(self._seed, draw, len(self._train.labels)))
+        view = self._train.augmented(seed=self._seed, epoch=draw)
+        batches = Chunks(view, torch.split(order.to(view.labels.device), size), **context)
+        return published_gradient_norm(
+            model,
+            batches,
+            batch_norm=yardstick.batch_norm,
+            equal_weights=yardstick.equal_weights,
+        )
+
+    def _augmented_row(self, model: nn.Module, context: dict[str, Any]) -> dict[str, Any]:
+        draws = range(FIRST_FIXED_DRAW, FIRST_FIXED_DRAW + (self._settings.augmented or 0))
+        views = (self._train.augmented(seed=self._seed, epoch=draw) for draw in draws)
+        estimate = augmented_gradient(
+            model,
+            [Chunks(view, self._parts, **context) for view in views],
+            batch_norm=self._settings.batch_norm.value,
+        )
+        return {
+            "augmented_gradient_norm": estimate.norm,
+            "augmented_gradient_norm_error": estimate.error,
+            "augmented_loss": estimate.loss,
+        }

@@ -13,6 +13,7 @@ from accelerando.data.in_memory import InMemoryDataset, in_memory_datasets
 from accelerando.data.streaming import ImageFiles, StreamedDataset, streamed_datasets
 from accelerando.distributed import Team
 from accelerando.measure.preserve_state import has_batch_norm
+from accelerando.measure.published import PUBLISHED
 from accelerando.randomness import Purpose, torch_seed
 from accelerando.schedule import Plan
 from accelerando.training.batch_norm import check_batches, convert_sync_batch_norm
@@ -74,7 +75,8 @@ class Task:
 
     def published_batch(self) -> int:
         """Size of the largest batch that ``measure.published`` passes at once; 0 if it is off."""
-        return self.plan.largest_batch if self.settings.measure.published else 0
+        sizes = [PUBLISHED[name].batch_size for name in self.settings.measure.published]
+        return max((size or self.plan.largest_batch for size in sizes), default=0)
 
     def step(self, team: Team) -> SgdStep:
         """Return the update of the model."""
