@@ -138,12 +138,13 @@ def test_only_the_best_of_many_groups_and_the_reference_are_drawn(tmp_path: Path
 def test_both_norms_are_drawn_if_both_were_measured(
     make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = make("measure.published=true model=cnn_bn")
+    runs = make("measure.published=[paper,tracking_cbs] model=cnn_bn")
     comparison = compare_runs(tmp_path / "runs")
     above, below = figures(comparison, axis="epochs")["yardsticks"].axes
-    exact, published = (np.asarray(line.get_ydata()) for line in above.lines[:2])
+    exact, paper, tracking = (np.asarray(line.get_ydata()) for line in above.lines[:3])
     record = runs[0].record
     assert exact.tolist() == record["full_gradient_norm"].tolist()
-    assert published.tolist() == record["published_gradient_norm"].tolist()
-    assert np.asarray(below.lines[0].get_ydata()).tolist() == (published / exact).tolist()
+    assert paper.tolist() == record["paper_gradient_norm"].tolist()
+    assert tracking.tolist() == record["tracking_cbs_gradient_norm"].tolist()
+    assert np.asarray(below.lines[0].get_ydata()).tolist() == (paper / exact).tolist()
     assert "yardsticks.{png,svg}" in compare_output(capsys, str(tmp_path / "runs"))

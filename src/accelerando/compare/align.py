@@ -51,7 +51,9 @@ def positions(run: Run, axis: str) -> FloatArray:
 
 def common_budget(groups: Sequence[Group], axis: str) -> float:
     """Return the largest position on ``axis`` that every run reached, except runs that failed."""
-    return min(float(positions(run, axis)[-1]) for group in groups for run in group.learned)
+    runs = [run for group in groups for run in group.runs]
+    learned = [run for run in runs if not run.failed] or runs
+    return min(float(positions(run, axis)[-1]) for run in learned)
 
 
 def min_norm_at(run: Run, axis: str, budget: float) -> float:
@@ -79,6 +81,8 @@ def describe_cut(group: Group, axis: str, budget: float) -> str:
     A constant batch size with a constant learning rate has no shape that could be cut.
     """
     run = group.learned[0]
+    if run.failed:
+        return ""
     epochs, x = column(run, "epoch"), positions(run, axis)
     epoch = float(np.interp(budget, x, epochs))
     last = max(int(np.searchsorted(x, budget, side="right")) - 1, 0)

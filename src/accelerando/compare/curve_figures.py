@@ -91,8 +91,18 @@ def _cut_first_climb(panel: Axes) -> None:
         panel.set_ylim(values.min() - margin, values.max() + margin)
 
 
+PUBLISHED_COLUMNS = {
+    "paper_gradient_norm": "paper",
+    "adaptive_scheduler_gradient_norm": "adaptive_scheduler",
+    "tracking_cbs_gradient_norm": "tracking_cbs",
+    "published_gradient_norm": "mean over training batches",
+}
+"""Columns with published yardsticks and their labels; the last one is in older records only."""
+PUBLISHED_DASHES = (":", "--", "-.", ":")
+
+
 def draw_both_norms(groups: Sequence[Group], styles: Styles, title: str) -> Figure:
-    """Draw the exact and the published gradient norm of each group's first run, and their ratio.
+    """Draw the exact and the published gradient norms of each group's first run, and their ratios.
 
     Vertical lines mark changes of the batch size: a jump of the ratio there is a change of the
     published yardstick, not of the model.
@@ -101,10 +111,12 @@ def draw_both_norms(groups: Sequence[Group], styles: Styles, title: str) -> Figu
                                 sharey="row", height_ratios=[2, 1])  # fmt: skip
     for (above, below), group in zip(panels.T, groups, strict=True):
         record, colour = group.runs[0].record, styles[group.name].colour
-        x, exact, published = (record[name] for name in ("epoch", NORM, "published_gradient_norm"))
+        x, exact = record["epoch"], record[NORM]
         above.plot(x, exact, color=colour, lw=1.4, label="fixed yardstick")
-        above.plot(x, published, color="black", lw=0.9, ls=":", label="published norm")
-        below.plot(x, published / exact, color=colour, lw=1.2)
+        for (name, label), dash in zip(PUBLISHED_COLUMNS.items(), PUBLISHED_DASHES, strict=True):
+            if name in record:
+                above.plot(x, record[name], color="black", lw=0.9, ls=dash, label=label)
+                below.plot(x, record[name] / exact, color=colour, lw=1.2, ls=dash)
         below.axhline(1, color="black", lw=0.6)
         changes = np.flatnonzero(np.diff(record["batch_size"])[1:]) + 1
         for panel in (above, below):

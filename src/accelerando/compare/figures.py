@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from accelerando.compare.align import NORM
 from accelerando.compare.comparison import Comparison, GroupResult
 from accelerando.compare.curve_figures import (
+    PUBLISHED_COLUMNS,
     Styles,
     draw_both_norms,
     draw_bounds,
@@ -57,7 +58,7 @@ def figures(comparison: Comparison, *, axis: str, raw: bool = False) -> dict[str
             result["speed_up"] = _draw_speedups(comparison, others, styles)
         if with_both := [
             group for group, record in zip(groups, records, strict=True)
-            if {NORM, "published_gradient_norm"} <= set(record)
+            if NORM in record and set(PUBLISHED_COLUMNS) & set(record)
         ]:  # fmt: skip
             result["yardsticks"] = draw_both_norms(with_both, styles, title)
         if any("sharpness" in record for record in records):
