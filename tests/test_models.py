@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -190,6 +191,27 @@ def test_wide_resnet_equals_the_paper(
     assert_all_close([model(images)], [functional_wide_resnet(model, norm, images, depth, width)])
 
 
+def test_wide_resnet_starts_as_published() -> None:
+    """Kaiming normal with the fan-out for convolutions, zero biases; other weights by default."""
+    torch.manual_seed(0)
+    model = WideResNet((3, 32, 32), CLASSES, 16, 4)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            std = math.sqrt(2 / (module.out_channels * math.prod(module.kernel_size)))
+            assert float(module.weight.detach().std()) == pytest.approx(std, rel=0.1)
+    linear = model.linear
+    assert isinstance(linear, nn.Linear)
+    assert linear.bias.count_nonzero() == 0
+    assert float(linear.weight.detach().abs().max()) <= linear.in_features**-0.5
+
+
+def test_wide_resnet_can_start_from_the_default_initialization() -> None:
+    torch.manual_seed(0)
+    model = WideResNet(SMALL, 10, 10, 1, initialization="default")
+    assert isinstance(model.linear, nn.Linear)
+    assert model.linear.bias.count_nonzero() > 0
+
+
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
 def test_cnn_equals_its_layers_in_sequence(norm: str) -> None:
     """Parameter names, initial weights and outputs must stay those of existing records."""
@@ -217,6 +239,10 @@ INVALID: list[tuple[Callable[[], object], str]] = [
     (lambda: ResNet(SMALL, 10, [2, 2]), "blocks must be 4 numbers, one per stage, got [2, 2]"),
     (lambda: ResNet(SMALL, 10, [2, 0, 2, 2]), "blocks must be at least 1, got 0"),
     (lambda: WideResNet(SMALL, 10, 10, 1, "x"), NORM),
+    (
+        lambda: WideResNet(SMALL, 10, 10, 1, initialization="x"),
+        "initialization must be fan_out or default, got 'x'",
+    ),
     (lambda: WideResNet(SMALL, 10, 26, 1), "depth must be 6k + 4 (10, 16, 22, 28, ...), got 26"),
     (lambda: WideResNet(SMALL, 10, 4, 1), "depth must be at least 10, got 4"),
     (lambda: WideResNet(SMALL, 10, 10, 0), "width must be at least 1, got 0"),

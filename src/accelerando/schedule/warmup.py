@@ -24,7 +24,9 @@ class WarmupConstant:
         initial: learning rate at the start, η_0, above 0.
         peak: learning rate at the end of the warm-up, η_max, at least ``initial``; default twice
             ``initial``.
-        growth: γ, at least 1, instead of ``peak``, which is then η_0 γ^((W - w) / w).
+        growth: γ, at least 1, instead of ``peak``, which is then η_0 γ^((W - w) / w). If w does not
+            divide W, the last stair is cut at that peak; published code exceeds it there and
+            returns to it after the warm-up.
         warmup_epochs: length of the warm-up in epochs, W, above ``warmup_interval``.
         warmup_interval: length of a stair in epochs, w, at least 1.
 
