@@ -134,6 +134,8 @@ def test_bound_and_its_warnings(capsys: pytest.CaptureFixture[str]) -> None:
         (["scheduler.batch_size.final=1438"], "final must be at most the number of training"),
         (["scheduler.batch_size.final=7"], "final must be at least initial"),
         (["scheduler.learning_rate.initial=inf"], "must be a finite number, got inf"),
+        (["epochs=-1"], "error: epochs must be at least 1, got -1"),
+        (["optimizer=adamw"], "Could not find 'optimizer/adamw'"),
         (["scheduler=none"], "Could not find 'scheduler/none'"),
         (["--smoothness", "1"], "the bound needs --smoothness, --variance and --gap"),
         (["--crossing", "3"], "--crossing needs"),
@@ -147,7 +149,9 @@ def test_invalid_arguments_are_reported(
     with pytest.raises(SystemExit) as stopped:
         main(["plan", *arguments])
     assert stopped.value.code == 1
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
 
 
 def test_torch_wandb_and_matplotlib_are_not_imported() -> None:

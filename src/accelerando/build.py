@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from accelerando.checks import UsageError
+from accelerando.checks import UsageError, check_integer
 from accelerando.config import (
     DatasetSettings,
     GroupSettings,
@@ -178,6 +178,11 @@ def bind(target: Mapping[str, Any], *, examples: int, epochs: int) -> Plan:
     Raises:
         UsageError: the scheduler cannot be built, or does not fit the run.
     """
+    try:  # these values are not settings of the scheduler
+        check_integer("epochs", epochs, 1)
+        check_integer("dataset.examples", examples, 1)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     scheduler = _scheduler(target)
     try:
         return scheduler.bind(examples=examples, epochs=epochs)

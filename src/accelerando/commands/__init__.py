@@ -7,8 +7,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
 from accelerando.checks import UsageError
-from accelerando.entry import EXIT_FAILURE, USER_ERRORS, exit_with, explain
+from accelerando.entry import EXIT_FAILURE, exit_with, explain
 from accelerando.interruption import EXIT_INTERRUPTED
 
 COMMANDS = ("plan", "expand", "status", "logs", "compare", "sync", "workspace", "prune")
@@ -40,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.run_command(options)
     except KeyboardInterrupt:
         exit_with("interrupted", EXIT_INTERRUPTED)
+    # first, since some errors of Hydra are OSErrors; their messages have several lines
+    except (HydraException, OmegaConfBaseException) as error:
+        exit_with(f"error: {explain(error)}", EXIT_FAILURE)
     except (UsageError, OSError) as error:
         exit_with(f"error: {error}", EXIT_FAILURE)
-    except USER_ERRORS as error:  # of Hydra, with several lines
-        exit_with(f"error: {explain(error)}", EXIT_FAILURE)

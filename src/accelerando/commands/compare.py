@@ -57,13 +57,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mix",
         default="",
         metavar="KIND,...",
-        help="allow runs to differ in yardstick, data, model, budget, optimizer or arithmetic "
-        "(also called precision)",
+        help="allow runs to differ in yardstick, data, model, budget, optimizer or precision; "
+        "`arithmetic` is accepted for precision",
     )
     add(
-        "--reference", metavar="GROUP", help="compute speed-ups over this group; default: the first"
+        "--reference",
+        metavar="GROUP",
+        help="compute speed-ups over this group; default: the first group in the table",
     )
-    add("--thresholds", metavar="NORM,...", help="norms to reach; default: from the runs' range")
+    add(
+        "--thresholds",
+        metavar="NORM,...",
+        help="norms to reach; default: round values within the range of the runs",
+    )
     add("--output", type=Path, metavar="DIR", help="folder to write to; default: the first folder")
     add("--formats", default="png,svg", metavar="png,svg,pdf", help="formats of the figures")
     output = parser.add_mutually_exclusive_group()

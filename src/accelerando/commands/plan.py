@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
     add_override_arguments(parser)
-    add("--examples", type=int, help="number of training examples; default: of the data set")
+    add("--examples", type=int, help="number of training examples; default: that of the data set")
     add("--figure", type=Path, metavar="FILE", help="save a figure of the schedules")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", action="store_true", help="print one row per epoch as CSV")
