@@ -97,8 +97,8 @@ def mean_curve(group: Group, name: str, axis: str, *, minimum: bool = False) -> 
     """Return mean and range of a column over a group's runs.
 
     Runs that failed are left out. The curve ends where the first of the runs ends. If all runs were
-    measured after the same steps, the positions are their means; otherwise each run keeps a value
-    until its next one.
+    measured after the same steps, the positions are their means; otherwise each run's value holds
+    until its next measurement.
     ``minimum`` asks for the minimum so far instead of the value.
     """
     values = [column(run, name) for run in group.learned]

@@ -70,7 +70,7 @@ def select_runs(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
 
 
 def check_setting_exists(runs: Sequence[Run], name: str, option: str) -> None:
-    """Raise UsageError if no run has a setting or section ``name``; ``option`` is quoted."""
+    """Raise UsageError that names ``option`` if no run has a setting or section ``name``."""
     known = sorted({key for run in runs for key in run.config if not is_display(key)})
     if any(nested(key, [name]) for key in known):
         return

@@ -123,7 +123,7 @@ def _setting_name(key: str, value: Any) -> DisplayName:
 
 
 def _section_names(runs: Sequence[Run], key: str) -> list[DisplayName]:
-    """Name a section after its name and the settings that differ between runs of that name."""
+    """Name each value of a section: its ``name``, plus what differs between runs of that name."""
     names = [str(run.config.get(f"{key}.name", key)) for run in runs]
     pairs = list(zip(names, runs, strict=True))
     differing = {

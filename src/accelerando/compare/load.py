@@ -35,7 +35,7 @@ NOTHING_LEARNED = 0.95
 
 
 class DamagedRecord(Exception):
-    """The files of a run are not what a run writes."""
+    """The files of a run are corrupt."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _to_columns(rows: Sequence[dict[str, Any]]) -> Record:
 
 
 def _find_problem(record: Record) -> str:
-    """Describe values that no run records; one such row would move the budget of all runs."""
+    """Describe the first impossible value; one could change the common budget of all runs."""
     columns = _POSITION_COLUMNS
     if missing := [name for name in columns if np.isnan(record.get(name, np.nan)).any()]:
         return f"{' and '.join(missing)} missing"

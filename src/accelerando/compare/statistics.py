@@ -75,7 +75,8 @@ def bootstrap_interval(samples: FloatArray) -> tuple[FloatArray, FloatArray]:
     The plain percentile interval (Efron, 1979) is too narrow for few seeds: with five its coverage
     is 84 %. Therefore its tails are cut where Student's t interval ends (Hesterberg, 2015), which
     gives a coverage of 92 % with five seeds and 95 % with ten. The interval stays within the range
-    of the seeds, so it is still too narrow with two or three. Its resamples are fixed.
+    of the seeds, so it is still too narrow with two or three. The resamples come
+    from a fixed seed, so that results are reproducible.
 
     Args:
         samples: shape (..., seeds).

@@ -28,7 +28,7 @@ def question(comparison: Comparison) -> str:
 
 
 def headline(on: AxisComparison) -> str:
-    """State in one sentence which group is ahead at equal cost, by how much, and how surely."""
+    """State in a sentence which group leads at equal cost, by how much, and with what certainty."""
     apart = [result for result in on.ranked if result.failures]
     named = "; ".join(f"{result.group.label} ({result.failures})" for result in apart)
     if len(apart) == len(on.results):

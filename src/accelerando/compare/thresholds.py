@@ -49,7 +49,7 @@ class TimeToTarget:
 
 @dataclass(frozen=True)
 class Speedup:
-    """How many times less a group needs than the reference to reach a threshold.
+    """The reference's cost of reaching a threshold divided by the group's.
 
     Args:
         pairs: number of common seeds in which at least one of the two reached it.
@@ -80,7 +80,7 @@ def default_thresholds(groups: Sequence[Group]) -> list[float]:
     """Return norms between the smallest first and the smallest last one, descending.
 
     They are the recorded ones and some round numbers: 1, 2 and 5 times powers of ten; if those are
-    too few, all digits or two digits.
+    too few, steps of one digit, or of two digits.
     """
     norms = [running_min(column(run, NORM)) for group in groups for run in group.learned]
     start = min(float(norm[0]) for norm in norms)
