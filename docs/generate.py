@@ -34,15 +34,15 @@ def files(folder: str) -> str:
     """Return a table of the Python files in a folder with their purpose."""
     # the other packages in src/accelerando have tables of their own
     pattern = "*.py" if folder == "src/accelerando" else "**/*.py"
-    paths = sorted((ROOT / folder).glob(pattern))
-    return _table(
-        "file",
-        [
-            (f"`{path.relative_to(ROOT / folder)}`", ast.get_docstring(ast.parse(path.read_text())))
-            for path in paths
-            if not path.name.startswith("__")
-        ],
-    )
+    rows = []
+    for path in sorted((ROOT / folder).glob(pattern)):
+        module = ast.parse(path.read_text())
+        has_code = any(isinstance(part, ast.FunctionDef | ast.ClassDef) for part in module.body)
+        if has_code or not path.name.startswith("__"):
+            # a package inside the folder is listed by its name
+            name = re.sub(r"(?<=/)__init__\.py$", "", str(path.relative_to(ROOT / folder)))
+            rows.append((f"`{name}`", ast.get_docstring(module)))
+    return _table("file", rows)
 
 
 def names(dotted_names: str) -> str:
