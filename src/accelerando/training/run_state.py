@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 
-from omegaconf import OmegaConf
+import yaml
 from rich.console import Console
-from yaml import YAMLError
 
 from accelerando.atomic_write import write_atomic
 from accelerando.checks import UsageError
@@ -65,8 +64,9 @@ def initial_state(
 def keep_row_interval(task: Task, folder: RunFolder, console: Console) -> Task:
     """Keep the initial ``tracking.every``: W&B identifies rows by their number."""
     try:
-        before = OmegaConf.load(folder.config).tracking.every
-    except (OSError, ValueError, YAMLError, AttributeError):  # the first start, or corrupt
+        before = yaml.safe_load(folder.config.read_text())["tracking"]["every"]
+    # the first start, or corrupt
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
         return task
     if before == task.settings.tracking.every:
         return task

@@ -1,1 +1,1 @@
-"""W&B as a mirror of the record: client, live mirror, sync, sweep agent and workspace."""
+"""W&B as a mirror of the record: client, live mirror, sync and sweep agent."""
