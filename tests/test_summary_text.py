@@ -97,7 +97,7 @@ def test_a_budget_that_cuts_a_schedule_decides_nothing(tmp_path: Path) -> None:
     axes = compare_runs(tmp_path).axes
     assert "reaches a full gradient norm of" in headline(axes["epochs"])
     assert headline(axes["steps"]) == (
-        "At equal steps (40), no group is ahead, because that cuts schedules short: "
+        "At equal steps (40), no group is named ahead, because that budget cuts schedules short: "
         f"{WARMUP} at epoch 1 of 4, batch size 8 of 64. Compare runs that were made for that "
         "budget, with steps=40."
     )

@@ -76,7 +76,7 @@ CUT = 0.9
 
 
 def describe_cut(group: Group, axis: str, budget: float) -> str:
-    """Say where ``budget`` cuts the schedule of a group short; empty if it does not.
+    """Describe where ``budget`` cuts the schedule of a group short; empty if it does not.
 
     A constant batch size with a constant learning rate has no shape that could be cut.
     """
@@ -89,8 +89,8 @@ def describe_cut(group: Group, axis: str, budget: float) -> str:
     sizes, rates = column(run, "batch_size"), column(run, "learning_rate")
     if epoch >= CUT * run.state.epochs or (np.ptp(sizes) == 0 and np.ptp(rates) == 0):
         return ""
-    still = f", batch size {sizes[last]:.0f} of {np.nanmax(sizes):.0f}" if np.ptp(sizes) else ""
-    return f"{group.label} at epoch {epoch:.3g} of {run.state.epochs}{still}"
+    size = f", batch size {sizes[last]:,.0f} of {np.nanmax(sizes):,.0f}" if np.ptp(sizes) else ""
+    return f"at epoch {epoch:.3g} of {run.state.epochs}{size}"
 
 
 def mean_curve(group: Group, name: str, axis: str, *, minimum: bool = False) -> Curve:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -64,14 +64,14 @@ class AxisComparison:
         results: of each group, in the order of the comparison.
         best_vs_second: the paired test of the two lowest mean norms; None for a single group, or
             without common seeds.
-        cuts: the groups whose schedules the budget cuts short, and where, one sentence each.
+        cuts: where the budget cuts schedules short, by the label of the group.
     """
 
     axis: str
     budget: float
     results: Sequence[GroupResult]
     best_vs_second: PairedTest | None
-    cuts: Sequence[str]
+    cuts: Mapping[str, str]
 
     @cached_property
     def ranked(self) -> list[GroupResult]:
@@ -186,7 +186,7 @@ def _compare_on(axis: str, comparison: Comparison) -> AxisComparison:
         )
         results.append(result)
     best_vs_second = paired_test(*norms_in_pairs(best, others[0])) if others else None
-    cuts = [text for group in groups if (text := describe_cut(group, axis, budget))]
+    cuts = {group.label: cut for group in groups if (cut := describe_cut(group, axis, budget))}
     return AxisComparison(axis, budget, results, best_vs_second, cuts)
 
 

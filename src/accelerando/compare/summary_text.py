@@ -42,8 +42,8 @@ def _lead(on: AxisComparison) -> str:
     start = f"At equal {on.axis} ({format_budget(on)}),"
     if on.cuts:
         return (
-            f"{start} no group is ahead, because that cuts schedules short: {'; '.join(on.cuts)}. "
-            f"{_refit(on)}"
+            f"{start} no group is named ahead, because that budget cuts schedules short: "
+            f"{_describe_cuts(on)}. {_refit(on)}"
         )
     test = on.best_vs_second
     first, norm, mean = best.group.label, format_number(best.norm.mean), format_mean(best.norm)
@@ -80,6 +80,13 @@ def _lead(on: AxisComparison) -> str:
     if test.count < 2:
         return f"{result}; one common seed does not show how certain that is."
     return f"{result} ({interval}; {wins})."
+
+
+def _describe_cuts(on: AxisComparison) -> str:
+    labels: dict[str, list[str]] = {}
+    for label, cut in on.cuts.items():
+        labels.setdefault(cut, []).append(label)
+    return "; ".join(f"{', '.join(same)} {cut}" for cut, same in labels.items())
 
 
 def _refit(on: AxisComparison) -> str:

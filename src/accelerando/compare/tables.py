@@ -118,7 +118,7 @@ def _cost(time: TimeToTarget) -> str:
     cost = format_number(time.median)
     if math.isinf(time.median):  # fewer than half of the seeds reached it
         cost = f"> {format_number(time.ended)}"
-    return cost if time.reached == time.runs else f"{cost} ({time.reached}/{time.runs})"
+    return cost if time.reached == time.runs else f"{cost}\n({time.reached}/{time.runs})"
 
 
 def _speedup(speedup: Speedup) -> str:
