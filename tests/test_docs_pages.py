@@ -54,6 +54,12 @@ def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
+def test_contributing_lists_every_test_file() -> None:
+    rows = re.findall(r"^\|[^|]+\|([^|]+)\|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    listed = re.findall(r"`(test_\w+)`", "".join(rows))
+    assert sorted(listed) == sorted(path.stem for path in (ROOT / "tests").glob("test_*.py"))
+
+
 def test_every_subcommand_has_a_section() -> None:
     page = (REFERENCE / "commands.md").read_text()
     sections = re.findall(
