@@ -51,6 +51,7 @@ from accelerando.data.cache import load_cached
 from accelerando.data.in_memory import in_memory_datasets
 from accelerando.data.source import Arrays, LabelledImages
 from accelerando.interruption import SignalHandler
+from accelerando.torch_adapter import foreach_add_
 
 CASES = {
     "mlp": Case(("model=mlp", "dataset=digits"), batch_size=8, examples=1437),
@@ -83,7 +84,7 @@ def bare_step(model: nn.Module, parameters: list[Tensor], images: Tensor, labels
     """Run forward, backward and update."""
     gradients = torch.autograd.grad(cross_entropy(model(images), labels), parameters)
     with torch.no_grad():
-        torch._foreach_add_(parameters, gradients, alpha=-LEARNING_RATE)
+        foreach_add_(parameters, gradients, alpha=-LEARNING_RATE)
 
 
 class Time(NamedTuple):

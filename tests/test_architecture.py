@@ -82,7 +82,7 @@ def test_no_module_imports_a_later_room(path: Path) -> None:
 
 
 def test_no_import_cycles() -> None:
-    """Not inside a room either, and not for the type checker alone."""
+    """No modules import each other in a circle: not in the same part, nor for type checks only."""
     TopologicalSorter({name: imports(path) for name, path in MODULES.items()}).prepare()
 
 

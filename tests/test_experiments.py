@@ -38,7 +38,7 @@ BEST = {
         ("warmup_increase", "WarmupCosine", 0.5),
     ],
 }
-"""What the two seeds of ``shapes_...`` chose: the lowest mean norm, where both seeds learned."""
+"""The shapes with the lowest mean norm over the two seeds of ``shapes_...``, if both learned."""
 CONTROLS = ["small_decay", "small_increase", "small_warmup", "increase_constant"]
 CASES = ["cases_digits", "cases_fashion_mnist", "cases_fashion_mnist_bn"]
 EVERY_SHAPE = [

@@ -35,7 +35,7 @@ def run(settings: Callable[..., RunSettings], tmp_path: Path) -> PlannedRun:
 def test_signal_during_the_checks_is_not_lost(
     run: PlannedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even if the checks end at the same time, so that they need not be stopped."""
+    """It takes effect even if the checks end at the same time and need not be stopped."""
     checks = partial(signal_process, os.getpid(), signal.SIGINT)
     monkeypatch.setattr(planning, "_preflight", checks)
     with pytest.raises(KeyboardInterrupt):

@@ -180,7 +180,7 @@ def test_check_raises_after_a_takeover(tmp_path: Path) -> None:
 
 
 def test_check_raises_after_a_takeover_under_the_same_number(tmp_path: Path) -> None:
-    """While this process was suspended others came and went, and numbers started at 1 again."""
+    """While this process was suspended, others took and released the lock, so numbers restarted."""
     with run_lock(tmp_path, ignore) as lock:
         (tmp_path / ".claim-1").unlink()
         with run_lock(tmp_path, ignore) as other:
@@ -195,7 +195,7 @@ def test_check_raises_after_a_takeover_under_the_same_number(tmp_path: Path) -> 
 def test_process_that_stalls_while_locking_does_not_steal_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Meanwhile others replace the dead owner and leave, and numbers start at 1 again."""
+    """Meanwhile others take the lock of the dead owner and release it, so numbers restart at 1."""
     write_lock(tmp_path, replace(Owner.current(), pid=DEAD_PID), number=3)
     others, wait_until_dead = ExitStack(), lock_module._wait_until_dead
 

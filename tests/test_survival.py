@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +16,12 @@ import pytest
 from rich.console import Console
 
 from accelerando.budget import register
+from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.identity import run_folder
 from accelerando.interruption import EXIT_INTERRUPTED, Interrupted
 from accelerando.runs.folder import RunFolder
+from accelerando.training.loop import Loop
 from helpers import SHORT, compose_settings, forkserver, identical, train
 from requirements import missing
 
@@ -155,17 +159,10 @@ def test_a_run_resumes_after_the_disk_was_full(settings: Settings, tmp_path: Pat
 
 
 def os_mount(*command: str) -> None:
-    import subprocess
-
     subprocess.run(command, check=True)
 
 
 def test_removing_the_folder_stops_the_run(settings: Settings) -> None:
-    import shutil
-
-    from accelerando.checks import UsageError
-    from accelerando.training.loop import Loop
-
     config = settings(*CONFIG)
     original = Loop._measure
 

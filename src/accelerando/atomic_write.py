@@ -1,4 +1,4 @@
-"""Write files atomically: a reader, or a crash, finds the old content or the new, never a part."""
+"""Write files atomically: after a crash, and for a reader, a file has its old or new content."""
 
 from __future__ import annotations
 

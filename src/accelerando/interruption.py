@@ -19,7 +19,7 @@ class Interrupted(SystemExit):
     """Raised at a point that the run can resume from, after a signal asked it to stop.
 
     If nothing handles it, the process exits with ``EXIT_INTERRUPTED``. Like KeyboardInterrupt it is
-    no ``Exception``, so that code that recovers from errors does not swallow it.
+    not an ``Exception``, so that code that recovers from errors does not swallow it.
 
     Args:
         received: the signal; None if another process of the run received it.

@@ -177,7 +177,7 @@ class StreamedBatches:
     """Batches of a streamed training set, to be requested in the order of the plan.
 
     One DataLoader reads ahead over the entire run, so that neither a change of the batch size nor a
-    new epoch restarts the workers; requesting another position than the next one does.
+    new epoch restarts the workers. Only a request out of order restarts them.
     """
 
     def __init__(self, dataset: StreamedDataset, plan: Plan, seed: int, team: Team) -> None:

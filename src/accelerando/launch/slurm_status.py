@@ -45,7 +45,7 @@ class SlurmJob:
 
 
 def add_slurm_status(runs: Sequence[RunStatus]) -> list[RunStatus]:
-    """Return the same runs, those that were submitted to SLURM with their job and its state.
+    """Add the SLURM job and its state to the runs that were submitted.
 
     The run's own files take precedence; SLURM adds whether the job is waiting, and why a run ended
     if the run could not record the reason itself.
@@ -142,7 +142,7 @@ def list_partitions() -> list[str] | None:
 
 
 def has_remote_nodes() -> bool:
-    """Return whether the cluster has nodes other than this machine; False if SLURM is silent."""
+    """Return whether the cluster has nodes other than this one; False if SLURM does not respond."""
     host = platform.node()
     local = {host, host.partition(".")[0], "localhost", "127.0.0.1"}
     for line in _query("scontrol", "--all", "-o", "show", "nodes") or []:

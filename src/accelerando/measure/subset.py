@@ -32,6 +32,7 @@ class SubsetGradient(NamedTuple):
 def stratified_subset(labels: Tensor, size: int, random: np.random.Generator) -> Tensor:
     """Return the indices of ``size`` examples that keep the class proportions to within one.
 
+    They are those of ``stratified_indices``, for a tensor of labels and on its device.
     Every contiguous range of them that is long enough to contain all classes keeps the proportions
     too. So chunks of the subset scatter like means over stratified samples, and their scatter
     gives the error of the estimate.

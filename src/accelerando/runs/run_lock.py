@@ -2,7 +2,7 @@
 
 The lock is a file ``.claim-<n>`` that only one process can create; its owner touches it every few
 seconds (the heartbeat). A process that finds the lock of a dead owner creates ``.claim-<n+1>``. The
-highest number is the lock in force; an owner wrongly presumed dead notices that its file is gone.
+highest number is the current lock; an owner wrongly presumed dead notices that its file is gone.
 This needs neither synchronised clocks nor locks of the file system (as ``filelock`` does), which
 are unreliable on clusters.
 """
@@ -81,7 +81,7 @@ UNKNOWN = Owner(host="", machine="", pid=0, started="")
 
 @dataclass(frozen=True)
 class LockFile:
-    """The lock in force on a folder."""
+    """The current lock of a folder."""
 
     path: Path
     owner: Owner
@@ -101,7 +101,7 @@ class LockFile:
 
 
 def current_lock(folder: Path) -> LockFile | None:
-    """Return the lock in force on a folder, or None if it is not locked."""
+    """Return the current lock of a folder, or None if it is not locked."""
     paths = [path for path in folder.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdigit()]
     if not paths:
         return None
@@ -124,18 +124,18 @@ class RunLock:
         self._path, self._owner = path, owner
 
     def check(self) -> None:
-        """Verify that the lock is still in force. Call before writing to the folder.
+        """Verify that this is still the current lock. Call before writing to the folder.
 
         Raises:
             UsageError: another process took over, presuming this one dead, or the folder is gone.
         """
-        if not self._is_in_force():
+        if not self._is_current():
             folder = self._path.parent
             lock = current_lock(folder) if folder.exists() else None
             event = "was removed" if lock is None else f"was taken over by {lock.owner}"
             raise UsageError(f"{folder} {event}; this process stops without writing to it")
 
-    def _is_in_force(self) -> bool:
+    def _is_current(self) -> bool:
         # the number alone is not enough: after a release numbers start at 1 again
         with suppress(OSError, ValueError, KeyError):
             return bool(json.loads(self._path.read_text())["token"] == self._owner.token)
@@ -144,13 +144,13 @@ class RunLock:
     def _send_heartbeats(self, stop: threading.Event) -> None:
         while not stop.wait(HEARTBEAT_SECONDS):
             with suppress(OSError):  # the disk is unreachable, or ``check`` reports the takeover
-                if self._is_in_force():
+                if self._is_current():
                     os.utime(self._path)
 
     def _release(self) -> None:
         # an error here would hide the first one; rmdir fails unless the folder is empty
         with suppress(OSError):
-            if self._is_in_force():
+            if self._is_current():
                 self._path.unlink(missing_ok=True)
             self._path.parent.rmdir()
 

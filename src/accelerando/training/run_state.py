@@ -1,4 +1,4 @@
-"""The state that a run starts with, and that of a run that failed before it started."""
+"""The initial state of a run, and the record of a failure before training starts."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def record_failure(
     overrides: Sequence[str],
     locked: Callable[[], AbstractContextManager[RunLock]],
 ) -> Iterator[None]:
-    """Record an exception raised inside in the run folder, if there is one, and re-raise it.
+    """Write an exception that is raised inside to the run folder, if it exists; re-raise it.
 
     The folder exists if the run was started before or belongs to a sweep. No folder is created for
     a new run that cannot start. ``locked`` returns a context with the lock on the folder.

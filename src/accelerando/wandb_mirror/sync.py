@@ -50,7 +50,7 @@ def sync_run(
         recheck: compare with the server even if the folder says that W&B has every row.
 
     Raises:
-        Unavailable: W&B accepts no run at all.
+        Unavailable: W&B currently accepts no runs.
     """
     if run.status == Status.UNREADABLE:
         notify(f"{run.path / 'state.json'} cannot be read: inspect or remove it")
