@@ -20,7 +20,7 @@ from accelerando.runs.folder import RunFolder
 from helpers import ROOT, STARTED, compose_settings
 from wandb_server import WandbServer
 
-pytest_plugins = ["cluster"]
+pytest_plugins = ["slurm_cluster"]
 
 
 @pytest.fixture(autouse=True)
@@ -110,12 +110,12 @@ def make(settings: Callable[..., RunSettings], tmp_path: Path) -> Callable[..., 
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """An undisturbed run, to compare with those that SLURM tests disturb."""
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """An uninterrupted run, with which tests compare runs that they interrupt on SLURM."""
     from helpers import train
     from slurm_runs import LONG, folder_of
 
-    root = tmp_path_factory.mktemp("undisturbed")
+    root = tmp_path_factory.mktemp("uninterrupted")
     (config,) = compose_runs([*LONG, "tracking=disabled", f"root={root}"])
     train(config)
     return folder_of(root, *LONG)

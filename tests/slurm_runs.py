@@ -13,8 +13,8 @@ from accelerando.identity import run_folder
 from accelerando.launch.slurm_status import add_slurm_status
 from accelerando.runs.folder import RunFolder, Status
 from accelerando.runs.listing import RunStatus, list_runs
-from cluster import Cluster
 from helpers import ROOT
+from slurm_cluster import Cluster
 
 LONG = ("model=mlp", "epochs=300", "checkpoint.epochs=1", "tracking.every=200")
 """Overrides for a run that is long enough to be interrupted."""

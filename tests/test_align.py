@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from accelerando.compare.align import common_budget, mean_curve, min_norm_at
-from made_runs import load_groups, write_run
+from synthetic_runs import load_groups, write_run
 
 
 def test_the_norm_at_equal_cost(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from accelerando.compare.bound import bound_curve
 from accelerando.compare.figures import figures
-from made_runs import Make, compare_runs, load, write_run
+from synthetic_runs import Make, compare_runs, load, write_run
 
 
 def write_run_with_sharpness(root: Path, sharpness: list[float | None], **optimizer: float) -> None:

@@ -21,7 +21,7 @@ from accelerando.commands import main
 from accelerando.compare.load import load_runs
 from accelerando.identity import run_folder
 from accelerando.runs.folder import RunFolder, Status
-from made_runs import Make, compare_output, recorded_norms, write_run
+from synthetic_runs import Make, compare_output, recorded_norms, write_run
 
 
 def unwrap(text: str) -> str:

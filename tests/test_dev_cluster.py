@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from cluster import Cluster, bring_up, dev_cluster
 from requirements import missing
+from slurm_cluster import Cluster, bring_up, dev_cluster
 
 SLEEP = "echo start ${SLURM_RESTART_COUNT:-0}; exec sleep 100"
 

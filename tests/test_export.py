@@ -11,7 +11,7 @@ import pytest
 from accelerando.compare.comparison import final_summary
 from accelerando.compare.export import FINAL_COLUMNS, to_dict, write_csv
 from accelerando.compare.report import render
-from made_runs import compare_runs, load_groups, write_run
+from synthetic_runs import compare_runs, load_groups, write_run
 
 
 def test_loss_and_accuracy_are_those_of_the_last_row(tmp_path: Path) -> None:

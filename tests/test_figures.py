@@ -14,7 +14,7 @@ from accelerando.checks import UsageError
 from accelerando.compare.figures import MAX_GROUPS, figures
 from accelerando.compare.report.chart_data import chart_data
 from accelerando.plotting import save_figure
-from made_runs import Make, compare_output, compare_runs, recorded_norms, write_run
+from synthetic_runs import Make, compare_output, compare_runs, recorded_norms, write_run
 
 
 def test_a_figure_that_cannot_be_drawn_leaves_no_file(tmp_path: Path) -> None:

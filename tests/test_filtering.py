@@ -8,7 +8,7 @@ import pytest
 
 from accelerando.checks import UsageError
 from accelerando.compare.filtering import check_comparable, completed_runs, select_runs
-from made_runs import load, write_run
+from synthetic_runs import load, write_run
 
 NORMS = [1.0, 0.5, 0.2]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from accelerando.compare.groups import group_runs
-from made_runs import compare_runs, load, load_groups, write_run
+from synthetic_runs import compare_runs, load, load_groups, write_run
 
 NORMS = [1.0, 0.5, 0.2]
 

@@ -15,8 +15,8 @@ from accelerando.commands import main
 from accelerando.composition import expand_overrides
 from accelerando.runs.folder import RunFolder
 from accelerando.runs.slurm_record import read_slurm_record
-from cluster import Cluster
 from helpers import ROOT, identical
+from slurm_cluster import Cluster
 from slurm_runs import LONG, completed_epochs, folder_of, wait_until_finished
 from wandb_runs import create_sweep, folders_by_wandb_id, record_files, recorded_rows
 from wandb_server import WandbServer
@@ -40,7 +40,7 @@ def test_expand_prints_a_line_for_each_run(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_plain_array_saves_at_its_signal_and_resumes(
-    cluster: Cluster, tmp_path: Path, undisturbed: RunFolder, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, tmp_path: Path, uninterrupted: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("WANDB_MODE", "disabled")
@@ -58,7 +58,7 @@ def test_plain_array_saves_at_its_signal_and_resumes(
     cluster.call("scancel", "--batch", "--signal=USR2", f"{job}_0")  # as before the time limit
     cluster.wait_until(lambda: cluster.state(f"{job}_0") == "PENDING", 90)
     wait_until_finished(cluster, *runs)
-    assert identical(runs[0], undisturbed)
+    assert identical(runs[0], uninterrupted)
     text = Path(f"{tmp_path}/{job}_0.out").read_text()
     assert "interrupted by SIGUSR2, saved" in text
     assert re.search(r"resuming from epoch [1-9]", text)

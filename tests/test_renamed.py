@@ -11,7 +11,7 @@ from accelerando.build import build_plan
 from accelerando.identity import run_id
 from accelerando.schedule.renamed import RENAMED, current_target
 from helpers import compose_settings
-from made_runs import load_groups, write_run
+from synthetic_runs import load_groups, write_run
 
 RUN_IDS = {
     "scheduler/learning_rate=diminishing": "58f19b0856",

@@ -13,7 +13,7 @@ import pytest
 from accelerando.compare import report as report_package
 from accelerando.compare.report import render, write_report
 from chromium import Browser, browser, find_chromium
-from made_runs import compare_runs, load, write_run
+from synthetic_runs import compare_runs, load, write_run
 
 LINES = (
     "[...document.querySelectorAll('#figure-{} .js-line')]"

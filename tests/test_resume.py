@@ -21,21 +21,21 @@ from helpers import SHORT, after_epoch, identical, interrupt, read_rows, train
 Settings = Callable[..., RunSettings]
 
 
-def at_step(moment: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def at_step(step: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     calls, call = iter(range(1, 1000)), SgdStep.__call__
 
-    def step(self: SgdStep, *arguments: Any) -> torch.Tensor:
-        if next(calls) == moment:
+    def counted_step(self: SgdStep, *arguments: Any) -> torch.Tensor:
+        if next(calls) == step:
             act()
         return call(self, *arguments)
 
-    monkeypatch.setattr(SgdStep, "__call__", step)
+    monkeypatch.setattr(SgdStep, "__call__", counted_step)
 
 
-@pytest.mark.parametrize("moment", [1, 23, 24, 30, 35])
+@pytest.mark.parametrize("step", [1, 23, 24, 30, 35])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_run_resumes_bitwise_identically(
-    moment: int,
+    step: int,
     number: signal.Signals,
     settings: Settings,
     tmp_path: Path,
@@ -46,7 +46,7 @@ def test_an_interrupted_run_resumes_bitwise_identically(
     whole, broken = settings(*more, f"root={tmp_path}/whole"), settings(*more)
     train(whole)
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        at_step(moment, lambda: signal.raise_signal(number), patched)
+        at_step(step, lambda: signal.raise_signal(number), patched)
         train(broken)
     folder = RunFolder(run_folder(broken))
     state = folder.read_state()

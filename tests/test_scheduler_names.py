@@ -25,7 +25,7 @@ from accelerando.scheduler_names import (
     variant_markers,
 )
 from helpers import ROOT
-from made_runs import load_groups, write_run
+from synthetic_runs import load_groups, write_run
 
 NORMS = [1.0, 0.5, 0.2]
 FOLDER = ROOT / "conf" / "scheduler"

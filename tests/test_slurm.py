@@ -19,8 +19,8 @@ from accelerando.launch.pool import Job
 from accelerando.launch.slurm_status import add_slurm_status
 from accelerando.runs.folder import RunFolder, Status
 from accelerando.runs.listing import RunStatus, list_runs
-from cluster import Cluster
 from helpers import ROOT, read_rows, start_process, train
+from slurm_cluster import Cluster
 from slurm_runs import (
     BEGIN_LATER,
     LONG,
@@ -147,7 +147,7 @@ def test_closed_pipe_does_not_interrupt_a_submission(cluster: Cluster, tmp_path:
 
 
 def test_job_uses_the_settings_from_its_submission(cluster: Cluster, tmp_path: Path) -> None:
-    """Not those that the config files contain when the job starts."""
+    """The job ignores changes that are made to the config files before it starts."""
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     shutil.copy(ROOT / "train.py", tmp_path)
     overrides = ("model=mlp", "epochs=1")

@@ -16,8 +16,8 @@ import pytest
 import accelerando
 import wandb_files
 from accelerando.runs.folder import RunFolder, Status
-from cluster import Cluster
 from helpers import ROOT, identical, start_process
+from slurm_cluster import Cluster
 from slurm_runs import (
     LONG,
     ON_SLURM,
@@ -104,7 +104,7 @@ INTERRUPTIONS = {
 
 
 def test_interrupted_runs_resume_bitwise_identically(
-    cluster: Cluster, tmp_path: Path, undisturbed: RunFolder
+    cluster: Cluster, tmp_path: Path, uninterrupted: RunFolder
 ) -> None:
     overrides = [*LONG, "tracking=offline"]
     roots = {interrupt: tmp_path / interrupt.__name__ for interrupt in INTERRUPTIONS}
@@ -128,7 +128,7 @@ def test_interrupted_runs_resume_bitwise_identically(
         statuses[interrupt] += statuses_until(cluster, folder, Status.FINISHED)
         assert Status.FAILED not in statuses[interrupt], (interrupt, statuses[interrupt])
         assert "Restarts=0" not in cluster.call("scontrol", "show", "job", jobs[interrupt])
-        assert identical(folder, undisturbed), interrupt
+        assert identical(folder, uninterrupted), interrupt
         check_single_wandb_run(folder)
 
 
@@ -158,7 +158,7 @@ def test_cancelled_run_does_not_return(cluster: Cluster, tmp_path: Path) -> None
 
 
 def test_runs_that_share_a_job_resume_together(
-    cluster: Cluster, tmp_path: Path, undisturbed: RunFolder, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, tmp_path: Path, uninterrupted: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_first_requeue(tmp_path / "bin", monkeypatch)
     # without regular checkpoints: only the signal, which every process of the job gets, saves
@@ -176,7 +176,7 @@ def test_runs_that_share_a_job_resume_together(
     expected = {Status.REQUEUED, Status.STARTING, Status.RUNNING}
     assert {listed(folder).status for folder in folders} <= expected
     wait_until_finished(cluster, *folders)
-    assert identical(folders[0], undisturbed)
+    assert identical(folders[0], uninterrupted)
     text = python("-m", "accelerando.commands", "logs", folders[0].path).stdout
     assert re.search(r"interrupted  warmup_increase seed 0  by SIG(TERM|USR2)", text), text
     assert "could not requeue the job" in text

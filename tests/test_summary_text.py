@@ -14,7 +14,7 @@ from accelerando.compare.figures import figures
 from accelerando.compare.report import render
 from accelerando.compare.summary_text import caveats, headline, speedup_sentence
 from accelerando.runs.folder import Status
-from made_runs import compare_runs, write_run
+from synthetic_runs import compare_runs, write_run
 
 CONSTANT, WARMUP = "(i) constant batch, decaying rate", "(iv) increasing batch, warm-up rate"
 

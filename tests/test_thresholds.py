@@ -18,7 +18,7 @@ from accelerando.compare.thresholds import (
     times_to_target,
 )
 from accelerando.runs.folder import Status
-from made_runs import compare_runs, load, load_groups, write_run
+from synthetic_runs import compare_runs, load, load_groups, write_run
 
 
 def test_the_cost_is_where_the_threshold_was_first_reached(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ PANELS = {
 }
 """Title of each panel: its metrics, and whether their axis is logarithmic."""
 
-COLUMNS = [
+PINNED_COLUMNS = [
     "run:displayName", "summary:minimum_full_gradient_norm", "summary:best_test_accuracy",
     "config:dataset", "config:model", "config:seed",
 ]  # fmt: skip
@@ -106,6 +106,6 @@ def build_workspace(entity: str, project: str, axis: str) -> Any:
         ],
         settings=workspaces.WorkspaceSettings(x_axis=axis, max_runs=100),
         runset_settings=workspaces.RunsetSettings(
-            groupby=[Metric("Group")], pinned_columns=COLUMNS
+            groupby=[Metric("Group")], pinned_columns=PINNED_COLUMNS
         ),
     )

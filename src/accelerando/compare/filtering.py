@@ -27,7 +27,7 @@ SHARED_SETTINGS = {
     ),
 }  # fmt: skip
 """What runs must share to be comparable, with its settings and sections of settings."""
-_IRRELEVANT = (
+_NOT_COMPARED = (
     "dataset.folder",
     "dataset.epochs",
     "dataset._target_",
@@ -143,7 +143,7 @@ def _relevant_differences(runs: Sequence[Run], sections: Sequence[str]) -> dict[
     return {
         name: values
         for name, values in differing_settings(runs, sections).items()
-        if name not in _IRRELEVANT and (batch_norm or not nested(name, ["hardware"]))
+        if name not in _NOT_COMPARED and (batch_norm or not nested(name, ["hardware"]))
     }
 
 

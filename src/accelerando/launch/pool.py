@@ -21,7 +21,7 @@ import cloudpickle
 
 from accelerando.interruption import SignalHandler, signals_blocked, unblock_signals
 
-POLL_INTERVAL = 0.25
+UPDATE_INTERVAL = 0.25
 """Seconds between two updates of the observer."""
 
 
@@ -55,7 +55,7 @@ class JobObserver(Protocol):
     """Receives the progress of a pool."""
 
     def update(self, running: Sequence[Job]) -> None:
-        """Called every ``POLL_INTERVAL`` seconds."""
+        """Called every ``UPDATE_INTERVAL`` seconds."""
 
     def finished(self, job: Job, result: JobResult) -> None:
         """Called once for each job that was started."""
@@ -79,7 +79,7 @@ def run_jobs(
         workers: maximum number of concurrent jobs.
         signals: an active handler.
         observer: receives the progress.
-        preload: modules that the server which forks the processes imports once.
+        preload: modules that the forkserver imports once, for all processes.
 
     Returns:
         A result for each job; None for a job that was not started.
@@ -96,7 +96,7 @@ def run_jobs(
             if signals.received:
                 for job in running.values():
                     job.request_stop()
-            for sentinel in wait(list(running), timeout=POLL_INTERVAL):
+            for sentinel in wait(list(running), timeout=UPDATE_INTERVAL):
                 assert isinstance(sentinel, int)
                 job = running.pop(sentinel)
                 results[job.index] = result = job.collect()

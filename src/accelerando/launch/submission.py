@@ -14,7 +14,7 @@ from rich.console import Console
 from accelerando.checks import UsageError
 from accelerando.interruption import SignalHandler, signals_blocked
 from accelerando.launch.array_task import ArrayTask
-from accelerando.launch.cluster import check_cluster
+from accelerando.launch.cluster_checks import check_cluster
 from accelerando.launch.planning import PlannedRun, check_runs, print_notes, unfinished_jobs
 from accelerando.launch.pool import Job
 from accelerando.launch.sbatch import sbatch_environment, sbatch_parameters
@@ -31,7 +31,7 @@ from accelerando.runs.listing import RunStatus, run_status
 from accelerando.runs.slurm_record import SlurmRecord, read_slurm_record
 from accelerando.terminal import echo, make_console
 
-POLL_INTERVAL = 10.0
+QUEUE_POLL_INTERVAL = 10.0
 """Seconds between two queries of the queue while waiting for jobs."""
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ def submit_sweep(runs: Sequence[PlannedRun], launcher: dict[str, Any]) -> list[f
 
     Raises:
         UsageError: a setting is out of range, or SLURM rejects the job; nothing was submitted.
-        SystemExit: the sweep was waited for, and a run did not end; the summary was printed.
+        SystemExit: with ``wait``, if a run did not complete; the summary was printed.
     """
     console = make_console()
     check_cluster(runs, launcher)
@@ -164,7 +164,7 @@ def _split(values: Sequence[T], size: int) -> list[Sequence[T]]:
 def _wait(jobs: Sequence[Job]) -> None:
     """Return when no run waits or runs any more."""
     while any(map(_may_continue, add_slurm_status([run_status(job.folder) for job in jobs]))):
-        time.sleep(POLL_INTERVAL)
+        time.sleep(QUEUE_POLL_INTERVAL)
 
 
 def _may_continue(run: RunStatus) -> bool:

@@ -55,7 +55,7 @@ class ResNet(nn.Sequential):
             stage = nn.Sequential()
             for index in range(count):
                 stride = 2 if index == 0 and width != WIDTHS[0] else 1
-                block = Block(channels, width, stride, bottleneck, norm)
+                block = ResidualBlock(channels, width, stride, bottleneck, norm)
                 stage.append(block)
                 channels = block.channels
             stages.append(stage)
@@ -64,7 +64,7 @@ class ResNet(nn.Sequential):
         super().__init__(OrderedDict(stem=stem, stages=stages, pool=pool, linear=linear))
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """relu(branch(x) + shortcut(x)).
 
     Maps (batch, channels, height, width) to (batch, self.channels, ceil(height / stride),

@@ -55,9 +55,9 @@ class WideResNet(nn.Sequential):
         stem = convolution(shape[0], channels, 3, 1, norm)
         stages = nn.Sequential()
         for out, stride in ((16 * width, 1), (32 * width, 2), (64 * width, 2)):
-            stage = nn.Sequential(Block(channels, out, stride, norm))
+            stage = nn.Sequential(PreActivationBlock(channels, out, stride, norm))
             for _ in range((depth - 4) // 6 - 1):
-                stage.append(Block(out, out, 1, norm))
+                stage.append(PreActivationBlock(out, out, 1, norm))
             stages.append(stage)
             channels = out
         activation = nn.Sequential(*norm_layers(norm, channels), nn.ReLU())
@@ -70,7 +70,7 @@ class WideResNet(nn.Sequential):
             self.apply(_initialize)
 
 
-class Block(nn.Module):
+class PreActivationBlock(nn.Module):
     """branch(a) + x with a = relu(norm(x)), or branch(a) + shortcut(a) if the shape changes.
 
     Maps (batch, channels, height, width) to (batch, out, ceil(height / stride),

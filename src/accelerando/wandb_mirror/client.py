@@ -22,7 +22,7 @@ INIT_ATTEMPTS = 5
 FINISH_TIMEOUT = 120.0
 """Seconds that the end of a run waits for the upload, unless WANDB_FINISH_TIMEOUT is set; five
 times as many when nothing but the upload is left to do."""
-POLL_INTERVAL = 0.2
+SIGNAL_CHECK_INTERVAL = 0.2
 """Seconds between two checks for signals while waiting for the server."""
 MODES = {mode: mode for mode in ("online", "offline", "disabled")}
 MODES |= {"run": "online", "dryrun": "offline"}
@@ -30,7 +30,7 @@ MODES |= {"run": "online", "dryrun": "offline"}
 
 
 class Unavailable(UsageError):
-    """W&B accepts no run at all at present, so trying further runs is pointless."""
+    """W&B currently accepts no runs, so trying further ones is pointless."""
 
 
 def mode_from_environment() -> str:
@@ -169,7 +169,7 @@ def _call_interruptibly(call: Callable[[], Any], check_interrupt: Callable[[], N
 
     threading.Thread(target=work, name="wandb.init", daemon=True).start()
     try:
-        while not wait([result], timeout=POLL_INTERVAL).done:
+        while not wait([result], timeout=SIGNAL_CHECK_INTERVAL).done:
             check_interrupt()
     except BaseException:
         wandb_adapter.kill_service()  # no row has been sent yet, so none is lost

@@ -20,7 +20,7 @@ from accelerando.wandb_mirror.client import finish_timeout, init_run
 from accelerando.wandb_mirror.run_metadata import project_and_entity, run_metadata
 from accelerando.wandb_mirror.run_summary import RunSummary
 
-AXES = ("epoch", "step", "examples")
+POSITION_METRICS = ("epoch", "step", "examples")
 STEP_METRICS = ("train_loss", "batch_size", "learning_rate")
 """Metrics of a training step, drawn against the step; all others are drawn against the epoch."""
 EXIT_KILLED, EXIT_PREEMPTED = 255, 75
@@ -115,7 +115,7 @@ class WandbMirror:
     def _define_metrics(self) -> None:
         # without ``summary=``: a sweep looks up the last value of its metric under the plain name
         self._run.define_metric("*", step_metric="epoch")
-        for axis in AXES:
+        for axis in POSITION_METRICS:
             self._run.define_metric(axis, hidden=True)
         for metric in STEP_METRICS:
             self._run.define_metric(metric, step_metric="step")

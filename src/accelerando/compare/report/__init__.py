@@ -14,7 +14,7 @@ from accelerando.atomic_write import write_atomic
 from accelerando.compare import formatting, summary_text, tables
 from accelerando.compare.comparison import Comparison
 from accelerando.compare.load import Run, nested
-from accelerando.compare.report.chart_data import MARKERS, chart_data, dash_lengths
+from accelerando.compare.report.chart_data import PLOTLY_MARKERS, chart_data, dash_lengths
 from accelerando.plotting import group_styles
 from accelerando.scheduler_names import is_display
 
@@ -74,7 +74,7 @@ def render(comparison: Comparison, folder: Path, *, axis: str = "epochs", raw: b
         wandb_url=_wandb_url,
         styles=group_styles(comparison.names),
         dash_lengths=dash_lengths,
-        markers=MARKERS,
+        markers=PLOTLY_MARKERS,
         data=chart_data(comparison, axis),
         style=(_HERE / "page.css").read_text(),
         plotly=(_HERE / "vendor" / "plotly-basic.min.js").read_text(),

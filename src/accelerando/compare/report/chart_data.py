@@ -28,7 +28,7 @@ VISIBLE = 8
 MANY = 12
 """Number of groups above which curves have fewer points, to keep the file small."""
 _LINE_WIDTH = 1.8
-MARKERS = {
+PLOTLY_MARKERS = {
     "": ("", ""),
     "s": ("square", "M-3.5-3.5h7v7h-7Z"),
     "D": ("diamond", "M0-5L5 0L0 5L-5 0Z"),
@@ -85,7 +85,7 @@ def dash_lengths(style: GroupStyle) -> list[str]:
 
 def _style(style: GroupStyle) -> dict[str, str]:
     dash = ",".join(f"{length}px" for length in dash_lengths(style)) or "solid"
-    return {"color": style.colour, "dash": dash, "symbol": MARKERS[style.mark][0]}
+    return {"color": style.colour, "dash": dash, "symbol": PLOTLY_MARKERS[style.mark][0]}
 
 
 def _curves(group: Group, points: int) -> list[dict[str, Any]]:

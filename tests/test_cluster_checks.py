@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from accelerando.checks import UsageError
-from accelerando.launch import cluster as checks
+from accelerando.launch import cluster_checks as checks
 from accelerando.launch.planning import PlannedRun
 from accelerando.launch.pool import Job
 from accelerando.validation import validate
-from cluster import Cluster
 from helpers import ROOT, compose_settings
+from slurm_cluster import Cluster
 from slurm_runs import ON_SLURM, python
 
 REFUSED = {
@@ -61,7 +61,7 @@ def test_folder_that_nodes_cannot_see_is_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_working_folder_is_checked_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Jobs start in it."""
+    """Jobs start in the working folder, so the nodes must see it."""
     monkeypatch.setattr(checks, "has_remote_nodes", lambda: True)
     monkeypatch.setattr(checks, "LOCAL_FOLDERS", [tmp_path])
     monkeypatch.setattr(checks.shutil, "which", lambda _: "sbatch")
