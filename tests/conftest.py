@@ -7,15 +7,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from accelerando.composition import compose_runs
 from accelerando.config import RunSettings
+from accelerando.identity import run_folder
 from accelerando.runs.folder import RunFolder
 from helpers import ROOT, STARTED, compose_settings
 from wandb_server import WandbServer
@@ -110,12 +110,26 @@ def make(settings: Callable[..., RunSettings], tmp_path: Path) -> Callable[..., 
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """An uninterrupted run, with which tests compare runs that they interrupt on SLURM."""
-    from helpers import train
-    from slurm_runs import LONG, folder_of
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunFolder]:
+    """Train an uninterrupted run, once for given overrides: ``reference("model=mlp")``.
 
-    root = tmp_path_factory.mktemp("uninterrupted")
-    (config,) = compose_runs([*LONG, "tracking=disabled", f"root={root}"])
-    train(config)
-    return folder_of(root, *LONG)
+    Tests compare other runs with it and leave it unchanged.
+    """
+    from helpers import train
+
+    @cache
+    def trained(*overrides: str) -> RunFolder:
+        root = tmp_path_factory.mktemp("reference")
+        config = compose_settings(*overrides, "tracking=disabled", f"root={root}")
+        train(config)
+        return RunFolder(run_folder(config))
+
+    return trained
+
+
+@pytest.fixture
+def uninterrupted(reference: Callable[..., RunFolder]) -> RunFolder:
+    """An uninterrupted run, with which tests compare runs that they interrupt on SLURM."""
+    from slurm_runs import LONG
+
+    return reference(*LONG)

@@ -27,6 +27,7 @@ from accelerando.training.run import run
 from helpers import REMOTE_OWNER, SHORT, identical, train, write_lock
 
 Settings = Callable[..., RunSettings]
+Reference = Callable[..., RunFolder]
 CPU = torch.device("cpu")
 MORE = (*SHORT, "optimizer.momentum=0.9", "checkpoint.seconds=1000", "checkpoint.epochs=1")
 
@@ -77,7 +78,7 @@ def foreign(_: bytes) -> bytes:
 
 @pytest.mark.parametrize("damage", [cut, flipped, empty, foreign])
 def test_the_previous_checkpoint_is_used(
-    damage: Callable[[bytes], bytes], interrupted: RunSettings, settings: Settings, tmp_path: Path
+    damage: Callable[[bytes], bytes], interrupted: RunSettings, reference: Reference
 ) -> None:
     folder = RunFolder(run_folder(interrupted))
     damaged = damage(folder.checkpoint.read_bytes())
@@ -89,9 +90,7 @@ def test_the_previous_checkpoint_is_used(
     text = console.export_text()
     assert "checkpoint.pt is corrupt" in text
     assert (folder.path / "checkpoint.damaged.pt").read_bytes() == damaged
-    reference = settings(*MORE, f"root={tmp_path}/whole")
-    train(reference)
-    assert identical(folder, RunFolder(run_folder(reference)))
+    assert identical(folder, reference(*MORE))
 
 
 def test_two_corrupt_checkpoints_are_an_error_and_nothing_is_overwritten(
@@ -106,9 +105,7 @@ def test_two_corrupt_checkpoints_are_an_error_and_nothing_is_overwritten(
     assert before == {path: path.read_bytes() for path in folder.path.iterdir()}
 
 
-def test_a_corrupt_state_is_quarantined(
-    interrupted: RunSettings, settings: Settings, tmp_path: Path
-) -> None:
+def test_a_corrupt_state_is_quarantined(interrupted: RunSettings, reference: Reference) -> None:
     folder = RunFolder(run_folder(interrupted))
     folder.state.write_bytes(b"")  # as some file systems leave it after a power cut
     jobs = [Job("job", folder.path, print)]
@@ -119,9 +116,7 @@ def test_a_corrupt_state_is_quarantined(
     assert state.status == "finished"
     assert "renamed to state.damaged.json; resuming from the checkpoint" in console.export_text()
     assert (folder.path / "state.damaged.json").read_bytes() == b""
-    reference = settings(*MORE, f"root={tmp_path}/whole")
-    train(reference)
-    assert identical(folder, RunFolder(run_folder(reference)))
+    assert identical(folder, reference(*MORE))
 
 
 def test_a_crash_between_the_two_renames_leaves_the_previous_checkpoint(

@@ -33,6 +33,7 @@ from accelerando.training.loop import Loop
 from helpers import SHORT, identical, start_process, train
 
 Settings = Callable[..., RunSettings]
+Reference = Callable[..., RunFolder]
 
 
 def test_check_interrupt_raises_the_last_signal_received() -> None:
@@ -137,11 +138,10 @@ def test_signal_interrupts_a_run(
 
 
 def test_second_ctrl_c_while_saving_ends_the_run_immediately_and_it_can_resume(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, reference: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more = (*SHORT, "checkpoint.seconds=0", "optimizer.momentum=0.9")
-    reference, config = settings(*more, f"root={tmp_path}/reference"), settings(*more)
-    train(reference)
+    config, expected = settings(*more), reference(*more)
     write, calls = Checkpoint.write, iter(range(1, 1000))
 
     def press_ctrl_c_twice(self: Checkpoint, file: Any) -> None:
@@ -159,7 +159,7 @@ def test_second_ctrl_c_while_saving_ends_the_run_immediately_and_it_can_resume(
     assert (state.status, state.message) == ("interrupted", "by SIGINT")
     assert not list(folder.path.glob(".*"))
     assert train(config).status == "finished"
-    assert identical(folder, RunFolder(run_folder(reference)))
+    assert identical(folder, expected)
 
 
 def test_signal_while_waiting_for_data_leaves_the_state_unchanged(

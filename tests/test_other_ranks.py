@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +26,7 @@ from accelerando.training.step import SgdStep
 from helpers import SHORT, forkserver, identical, train
 
 Settings = Callable[..., RunSettings]
+Reference = Callable[..., RunFolder]
 
 
 def test_divergence_is_detected_at_the_same_step_in_every_rank(settings: Settings) -> None:
@@ -82,11 +82,10 @@ def without_memory(config: RunSettings, rank: int, port: int, what: str) -> None
     ],
 )
 def test_out_of_memory_in_another_rank_saves_a_checkpoint(
-    what: str, epoch: int, advice: str, settings: Settings, tmp_path: Path
+    what: str, epoch: int, advice: str, settings: Settings, reference: Reference
 ) -> None:
     more = (*SHORT, "hardware.processes=2", "optimizer.momentum=0.9")
-    whole, broken = settings(*more, f"root={tmp_path}/whole"), settings(*more)
-    train(whole)
+    broken, expected = settings(*more), reference(*more)
     context, port = forkserver(), 30000 + os.getpid() % 10000
     both = [
         context.Process(target=without_memory, args=(broken, rank, port, what)) for rank in (0, 1)
@@ -105,4 +104,4 @@ def test_out_of_memory_in_another_rank_saves_a_checkpoint(
     assert saved is not None
     assert saved.position.step == build_plan(broken).first_steps[epoch]
     assert train(broken).status == "finished"
-    assert identical(folder, RunFolder(run_folder(whole)))
+    assert identical(folder, expected)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from accelerando.training.step import SgdStep
 from helpers import SHORT, identical, train
 
 Settings = Callable[..., RunSettings]
+Reference = Callable[..., RunFolder]
 GROWING = (*SHORT, "scheduler.batch_size.final=1437")
 
 
@@ -31,11 +31,10 @@ def out_of_memory(*_: Any, **__: Any) -> None:
     [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("[..] can't allocate memory: x")],
 )
 def test_a_step_that_exceeds_memory_saves_the_run_and_it_resumes(
-    error: Exception, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, settings: Settings, reference: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reference = settings(*GROWING, "model=cnn", f"root={tmp_path}/reference")
-    config = settings(*GROWING, "model=cnn")
-    train(reference)
+    overrides = (*GROWING, "model=cnn")
+    config, expected = settings(*overrides), reference(*overrides)
     gradients = SgdStep.gradients
 
     def fail(self: SgdStep, images: Any, labels: Any, batch_size: int) -> Any:
@@ -56,15 +55,14 @@ def test_a_step_that_exceeds_memory_saves_the_run_and_it_resumes(
     assert (state.status, state.epoch) == ("failed", 2)
     assert "in fail" in state.traceback
     assert train(config).status == "finished"
-    assert identical(folder, RunFolder(run_folder(reference)))
+    assert identical(folder, expected)
 
 
 def test_a_step_that_exceeds_memory_does_not_change_batch_norm_statistics(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, reference: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reference = settings(*GROWING, "model=cnn_bn", f"root={tmp_path}/reference")
-    config = settings(*GROWING, "model=cnn_bn")
-    train(reference)
+    overrides = (*GROWING, "model=cnn_bn")
+    config, expected = settings(*overrides), reference(*overrides)
     forward, calls = torch.nn.BatchNorm2d.forward, iter(range(1000))
 
     def fail(self: Any, images: Any) -> Any:
@@ -81,7 +79,7 @@ def test_a_step_that_exceeds_memory_does_not_change_batch_norm_statistics(
     assert checkpoint is not None
     assert checkpoint.position.step == 24
     train(config)
-    assert identical(RunFolder(run_folder(config)), RunFolder(run_folder(reference)))
+    assert identical(RunFolder(run_folder(config)), expected)
 
 
 def test_a_measurement_that_exceeds_memory_advises_a_smaller_chunk(

@@ -22,6 +22,7 @@ from accelerando.training import memory
 from helpers import SHORT, identical, interrupt_at_step, train, write_lock
 
 Settings = Callable[..., RunSettings]
+Reference = Callable[..., RunFolder]
 
 
 def no_data(*_: Any) -> None:
@@ -38,7 +39,7 @@ def interrupted(settings: Settings) -> RunSettings:
 
 
 def test_a_run_that_cannot_resume_records_the_failure_and_keeps_its_checkpoint(
-    interrupted: RunSettings, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    interrupted: RunSettings, reference: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RunFolder(run_folder(interrupted))
     before = folder.read_state()
@@ -52,9 +53,7 @@ def test_a_run_that_cannot_resume_records_the_failure_and_keeps_its_checkpoint(
     assert "in no_data" in state.traceback
     assert (state.step, state.wandb) == (before.step, before.wandb)
     assert train(interrupted).status == "finished"
-    whole = settings(*SHORT, f"root={tmp_path}/whole")
-    train(whole)
-    assert identical(folder, RunFolder(run_folder(whole)))
+    assert identical(folder, reference(*SHORT))
 
 
 def test_a_run_of_a_sweep_that_cannot_start_is_listed(

@@ -22,10 +22,11 @@ from accelerando.identity import run_folder
 from accelerando.interruption import EXIT_INTERRUPTED, Interrupted
 from accelerando.runs.folder import RunFolder
 from accelerando.training.loop import Loop
-from helpers import SHORT, compose_settings, forkserver, identical, train
+from helpers import SHORT, forkserver, identical, train
 from requirements import missing
 
 Settings = Callable[..., RunSettings]
+Reference = Callable[..., RunFolder]
 CRASH_POINTS = {
     # the function in which the process is signalled, and the largest number of the call to draw
     "start-up": ("accelerando.training.run.prepare_task", 1),
@@ -99,25 +100,17 @@ def train_with_signal(
             raise SystemExit(75) from None
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """An uninterrupted run."""
-    root = tmp_path_factory.mktemp("reference")
-    config = compose_settings(*CONFIG, "tracking=disabled", f"root={root}")
-    train(config)
-    return RunFolder(run_folder(config))
-
-
 @pytest.mark.parametrize(("target", "call", "number"), crashes())
 def test_a_killed_run_resumes_bitwise_identically(
     target: str,
     call: int,
     number: signal.Signals,
     settings: Settings,
-    reference: RunFolder,
+    reference: Reference,
     tmp_path: Path,
 ) -> None:
     config, marker = settings(*CONFIG), tmp_path / "sent"
+    expected = reference(*CONFIG)
     process = forkserver().Process(
         target=train_with_signal, args=(config, target, call, number, marker)
     )
@@ -129,11 +122,13 @@ def test_a_killed_run_resumes_bitwise_identically(
     assert process.exitcode in allowed
     assert train(config).status == "finished"
     resumed = RunFolder(run_folder(config))
-    assert identical(resumed, reference)
-    assert {p.name for p in resumed.path.iterdir()} == {p.name for p in reference.path.iterdir()}
+    assert identical(resumed, expected)
+    assert {p.name for p in resumed.path.iterdir()} == {p.name for p in expected.path.iterdir()}
 
 
-def test_a_run_resumes_after_the_disk_was_full(settings: Settings, tmp_path: Path) -> None:
+def test_a_run_resumes_after_the_disk_was_full(
+    settings: Settings, reference: Reference, tmp_path: Path
+) -> None:
     if os.geteuid() != 0:
         missing("root", "mounting a file system needs root")
     disk = tmp_path / "disk"
@@ -151,9 +146,7 @@ def test_a_run_resumes_after_the_disk_was_full(settings: Settings, tmp_path: Pat
         ballast.unlink()
         os_mount("mount", "-o", "remount,size=10m", str(disk))
         assert train(config).status == "finished"
-        reference = settings(*CONFIG, f"root={tmp_path}/reference", "optimizer.momentum=0")
-        train(reference)
-        assert identical(folder, RunFolder(run_folder(reference)))
+        assert identical(folder, reference(*CONFIG, "optimizer.momentum=0"))
     finally:
         os_mount("umount", "-l", str(disk))
 
