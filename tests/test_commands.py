@@ -29,3 +29,10 @@ def test_ctrl_c_ends_with_one_line_and_exit_code_75(
         main(["sync", "runs"])
     assert caught.value.code == 75
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("command", ["plan", "expand"])
+def test_a_sweep_without_runs_is_an_error(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        main([command, "scheduler=glob(nothing*)", "seed=0,1"])
+    assert "the overrides expand to no runs" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from accelerando import conf_folder
 from accelerando.budget import register
 from accelerando.build import settings_from_hydra
+from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.hydra_adapter import expand_sweep
 
@@ -28,6 +29,10 @@ def expand_overrides(overrides: Sequence[str]) -> list[list[str]]:
 
 def _expand(overrides: Sequence[str]) -> list[list[str]]:
     runs = expand_sweep("config", overrides)
+    if not runs:
+        raise UsageError(
+            "the overrides expand to no runs: a glob(...) matches no choice, or a list is empty"
+        )
     return [[override for override in run if not override.startswith("hydra.")] for run in runs]
 
 
