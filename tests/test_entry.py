@@ -96,7 +96,9 @@ def test_an_interruption_during_start_up_is_not_a_failure(tmp_path: Path, second
     assert set(states(tmp_path / "runs").values()) <= {"interrupted"}
 
 
-def test_a_killed_run_fails_alone_and_resumes_bitwise(tmp_path: Path, settings: Any) -> None:
+def test_a_killed_run_fails_alone_and_resumes_bitwise(
+    tmp_path: Path, settings: Any, reference: Any
+) -> None:
     """SIGKILL of one process: the rest of the sweep continues, and a rerun completes it."""
     line = ("-m", "seed=0,1", "model=mlp", "epochs=40", "checkpoint.seconds=0.2",
             "hydra.launcher.workers=2", "dataset=glob(digits)")  # fmt: skip
@@ -116,9 +118,7 @@ def test_a_killed_run_fails_alone_and_resumes_bitwise(tmp_path: Path, settings: 
     process = start(tmp_path, *again[:-1])  # the last is the root, which start gives
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    whole = settings("seed=1", "model=mlp", "epochs=40", f"root={tmp_path}/whole")
-    train(whole)
-    assert identical(folder, RunFolder(run_folder(whole)))
+    assert identical(folder, reference("seed=1", "model=mlp", "epochs=40"))
 
 
 @pytest.mark.parametrize("more", [(), ("-m",)])
