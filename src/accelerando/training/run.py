@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from functools import partial
+from contextlib import suppress
 
 from rich.console import Console
 
+from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from accelerando.distributed import Team
 from accelerando.identity import run_folder
@@ -23,7 +23,7 @@ from accelerando.training.processes import (
     spawn_other_ranks,
 )
 from accelerando.training.run_session import RunSession
-from accelerando.training.run_state import record_failure
+from accelerando.training.run_state import FailureRecorder
 from accelerando.training.task import prepare_task
 from accelerando.validation import validate
 from accelerando.wandb_mirror import sweep_agent
@@ -73,20 +73,31 @@ def _run_main_process(
         if sweep_agent.sweep_id() and resolve_mode(settings.tracking.mode.value) == "online":
             report_to_sweep(folder, state, console.print)
         return state
-    lock_folder = partial(folder.locked, console.print, signals.check_interrupt)
-    failures_recorded = partial(record_failure, settings, plan, folder, overrides)
-    with failures_recorded(lock_folder):
+    failures = FailureRecorder(settings, plan, folder, overrides)
+    try:
         task = prepare_task(settings, plan, local_rank())
+    except Exception as error:
+        if failures.has_folder():
+            with (
+                suppress(UsageError, OSError),
+                folder.locked(console.print, signals.check_interrupt) as lock,
+            ):
+                failures.record(error, lock)
+        raise
     signals.check_interrupt()
-    with lock_folder() as lock:
+    with folder.locked(console.print, signals.check_interrupt) as lock:
         # the previous owner of the lock may have completed the run
         if (state := _completed(folder, console)) is not None:
             dismiss_other_ranks(team)
             return state
         record_current_job(folder.path)
-        with failures_recorded(lambda: nullcontext(lock)):
+        try:
             # only under the lock: another process may have been using the device for this run
             task.check_memory()
+        except Exception as error:
+            if failures.has_folder():
+                failures.record(error, lock)
+            raise
         with spawn_other_ranks(settings, team) as team:
             return RunSession(task, folder, lock, team, signals, overrides, console).run()
 

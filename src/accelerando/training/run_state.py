@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import yaml
 from rich.console import Console
@@ -74,32 +74,34 @@ def keep_row_interval(task: Task, folder: RunFolder, console: Console) -> Task:
     return replace(task, settings=task.settings.with_row_interval(before))
 
 
-@contextmanager
-def record_failure(
-    settings: RunSettings,
-    plan: Plan,
-    folder: RunFolder,
-    overrides: Sequence[str],
-    locked: Callable[[], AbstractContextManager[RunLock]],
-) -> Iterator[None]:
-    """Write an exception that is raised inside to the run folder, if it exists; re-raise it.
+@dataclass(frozen=True)
+class FailureRecorder:
+    """Records in the run folder why a run could not start.
 
-    The folder exists if the run was started before or belongs to a sweep. No folder is created for
-    a new run that cannot start. ``locked`` returns a context with the lock on the folder.
+    The folder exists if the run was started before or belongs to a sweep. None is created for a new
+    run that cannot start.
     """
-    try:
-        yield
-    except Exception as error:
-        if any(not path.name.startswith(".") for path in folder.path.glob("*")):
-            # errors here are suppressed in favour of the first one
-            with suppress(UsageError, OSError), locked() as lock:
-                state = folder.readable_state() or new_state(settings, plan, overrides)
-                if not state.status.is_final:  # by the previous owner of the lock
-                    state.status, state.message = Status.FAILED, f"{type(error).__name__}: {error}"
-                    state.traceback = traceback.format_exc()
-                    write_atomic(folder.config, settings.to_yaml().encode())
-                    folder.write_state(state, lock, sync=True)
-        raise
+
+    settings: RunSettings
+    plan: Plan
+    folder: RunFolder
+    overrides: Sequence[str]
+
+    def has_folder(self) -> bool:
+        """Return whether the folder holds files other than the lock."""
+        return any(not path.name.startswith(".") for path in self.folder.path.glob("*"))
+
+    def record(self, error: Exception, lock: RunLock) -> None:
+        """Write the error that is being handled to the folder, unless the run has ended."""
+        with suppress(UsageError, OSError):  # the first error is more informative
+            state = self.folder.readable_state() or new_state(
+                self.settings, self.plan, self.overrides
+            )
+            if not state.status.is_final:  # by the previous owner of the lock
+                state.status, state.message = Status.FAILED, f"{type(error).__name__}: {error}"
+                state.traceback = traceback.format_exc()
+                write_atomic(self.folder.config, self.settings.to_yaml().encode())
+                self.folder.write_state(state, lock, sync=True)
 
 
 def new_state(settings: RunSettings, plan: Plan, overrides: Sequence[str]) -> State:
