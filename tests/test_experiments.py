@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from accelerando.build import build_plan
@@ -48,6 +50,14 @@ EVERY_SHAPE = [
     *(("warmup_increase", s, top) for s in ("WarmupConstant", "WarmupCosine")
       for top in (0.2, 0.5, 1.0)),
 ]  # fmt: skip
+TUNED = [
+    ("decay_constant", "Constant", 1.0),
+    ("decay_constant", "Cosine", 0.5),
+    ("decay_constant", "Constant", 1.0),
+    ("decay_increase", "Constant", 0.2),
+    ("increase_increase", "Exponential", 2.0),
+    ("warmup_increase", "WarmupConstant", 0.2),
+]
 EXPECTED = {
     # name: model, data, epochs, (scheduler, shape of the rate, its top), seeds
     "figure_1": ("resnet18", "cifar100", 300, [("decay_constant", s, 0.1) for s in SHAPES], 3),
@@ -66,6 +76,7 @@ EXPECTED = {
                  [("warmup_increase", s, 1.0) for s in ("WarmupConstant", "WarmupCosine")], 3),
     "shapes_digits": ("mlp", "digits", 100, EVERY_SHAPE, [100, 101]),
     "shapes_fashion_mnist": (("cnn", "cnn_bn"), "fashion_mnist", 20, EVERY_SHAPE, [100, 101]),
+    "tuned_digits": ("mlp", "digits", 100, TUNED, 20),
     "cases_digits": ("mlp", "digits", 100,
                      [*BEST["digits"], "small_constant", "small_increase", "small_warmup"], 5),
     "cases_fashion_mnist": ("cnn", "fashion_mnist", 20, [*BEST["fashion_mnist"], *CONTROLS], 5),
@@ -185,3 +196,12 @@ def test_stage_lengths_are_ten_percent_of_the_run(name: str) -> None:
             for length in ("interval", "warmup_epochs"):
                 if shape.get(length) is not None:
                     assert shape[length] * 10 == config.epochs
+
+
+@pytest.mark.parametrize("case", ["i_published", "i", "ii", "iii", "iv"])
+def test_every_case_is_tuned_with_the_same_rates_and_number_of_trials(case: str) -> None:
+    runs = compose_runs([f"+experiment=tune/{case}", "model=mlp", "epochs=100"])
+    trials = {run_id(replace(run, seed=0, tree={**run.tree, "seed": 0})) for run in runs}
+    assert len(trials) == 20
+    assert {run.seed for run in runs} == {100, 101}
+    assert {round(build_plan(run).terms().largest_rate, 3) for run in runs} == {0.1, 0.2, 0.5, 1, 2}

@@ -34,7 +34,7 @@ OPTIONS = {
         path.relative_to(FOLDER).with_suffix("").as_posix()
         for path in sorted((FOLDER / folder).glob("*.yaml"))
     ]
-    for folder in (".", "control", "extra", "published")
+    for folder in (".", "control", "extra", "published", "tuned")
 }
 LABELS = {
     "decay_constant": "(i) constant batch, decaying rate",

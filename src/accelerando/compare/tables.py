@@ -30,9 +30,10 @@ def results_table(comparison: Comparison, on: AxisComparison) -> Table:
                  "test\naccuracy %", "steps"],
     )  # fmt: skip
     for result in on.ranked:
-        seeds, norm, _, _, ratio, *_, loss, accuracy = norm_cells(on, result)
+        _, norm, _, _, ratio, *_, loss, accuracy = norm_cells(on, result)
+        label = result.group.label + (f"\n({result.failures})" if result.failures else "")
         steps = format_number(final_summary(result.group, "step").mean)
-        table.add_row(result.group.label, seeds, norm, ratio, loss, accuracy, steps)
+        table.add_row(label, str(result.norm.count), norm, ratio, loss, accuracy, steps)
     return table
 
 
