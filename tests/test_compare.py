@@ -63,7 +63,7 @@ def test_json_agrees_with_the_records(
 def test_csv_has_a_row_for_each_group_and_axis(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for seed in range(5):
+    for seed in range(6):
         write_run(tmp_path, [1.0, 0.2, 0.2], seed=seed)
         write_run(tmp_path, [1.0, 0.1, 0.1], scheduler="warmup_increase", seed=seed)
     rows = list(csv.DictReader(io.StringIO(compare_output(capsys, str(tmp_path), "--csv"))))
@@ -71,7 +71,7 @@ def test_csv_has_a_row_for_each_group_and_axis(
         ("decay_constant", "epochs"), ("warmup_increase", "epochs"), ("decay_constant", "steps"),
     ]  # fmt: skip
     assert len(rows) == 8
-    assert float(rows[1]["norm_mean"]) == 0.1
+    assert float(rows[1]["norm_mean"]) == pytest.approx(0.1)
     assert float(rows[1]["ratio_to_reference"]) == pytest.approx(0.5)
     assert rows[0]["ratio_to_reference"] == ""
     assert (rows[0]["reached_0.1"], rows[0]["cost_0.1"]) == ("0", "")

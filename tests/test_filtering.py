@@ -66,8 +66,13 @@ def test_incomplete_runs_are_excluded_with_the_reason(tmp_path: Path) -> None:
     write_run(tmp_path, NORMS, seed=1, status="diverged", message="the loss is nan")
     write_run(tmp_path, NORMS, seed=2, status="interrupted", epoch=1)
     write_run(tmp_path, [None, None, None], seed=3)
+    write_run(tmp_path, [None, None, None], seed=4, status="diverged")
     completed, excluded = completed_runs(load(tmp_path))
-    assert [(run.state.seed, run.failed) for run in completed] == [(0, ""), (1, "diverged")]
+    assert [(run.state.seed, run.failed) for run in completed] == [
+        (0, ""),
+        (1, "diverged"),
+        (4, "diverged"),
+    ]
     assert sorted(run.reason for run in excluded) == [
         "interrupted (1 of 2 epochs)", "no finite norm measured",
     ]  # fmt: skip

@@ -98,6 +98,17 @@ def test_seeds_pair_although_the_groups_have_other_budgets(tmp_path: Path) -> No
     assert (test.count, test.wins) == (3, 3)
 
 
+def test_each_seed_pairs_with_the_runs_that_it_has(tmp_path: Path) -> None:
+    """Seed 3 of the second group has the length of the first group, the others have not."""
+    for seed in range(4):
+        write_run(tmp_path, [1.0, 0.2], seed=seed, settings={"epochs": 2})
+        write_run(tmp_path, [1.0, 0.1], seed=seed, settings={"epochs": 2 if seed == 3 else 1},
+                  scheduler="warmup_increase")  # fmt: skip
+    test = compare_runs(tmp_path).axes["epochs"].best_vs_second
+    assert test is not None
+    assert (test.count, test.wins) == (4, 4)
+
+
 def test_seeds_pair_if_no_settings_agree(tmp_path: Path) -> None:
     """One group has runs of 10 and 33 epochs, the other of 100."""
     for seed in range(3):

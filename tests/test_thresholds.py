@@ -27,10 +27,10 @@ def test_the_cost_is_where_the_threshold_was_first_reached(tmp_path: Path) -> No
     thresholds = [2.0, 0.6, 0.5, 0.3, 0.2, 0.1]
     costs = {axis: costs_to_reach(run, axis, thresholds).tolist() for axis in
              ("epochs", "steps", "examples", "seconds")}  # fmt: skip
-    assert costs["epochs"] == [0, 1, 1, 3, 3, math.inf]
-    assert costs["steps"] == [0, 10, 10, 30, 30, math.inf]
-    assert costs["examples"] == [0, 100, 100, 300, 300, math.inf]
-    assert costs["seconds"] == [0.5, 2.5, 2.5, 6.5, 6.5, math.inf]
+    assert costs["epochs"] == [1, 1, 1, 3, 3, math.inf]
+    assert costs["steps"] == [10, 10, 10, 30, 30, math.inf]
+    assert costs["examples"] == [100, 100, 100, 300, 300, math.inf]
+    assert costs["seconds"] == [2.5, 2.5, 2.5, 6.5, 6.5, math.inf]
 
 
 def test_a_norm_that_is_nan_reaches_no_threshold(tmp_path: Path) -> None:
@@ -82,22 +82,39 @@ def test_a_speedup_is_a_geometric_mean_over_seeds(tmp_path: Path) -> None:
 
 
 def test_a_censored_reference_gives_a_confidence_bound(tmp_path: Path) -> None:
-    """All five pairs are at least 2, so the smallest is below their median with 97 %."""
-    own = [[1, 0.1, 0.1]] * 5
-    result = speedup(tmp_path, own, [[1, 1, 0.1], *[[1, 1, 1]] * 4], 0.1)
-    assert (result.factor, result.bound, result.censored) == (pytest.approx(2), "at least", 4)
+    """All six pairs are at least 2, so the smallest is below their median with 98 %."""
+    own = [[1, 0.1, 0.1]] * 6
+    result = speedup(tmp_path, own, [[1, 1, 0.1], *[[1, 1, 1]] * 5], 0.1)
+    assert (result.factor, result.bound, result.censored) == (pytest.approx(2), "at least", 5)
     assert math.isnan(result.low)
 
 
 def test_a_censored_group_gives_an_upper_bound(tmp_path: Path) -> None:
-    result = speedup(tmp_path, [[1, 1, 1]] * 5, [[1, 0.1, 0.1]] * 5, 0.1)
+    result = speedup(tmp_path, [[1, 1, 1]] * 6, [[1, 0.1, 0.1]] * 6, 0.1)
     assert (result.factor, result.bound) == (pytest.approx(1 / 2), "at most")
     assert math.isnan(result.low)
 
 
-def test_four_seeds_give_no_bound(tmp_path: Path) -> None:
-    result = speedup(tmp_path, [[1, 0.1, 0.1]] * 4, [[1, 1, 1]] * 4, 0.1)
-    assert (result.bound, result.pairs, result.censored) == ("unknown", 4, 4)
+def test_five_seeds_give_no_bound(tmp_path: Path) -> None:
+    result = speedup(tmp_path, [[1, 0.1, 0.1]] * 5, [[1, 1, 1]] * 5, 0.1)
+    assert (result.bound, result.pairs, result.censored) == ("unknown", 5, 5)
+
+
+@pytest.mark.parametrize("failed", ["decay_constant", "warmup_increase"])
+def test_a_group_that_failed_has_no_speedup(failed: str, tmp_path: Path) -> None:
+    for seed in range(8):
+        for name in ("decay_constant", "warmup_increase"):
+            status = Status.DIVERGED if name == failed else Status.FINISHED
+            write_run(tmp_path, [1, 0.1, 0.1], scheduler=name, seed=seed, status=status)
+    costs = [group_costs(group, "epochs", [0.1]) for group in load_groups(tmp_path)]
+    result = speedups(costs[1], costs[0], [0.1])[0]
+    assert (result.bound, math.isnan(result.factor)) == ("unknown", True)
+
+
+def test_a_norm_before_training_reaches_no_threshold(tmp_path: Path) -> None:
+    write_run(tmp_path, [0.05, 0.5, 0.1])
+    (run,) = load(tmp_path)
+    assert costs_to_reach(run, "seconds", [0.1, 0.06]).tolist() == [2.5, math.inf]
 
 
 def test_a_failed_reference_never_reaches_a_threshold(tmp_path: Path) -> None:
@@ -111,9 +128,9 @@ def test_a_failed_reference_never_reaches_a_threshold(tmp_path: Path) -> None:
     assert speedups(costs[1], costs[0], [0.1])[0].bound == "unknown"  # the bound of the median is 1
 
 
-@pytest.mark.parametrize("seeds", [5, 8, 20])
+@pytest.mark.parametrize("seeds", [6, 8, 13, 20])
 def test_coverage_of_the_bound_on_censored_speedups(seeds: int) -> None:
-    """True median 1.5; costs are censored at a budget, and coverage is at least 95 %."""
+    """True median 1.5; costs are censored at a budget, and the lower end misses in 2.5 %."""
     random = np.random.default_rng(seeds)
     trials = 2000
     own = np.exp(random.normal(0, 0.5, (trials, seeds)))
@@ -122,9 +139,9 @@ def test_coverage_of_the_bound_on_censored_speedups(seeds: int) -> None:
     ratios = np.where(own < budget, np.minimum(other, budget) / own, 0)
     bounds = np.array([lower_bound(row) for row in ratios])
     missed = float((bounds > 1.5).mean())
-    assert missed <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
+    assert missed <= 0.025 + 3 * math.sqrt(0.025 * 0.975 / trials)
     uncensored = np.array([lower_bound(row) for row in other / own])
-    assert (uncensored > 1.5).mean() > 0.005  # and it is not merely cautious
+    assert (uncensored > 1.5).mean() > 0.003  # and it is not merely cautious
 
 
 @pytest.mark.parametrize("own", [[[1, 1, 1], [1, 1, 1]], [[1, 1, 1], [1, 0.1, 0.1]]])

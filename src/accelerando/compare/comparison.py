@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -192,13 +193,18 @@ def _compare_on(axis: str, comparison: Comparison) -> AxisComparison:
 
 def _rank(group: Group, norm: Summary) -> tuple[float, float]:
     """Return a sorting key: groups with failures come after all others, the fewest first."""
-    return sum(bool(run.failed) for run in group.runs) / len(group.runs), norm.mean
+    return sum(bool(run.failed) for run in group.runs) / len(group.runs), np.nan_to_num(
+        norm.mean, nan=math.inf
+    )
 
 
 def _summarize(norms: FloatArray) -> Summary:
     """Summarize the finite norms, and take the median of all."""
     finite = norms[np.isfinite(norms)]
-    summary = summarize(finite if len(finite) else norms)
+    if not len(finite):
+        nan = math.nan
+        return Summary(len(norms), nan, math.inf, nan, nan, nan, nan)
+    summary = summarize(finite)
     return replace(summary, count=len(norms), median=median(norms))
 
 

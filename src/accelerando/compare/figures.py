@@ -28,8 +28,8 @@ from accelerando.plotting import GroupStyle, add_legend, group_styles
 MAX_GROUPS = 10
 """Number of groups that can be distinguished in one figure."""
 BOUND_MARKERS = {
-    AT_LEAST: ("^", "lower bound: the reference never reached the norm"),
-    AT_MOST: ("v", "upper bound: the group itself never reached the norm"),
+    AT_LEAST: ("^", "lower end of the 95 % interval: the reference does not always reach the norm"),
+    AT_MOST: ("v", "upper end of the 95 % interval: the group does not always reach the norm"),
 }
 """Markers of bounds on a speed-up, with their explanations."""
 

@@ -101,12 +101,14 @@ def completed_runs(runs: Sequence[Run]) -> tuple[list[Run], list[ExcludedRun]]:
         if run.status not in (Status.FINISHED, Status.DIVERGED):
             progress = f"{run.state.epoch} of {run.state.epochs} epochs"
             excluded.append(ExcludedRun(run, f"{run.status} ({run.state.message or progress})"))
+        elif run.state.run in kept:
+            excluded.append(ExcludedRun(run, f"a copy of {kept[run.state.run].path}"))
+        elif run.status == Status.DIVERGED:  # even if it measured no finite norm
+            kept[run.state.run] = run
         elif "full_gradient_norm" not in run.record:
             excluded.append(ExcludedRun(run, "measured no exact norm (subset or bfloat16)"))
         elif np.isnan(run.record["full_gradient_norm"]).all():
             excluded.append(ExcludedRun(run, "no finite norm measured"))
-        elif run.state.run in kept:
-            excluded.append(ExcludedRun(run, f"a copy of {kept[run.state.run].path}"))
         else:
             kept[run.state.run] = run
     return list(kept.values()), excluded

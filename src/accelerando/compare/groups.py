@@ -55,9 +55,17 @@ class Group:
 
 
 def pair_keys(first: Collection[PairKey], second: Collection[PairKey]) -> list[KeyPair]:
-    """Return which runs of two groups form pairs: equal keys, or if there are none, equal seeds."""
-    equal = [(key, key) for key in first if key in second]
-    return equal or [(own, other) for own in first for other in second if own[0] == other[0]]
+    """Return which runs of two groups form pairs.
+
+    Runs of a seed pair if their settings agree, or, if none of that seed do, each with each.
+    """
+    equal = {key[0] for key in first if key in second}
+    return [
+        (own, other)
+        for own in first
+        for other in second
+        if own[0] == other[0] and (own == other or own[0] not in equal)
+    ]
 
 
 def group_runs(

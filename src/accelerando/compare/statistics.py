@@ -133,17 +133,17 @@ def median(values: FloatArray) -> float:
 
 
 def lower_bound(bounds: FloatArray) -> float:
-    """Return a one-sided 95 % confidence bound of a median, given a lower bound for each value.
+    """Return the lower end of a 95 % interval of a median, given a lower bound for each value.
 
     The k-th smallest of n independent values is below their median with probability
     P(Binomial(n, 1/2) >= k), whatever their distribution. The largest k for which it is at least
-    95 % is used; replacing values by lower bounds, where they are censored, only makes the result
-    smaller. With fewer than five values there is no such k.
+    97.5 % is used; replacing values by lower bounds, where they are censored, only makes the result
+    smaller. With fewer than six values there is no such k.
 
-    >>> lower_bound(np.array([2.0, 1.5, 3.0, 2.5, 1.8])), lower_bound(np.array([2.0, 1.5]))
+    >>> lower_bound(np.array([2.0, 1.5, 3.0, 2.5, 1.8, 2.0])), lower_bound(np.array([2.0, 1.5]))
     (1.5, nan)
     """
-    below = bdtr(np.arange(len(bounds)), len(bounds), 0.5) <= 1 - CONFIDENCE
+    below = bdtr(np.arange(len(bounds)), len(bounds), 0.5) <= (1 - CONFIDENCE) / 2
     return float(np.sort(bounds)[below.sum() - 1]) if below.any() else math.nan
 
 

@@ -113,7 +113,7 @@ def speedup_sentence(comparison: Comparison, on: AxisComparison) -> str:
         if speedup.bound == AT_LEAST:
             amount = f"at least {format_ratio(factor)} times fewer {on.axis} than"
             details = (
-                f" (95 % bound), which {reference} does not reach in {speedup.censored} of "
+                f" (95 % interval), which {reference} does not reach in {speedup.censored} of "
                 f"{speedup.pairs} common seeds"
             )
         elif format_ratio(factor) == "1":
@@ -173,9 +173,13 @@ def _group_caveats(group: Group) -> Iterator[str]:
     if failures := group.failures():
         yield (
             f"{group.label}: {failures}. It is ranked after the groups without failures; its means "
-            "describe the remaining runs only, and its medians count failed runs as infinite."
+            "describe the other runs, and its medians count failed runs as infinite."
         )
-    worse = sum(min_norm_at(run, "steps", math.inf) >= run.record[NORM][0] for run in group.learned)
+    worse = sum(
+        min_norm_at(run, "steps", math.inf) >= run.record[NORM][0]
+        for run in group.learned
+        if not run.failed
+    )
     if worse:
         yield (
             f"{group.label}: in {worse} of {len(group.runs)} runs the norm never fell below its "

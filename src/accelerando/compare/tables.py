@@ -118,7 +118,7 @@ def _cost(time: TimeToTarget) -> str:
     """Format the median cost, with the share of runs that reached the threshold if not all did."""
     cost = format_number(time.median)
     if math.isinf(time.median):  # fewer than half of the seeds reached it
-        cost = f"> {format_number(time.ended)}"
+        cost = "never" if math.isinf(time.ended) else f"> {format_number(time.ended)}"
     return cost if time.reached == time.runs else f"{cost}\n({time.reached}/{time.runs})"
 
 

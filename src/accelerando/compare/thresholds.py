@@ -55,7 +55,7 @@ class Speedup:
         pairs: number of common seeds in which at least one of the two reached it.
         censored: number of them in which only one did.
         factor: if "exact", the geometric mean over seeds of the reference's cost / the group's
-            cost; if "at least" or "at most", a one-sided 95 % confidence bound of its median.
+            cost; if "at least" or "at most", an end of a 95 % interval of its median.
         low: lower end of the bootstrap interval of an exact factor, like ``high``; else NaN.
         bound: meaning of ``factor``: "exact", "at least", "at most" or "unknown".
     """
@@ -107,11 +107,14 @@ def _round_numbers(end: float, start: float, digits: Sequence[float]) -> list[fl
 def costs_to_reach(run: Run, axis: str, thresholds: Sequence[float]) -> FloatArray:
     """Return where on ``axis`` the norm was first measured at or below each threshold, or infinity.
 
-    A run that failed never reaches any. Nothing is interpolated.
+    A run that failed never reaches any, and the norm before training is no result. Nothing is
+    interpolated.
     """
     if run.failed:
         return np.full(len(thresholds), np.inf)
-    norm, x = running_min(column(run, NORM)), positions(run, axis)
+    trained = positions(run, "steps") > 0
+    norms = np.where(trained, np.nan_to_num(column(run, NORM), nan=np.inf), np.inf)
+    norm, x = running_min(norms), positions(run, axis)
     # searchsorted needs ascending values, and the minimum so far descends
     first = np.searchsorted(-norm, -np.asarray(thresholds, dtype=np.float64), side="left")
     return np.append(x, np.inf)[first]
@@ -188,9 +191,9 @@ def _speedup(
             lower_bound(_lowest_per_seed(ratios, seed_of_pair))
             for ratios in (_lower_ratios(other_end, own), _lower_ratios(own_end, other))
         )
-        if at_least > 1:
+        if 1 < at_least < math.inf:  # infinite if the reference failed, which has no ratio
             bound, factor = AT_LEAST, at_least
-        elif at_most > 1:
+        elif 1 < at_most < math.inf:
             bound, factor = AT_MOST, 1 / at_most
     pairs, censored = (len(set(seed_of_pair[part])) for part in (known, known & ~both))
     return Speedup(threshold, pairs, censored, factor, low, high, bound)

@@ -20,7 +20,8 @@ class AugmentedGradient(NamedTuple):
     """Estimate of ‖∇f(θ)‖, where f is the expected loss over augmentations, averaged over all
     training examples."""
     error: float
-    """Standard error of ``norm`` due to the finite number of draws K. A 95 % interval is
+    """Standard error of ``norm`` due to the finite number of draws K, without the uncertainty of
+    the subtracted bias. A 95 % interval is
     norm ± t error, with Student's quantile t for K - 1 degrees of freedom."""
     loss: float
 

@@ -33,8 +33,8 @@ class FullGradient:
     variance_error: float | None = None
     """Standard error of ``variance``; NaN for fewer than eight chunks, and too large with many
     small ones that cover most of the data. A 95 % interval is variance ± t error, with Student's
-    quantile t for (chunks - 1) degrees of freedom: 2.4 with 8 chunks, 2.1 with 16. Unlike all other
-    values it depends on the number of processes, which changes the order of the chunks."""
+    quantile t for (chunks - 2) degrees of freedom: 2.45 with 8 chunks, 2.15 with 16. Unlike all
+    other values it depends on the number of processes, which changes the order of the chunks."""
     noise_scale: float | None = None
     """σ² / ‖∇f(θ)‖², the simple noise scale (McCandlish et al., arXiv 1812.06162): larger batches
     pay off well below it, and hardly at all well above it."""

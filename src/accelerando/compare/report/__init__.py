@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -12,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from accelerando.atomic_write import write_atomic
 from accelerando.compare import formatting, summary_text, tables
+from accelerando.compare.align import min_norm_at
 from accelerando.compare.comparison import Comparison
 from accelerando.compare.load import Run, nested
 from accelerando.compare.report.chart_data import PLOTLY_MARKERS, chart_data, dash_lengths
@@ -67,6 +69,8 @@ def render(comparison: Comparison, folder: Path, *, axis: str = "epochs", raw: b
         + ["speedups"] * (several and bool(comparison.thresholds)),
         text=summary_text,
         tables=tables,
+        min_norm_at=min_norm_at,
+        infinity=math.inf,
         formatting=formatting,
         shared_settings=_shared_settings(comparison),
         describe_settings=_describe_settings,

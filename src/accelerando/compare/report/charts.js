@@ -152,7 +152,7 @@ function drawRatios() {
     xaxis: { ...logAxis(ends), title: axisTitle("ratio (below 1 is better)") },
     yaxis: { visible: false, range: [rows.length - 0.4, -0.9] },
     shapes: [rule("x", 1)],
-    annotations: rows.length ? rows.map(label) : [note("no seed in common with the reference")],
+    annotations: rows.length ? rows.map(label) : [note("no ratio: no seed in common with the reference, or runs failed")],
   }, 44 * Math.max(rows.length, 1) + 56);
 }
 
