@@ -57,7 +57,7 @@ def test_a_budget_and_the_same_number_of_epochs_are_the_same_run(settings: Setti
         (["steps=10000000"], "steps=10000000 is more than 100000 epochs"),
         (["steps=300", "scheduler.batch_size.interval=40"], "steps=300 is too few"),
         (["steps=300", "scheduler.batch_size.initial=0"], "initial must be at least 1, got 0"),
-        (["steps=300", "epochs=100"], "set only one of epochs and steps"),
+        (["steps=300", "epochs=100"], "steps=300 and epochs=100 both set the length of the run"),
     ],
 )
 def test_impossible_budgets_are_explained(

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from accelerando.build import build, build_plan, build_source
+from accelerando.budget import register
+from accelerando.build import build, build_plan, build_source, settings_from_hydra
 from accelerando.checks import UsageError
 from accelerando.config import RunSettings
 from helpers import ROOT
@@ -19,7 +22,7 @@ def options(group: str) -> list[str]:
     folder = ROOT / "conf" / group
     names = [path.relative_to(folder).with_suffix("") for path in folder.glob("*.yaml")]
     if group == "scheduler":
-        for more in ("extra", "control"):
+        for more in ("extra", "control", "tuned"):
             names += [Path(more) / path.stem for path in (folder / more).glob("*.yaml")]
     return sorted(map(str, names))
 
@@ -33,6 +36,16 @@ CHOICES = [
     for group in ("batch_size", "learning_rate")
     for option in options(f"scheduler/{group}")
 ]
+
+
+@pytest.mark.parametrize("override", ["measure.published=true", "steps=1200"])
+def test_conversion_leaves_the_composed_configuration_unchanged(override: str) -> None:
+    register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("config", [override])
+    before = OmegaConf.to_yaml(config)
+    settings_from_hydra(config)
+    assert OmegaConf.to_yaml(config) == before
 
 
 @pytest.mark.parametrize("choice", CHOICES)

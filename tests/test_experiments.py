@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import cache
 
 import pytest
 
 from accelerando.build import build_plan
 from accelerando.composition import compose_runs, expand_overrides
+from accelerando.config import RunSettings
 from accelerando.identity import run_id
 from helpers import ROOT, table_rows
 
@@ -85,6 +86,19 @@ EXPECTED = {
 }  # fmt: skip
 
 
+@cache
+def first_runs(name: str) -> list[RunSettings]:
+    """Return the runs of an experiment with its first seed."""
+    return compose_runs([f"+experiment={name}", f"seed={seeds_of(name)[0]}"])
+
+
+@cache
+def seeds_of(name: str) -> list[int]:
+    """Return the seed of each run of an experiment, which is not composed."""
+    runs = expand_overrides([f"+experiment={name}"])
+    return [int(word.removeprefix("seed=")) for run in runs for word in run if "seed=" in word]
+
+
 def test_every_experiment_has_a_test() -> None:
     assert {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")} == set(EXPECTED)
 
@@ -94,13 +108,14 @@ def test_experiment_expands_to_its_runs_and_seeds(name: str) -> None:
     models, data, epochs, schedulers, seeds = EXPECTED[name]
     models = (models,) if isinstance(models, str) else models
     seeds = range(seeds) if isinstance(seeds, int) else seeds
-    found = compose_runs([f"+experiment={name}"])
-    assert len(found) == len(models) * len(schedulers) * len(seeds)
+    assert sorted(seeds_of(name)) == sorted([*seeds] * len(models) * len(schedulers))
+    found = first_runs(name)
+    assert len(found) == len(models) * len(schedulers)
     assert len({run_id(config) for config in found}) == len(found)
     assert {config.model.name for config in found} == set(models)
     assert {(config.dataset.name, config.epochs) for config in found} == {(data, epochs)}
-    assert {config.seed for config in found} == set(seeds)
-    first = [c for c in found if c.seed == seeds[0] and c.model.name == models[0]]
+    assert {config.seed for config in found} == {seeds[0]}
+    first = [config for config in found if config.model.name == models[0]]
     for config, wanted in zip(first, schedulers, strict=True):
         plan = build_plan(config)
         if isinstance(wanted, str):
@@ -122,7 +137,7 @@ PUBLISHED = [
 
 @pytest.mark.parametrize(("name", "number", "reference"), PUBLISHED)
 def test_totals_match_the_published_summary(name: str, number: int, reference: str) -> None:
-    plan = build_plan([c for c in compose_runs([f"+experiment={name}"]) if c.seed == 0][number])
+    plan = build_plan(first_runs(name)[number])
     (expected,) = [row for row in table_rows("summary") if row["schedule"] == reference]
     assert plan.total_steps == int(expected["total_steps"])
     assert pytest.approx(float(expected["B_T"])) == plan.B_T
@@ -140,11 +155,7 @@ def test_command_line_overrides_the_experiment() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_controls_change_one_thing(name: str) -> None:
     """A control shares either the learning rates or the batch sizes of its case."""
-    found = {
-        c.scheduler.name: build_plan(c)
-        for c in compose_runs([f"+experiment={name}"])
-        if c.seed == 0
-    }
+    found = {config.scheduler.name: build_plan(config) for config in first_runs(name)}
     epochs = found["decay_constant"].epochs
     controls = found.keys() & CONTROLLED.keys()
     assert len(controls) == len(found) - 4
@@ -166,11 +177,10 @@ def test_controls_change_one_thing(name: str) -> None:
 def test_variants_are_chosen_and_evaluated_on_different_seeds(name: str) -> None:
     """The budget, the data and the models are the same."""
     shapes = name.replace("cases", "shapes").removesuffix("_bn")  # which has both networks
-    judged, chosen = (compose_runs([f"+experiment={n}"]) for n in (name, shapes))
-    assert not {c.seed for c in judged} & {c.seed for c in chosen}
+    assert not set(seeds_of(name)) & set(seeds_of(shapes))
     budgets, of_choice = (
-        {(c.epochs, c.dataset.name, c.dataset.examples, c.model.name) for c in found}
-        for found in (judged, chosen)
+        {(c.epochs, c.dataset.name, c.dataset.examples, c.model.name) for c in first_runs(which)}
+        for which in (name, shapes)
     )
     assert budgets <= of_choice
 
@@ -190,7 +200,7 @@ def test_published_schedulers_can_be_overridden() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_stage_lengths_are_ten_percent_of_the_run(name: str) -> None:
     """Stages and warm-ups take 10 % of the run, as in the published runs of 300 epochs."""
-    for config in compose_runs([f"+experiment={name}"]):
+    for config in first_runs(name):
         target = config.scheduler.target
         for shape in (target["batch_size"], target["learning_rate"]):
             for length in ("interval", "warmup_epochs"):
@@ -200,8 +210,7 @@ def test_stage_lengths_are_ten_percent_of_the_run(name: str) -> None:
 
 @pytest.mark.parametrize("case", ["i_published", "i", "ii", "iii", "iv"])
 def test_every_case_is_tuned_with_the_same_rates_and_number_of_trials(case: str) -> None:
-    runs = compose_runs([f"+experiment=tune/{case}", "model=mlp", "epochs=100"])
-    trials = {run_id(replace(run, seed=0, tree={**run.tree, "seed": 0})) for run in runs}
-    assert len(trials) == 20
-    assert {run.seed for run in runs} == {100, 101}
+    assert sorted(seeds_of(f"tune/{case}")) == [100] * 20 + [101] * 20
+    runs = first_runs(f"tune/{case}")
+    assert len({run_id(run) for run in runs}) == 20
     assert {round(build_plan(run).terms().largest_rate, 3) for run in runs} == {0.1, 0.2, 0.5, 1, 2}

@@ -88,21 +88,18 @@ def test_a_duplicate_is_excluded_with_the_reason(tmp_path: Path) -> None:
     assert duplicate.reason == f"duplicates {group.runs[0].path}"
 
 
-def test_seeds_pair_although_the_groups_have_other_budgets(tmp_path: Path) -> None:
-    for seed in range(3):
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        pytest.param([100, 100, 100, 100], id="other budgets"),
+        # the second group has the length of the first for one seed only
+        pytest.param([100, 100, 100, 33], id="partly the same budget"),
+    ],
+)
+def test_seeds_pair_whatever_the_budgets(lengths: list[int], tmp_path: Path) -> None:
+    for seed, length in enumerate(lengths):
         write_run(tmp_path, [1.0, 0.2], seed=seed, settings={"epochs": 33})
-        write_run(tmp_path, [1.0, 0.1], seed=seed, settings={"epochs": 100},
-                  scheduler="warmup_increase")  # fmt: skip
-    test = compare_runs(tmp_path).axes["epochs"].best_vs_second
-    assert test is not None
-    assert (test.count, test.wins) == (3, 3)
-
-
-def test_each_seed_pairs_with_the_runs_that_it_has(tmp_path: Path) -> None:
-    """Seed 3 of the second group has the length of the first group, the others have not."""
-    for seed in range(4):
-        write_run(tmp_path, [1.0, 0.2], seed=seed, settings={"epochs": 2})
-        write_run(tmp_path, [1.0, 0.1], seed=seed, settings={"epochs": 2 if seed == 3 else 1},
+        write_run(tmp_path, [1.0, 0.1], seed=seed, settings={"epochs": length},
                   scheduler="warmup_increase")  # fmt: skip
     test = compare_runs(tmp_path).axes["epochs"].best_vs_second
     assert test is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from hydra.errors import HydraException
@@ -31,13 +31,19 @@ def settings_from_hydra(config: DictConfig) -> RunSettings:
     """Convert what Hydra composed into typed settings.
 
     Raises:
-        UsageError: a setting does not exist, or a single value was given for a group.
+        UsageError: a setting does not exist, a single value was given for a group, or both
+            ``epochs`` and ``steps`` are set.
         OmegaConfBaseException: a value is missing or cannot be resolved.
     """
     _check_names(config, RunConfig)
-    config = copy.copy(config)
-    config.measure.published = _yardsticks(config.measure.published)
-    config.epochs = config.epochs  # resolve it once: a budget of steps takes a search
+    if config.steps is not None:
+        if not OmegaConf.is_interpolation(config, "epochs"):
+            raise UsageError(
+                f"steps={config.steps} and epochs={config.epochs} both set the length of the run: "
+                "set only one of them"
+            )
+        config = copy.deepcopy(config)
+        config.epochs = config.epochs  # a search, which should not be repeated at every access
     tree = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     assert isinstance(tree, dict)
     plain = {str(key): value for key, value in tree.items() if key != "hydra"}
@@ -47,12 +53,15 @@ def settings_from_hydra(config: DictConfig) -> RunSettings:
                 f"{group} is a group of settings, got {plain[group]!r}: "
                 f"choose one with {group}=NAME"
             )
+    published = _yardsticks(plain["measure"]["published"])
+    plain["measure"]["published"] = published
     typed: dict[str, Any] = {
         part.name: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
         for part in fields(RunConfig)
         if part.name not in GROUPS
         for value in [config[part.name]]
     }
+    typed["measure"] = replace(typed["measure"], published=published)
     dataset = config.dataset
     return RunSettings(
         model=GroupSettings(str(config.model.name), _without(plain["model"], "name")),
@@ -159,17 +168,11 @@ def build_plan(settings: RunSettings) -> Plan:
     """Return the plan of a run: its scheduler bound to its length and data.
 
     Raises:
-        UsageError: the scheduler cannot be built, or does not fit the run or its budget of steps.
+        UsageError: the scheduler cannot be built, or does not fit the run.
     """
-    plan = bind(
+    return bind(
         settings.scheduler.target, examples=settings.dataset.examples, epochs=settings.epochs
     )
-    if settings.steps is not None and plan.total_steps > settings.steps:
-        raise UsageError(
-            f"epochs={settings.epochs} takes {plan.total_steps} steps, more than "
-            f"steps={settings.steps}: set only one of epochs and steps"
-        )
-    return plan
 
 
 def bind(target: Mapping[str, Any], *, examples: int, epochs: int) -> Plan:

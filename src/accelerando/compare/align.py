@@ -80,16 +80,17 @@ def describe_cut(group: Group, axis: str, budget: float) -> str:
 
     A constant batch size with a constant learning rate has no shape that could be cut.
     """
-    run = group.learned[0]
-    if run.failed:
-        return ""
-    epochs, x = column(run, "epoch"), positions(run, axis)
-    epoch = float(np.interp(budget, x, epochs))
-    last = max(int(np.searchsorted(x, budget, side="right")) - 1, 0)
+    return next(filter(None, (_cut(run, axis, budget) for run in group.learned.values())), "")
+
+
+def _cut(run: Run, axis: str, budget: float) -> str:
+    x = positions(run, axis)
+    epoch = float(np.interp(budget, x, column(run, "epoch")))
     sizes, rates = column(run, "batch_size"), column(run, "learning_rate")
-    if epoch >= CUT * run.state.epochs or (np.ptp(sizes) == 0 and np.ptp(rates) == 0):
+    if run.failed or epoch >= CUT * run.state.epochs or not (np.ptp(sizes) or np.ptp(rates)):
         return ""
-    size = f", batch size {sizes[last]:,.0f} of {np.nanmax(sizes):,.0f}" if np.ptp(sizes) else ""
+    last = max(int(np.searchsorted(x, budget, side="right")) - 1, 0)
+    size = f", batch size {sizes[last]:,.0f} of {sizes.max():,.0f}" if np.ptp(sizes) else ""
     return f"at epoch {epoch:.3g} of {run.state.epochs}{size}"
 
 
@@ -101,10 +102,10 @@ def mean_curve(group: Group, name: str, axis: str, *, minimum: bool = False) -> 
     until its next measurement.
     ``minimum`` asks for the minimum so far instead of the value.
     """
-    values = [column(run, name) for run in group.learned]
+    values = [column(run, name) for run in group.learned.values()]
     if minimum:
         values = list(map(running_min, values))
-    x = [positions(run, axis) for run in group.learned]
+    x = [positions(run, axis) for run in group.learned.values()]
     if share_steps(group):
         grid: FloatArray = np.mean(x, axis=0)
     else:
@@ -131,5 +132,5 @@ def thin_out(values: FloatArray, count: int) -> FloatArray:
 
 def share_steps(group: Group) -> bool:
     """Return whether all runs of a group that learned were measured after the same steps."""
-    first, *others = (positions(run, "steps") for run in group.learned)
+    first, *others = (positions(run, "steps") for run in group.learned.values())
     return all(np.array_equal(first, other) for other in others)

@@ -39,7 +39,6 @@ class GroupResult:
     Args:
         norm: minimum full gradient norm at the common budget, over the seeds that did not fail; a
             seed that failed counts as infinite in the median.
-        failures: the runs that diverged or learned nothing, in words; empty if there are none.
         vs_best: compared with the best group; None for itself, or without common seeds.
         vs_reference: compared with the reference, likewise.
         times_to_target, speedups: for each threshold; speed-ups are over the reference.
@@ -48,7 +47,6 @@ class GroupResult:
 
     group: Group
     norm: Summary
-    failures: str
     vs_best: PairedTest | None
     vs_reference: PairedTest | None
     times_to_target: Sequence[TimeToTarget]
@@ -126,9 +124,7 @@ class Comparison:
 
 def final_summary(group: Group, name: str) -> Summary:
     """Summarize the last value of a column over a group's seeds, except runs that failed."""
-    last = {
-        key: column(run, name)[-1] for key, run in group.members.items() if run in group.learned
-    }
+    last = {key: column(run, name)[-1] for key, run in group.learned.items()}
     return summarize(_average_per_seed(last))
 
 
@@ -178,7 +174,6 @@ def _compare_on(axis: str, comparison: Comparison) -> AxisComparison:
         result = GroupResult(
             group=group,
             norm=summaries[number],
-            failures=group.failures(),
             vs_best=None if is_best else paired_test(*norms_in_pairs(number, best)),
             vs_reference=None if is_reference else paired_test(own, other),
             times_to_target=times_to_target(costs[number], thresholds),
@@ -193,9 +188,8 @@ def _compare_on(axis: str, comparison: Comparison) -> AxisComparison:
 
 def _rank(group: Group, norm: Summary) -> tuple[float, float]:
     """Return a sorting key: groups with failures come after all others, the fewest first."""
-    return sum(bool(run.failed) for run in group.runs) / len(group.runs), np.nan_to_num(
-        norm.mean, nan=math.inf
-    )
+    failed = sum(bool(run.failed) for run in group.runs) / len(group.runs)
+    return failed, math.inf if math.isnan(norm.mean) else norm.mean
 
 
 def _summarize(norms: FloatArray) -> Summary:

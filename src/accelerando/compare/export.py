@@ -59,7 +59,7 @@ def _axis_to_dict(on: AxisComparison) -> dict[str, Any]:
         "groups": {
             result.group.name: {
                 "norm": asdict(result.norm),
-                "failures": result.failures,
+                "failures": result.group.failures,
                 "against_best": result.vs_best and asdict(result.vs_best),
                 "against_reference": result.vs_reference and asdict(result.vs_reference),
                 "reach": [asdict(time) for time in result.times_to_target],

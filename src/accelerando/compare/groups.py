@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from accelerando.compare.filtering import ExcludedRun, differing_result_settings
@@ -39,17 +40,18 @@ class Group:
     def runs(self) -> tuple[Run, ...]:
         return tuple(self.members.values())
 
-    @property
-    def learned(self) -> tuple[Run, ...]:
-        """The runs that neither diverged nor learned nothing; all runs if there are none."""
-        return tuple(run for run in self.runs if not run.failed) or self.runs
+    @cached_property
+    def learned(self) -> dict[PairKey, Run]:
+        """The members that neither diverged nor learned nothing; all if there are none."""
+        return {key: run for key, run in self.members.items() if not run.failed} or self.members
 
     @property
     def seeds(self) -> list[int]:
         return sorted({seed for seed, _ in self.members})
 
+    @cached_property
     def failures(self) -> str:
-        """Describe the runs that failed, such as "2 of 8 diverged"; empty if there are none."""
+        """The runs that failed, such as "2 of 8 diverged"; empty if there are none."""
         counts = Counter(run.failed for run in self.runs if run.failed)
         return ", ".join(f"{n} of {len(self.runs)} {kind}" for kind, n in counts.items())
 
@@ -60,11 +62,14 @@ def pair_keys(first: Collection[PairKey], second: Collection[PairKey]) -> list[K
     Runs of a seed pair if their settings agree, or, if none of that seed do, each with each.
     """
     equal = {key[0] for key in first if key in second}
+    others: dict[int, list[PairKey]] = {}
+    for key in second:
+        others.setdefault(key[0], []).append(key)
     return [
         (own, other)
         for own in first
-        for other in second
-        if own[0] == other[0] and (own == other or own[0] not in equal)
+        for other in others.get(own[0], ())
+        if own == other or own[0] not in equal
     ]
 
 

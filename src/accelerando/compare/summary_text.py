@@ -29,8 +29,8 @@ def question(comparison: Comparison) -> str:
 
 def headline(on: AxisComparison) -> str:
     """State in a sentence which group leads at equal cost, by how much, and with what certainty."""
-    apart = [result for result in on.ranked if result.failures]
-    named = "; ".join(f"{result.group.label} ({result.failures})" for result in apart)
+    apart = [result for result in on.ranked if result.group.failures]
+    named = "; ".join(f"{result.group.label} ({result.group.failures})" for result in apart)
     if len(apart) == len(on.results):
         return f"No group is ahead: in every one some runs failed: {named}."
     return _lead(on) + (f" Ranked apart, because runs failed: {named}." if apart else "")
@@ -38,7 +38,7 @@ def headline(on: AxisComparison) -> str:
 
 def _lead(on: AxisComparison) -> str:
     """State which of the groups without failures is ahead."""
-    best, *others = [result for result in on.ranked if not result.failures]
+    best, *others = [result for result in on.ranked if not result.group.failures]
     start = f"At equal {on.axis} ({format_budget(on)}),"
     if on.cuts:
         return (
@@ -102,7 +102,7 @@ def speedup_sentence(comparison: Comparison, on: AxisComparison) -> str:
     The speed-up at a threshold that was chosen to suit the runs is not evidence.
     """
     best, reference = on.best, comparison.reference.label
-    if best.failures or on.cuts:
+    if best.group.failures or on.cuts:
         return ""
     for time, speedup in zip(reversed(best.times_to_target), reversed(best.speedups), strict=False):
         fixed = time.threshold in comparison.fixed_thresholds
@@ -133,10 +133,11 @@ def speedup_sentence(comparison: Comparison, on: AxisComparison) -> str:
 
 def describe_excluded(comparison: Comparison) -> str:
     """Count the runs that are not compared, or return an empty string if there are none."""
-    kinds = {
-        Status.FINISHED: "finished (duplicate or without an exact norm)",
-    }
-    counts = Counter(kinds.get(out.run.status, "unfinished") for out in comparison.excluded)
+    finished = "finished (duplicate or without an exact norm)"
+    counts = Counter(
+        finished if out.run.status == Status.FINISHED else "unfinished"
+        for out in comparison.excluded
+    )
     counts["damaged"] = len(comparison.damaged)
     texts = [f"{count} {kind}" for kind, count in counts.items() if count]
     return f"Left out: {', '.join(texts)}" if texts else ""
@@ -170,14 +171,14 @@ def _statistical_caveats(comparison: Comparison) -> Iterator[str]:
 
 
 def _group_caveats(group: Group) -> Iterator[str]:
-    if failures := group.failures():
+    if failures := group.failures:
         yield (
             f"{group.label}: {failures}. It is ranked after the groups without failures; its means "
             "describe the other runs, and its medians count failed runs as infinite."
         )
     worse = sum(
         min_norm_at(run, "steps", math.inf) >= run.record[NORM][0]
-        for run in group.learned
+        for run in group.runs
         if not run.failed
     )
     if worse:

@@ -31,7 +31,9 @@ def results_table(comparison: Comparison, on: AxisComparison) -> Table:
     )  # fmt: skip
     for result in on.ranked:
         _, norm, _, _, ratio, *_, loss, accuracy = norm_cells(on, result)
-        label = result.group.label + (f"\n({result.failures})" if result.failures else "")
+        label = result.group.label + (
+            f"\n({result.group.failures})" if result.group.failures else ""
+        )
         steps = format_number(final_summary(result.group, "step").mean)
         table.add_row(label, str(result.norm.count), norm, ratio, loss, accuracy, steps)
     return table
@@ -42,7 +44,8 @@ def threshold_table(comparison: Comparison, on: AxisComparison) -> Table:
     table = _table(
         title=f"{on.axis} until the norm reaches a threshold",
         caption="Median over seeds, with the number of runs that reached it if some did not. "
-        f"Below, the speed-up over {comparison.reference.label} and its 95 % interval.",
+        f"Below, the speed-up over {comparison.reference.label} and its 95 % interval, or one end "
+        "of it (≥, ≤); it is evidence only at thresholds that were fixed before the runs.",
         columns=threshold_header(comparison),
     )
     for result in on.ranked:
@@ -70,11 +73,11 @@ def norm_cells(on: AxisComparison, result: GroupResult) -> list[str]:
         wins += f"\n{format_number(test.probability_low)}-{format_number(test.probability_high)}"
         p_value = f"{test.p_value:.2g}".replace("nan", "–")
     return [
-        f"{norm.count}\n{result.failures}" if result.failures else str(norm.count),
+        f"{norm.count}\n{result.group.failures}" if result.group.failures else str(norm.count),
         _summary_cell(norm),
         format_number(norm.median),
         f"{format_number(norm.lowest)}\u00a0to\u00a0{format_number(norm.highest)}",
-        "1" if result is on.best else "–" if result.failures else _ratio_cell(test),
+        "1" if result is on.best else "–" if result.group.failures else _ratio_cell(test),
         wins,
         p_value,
         _summary_cell(final_summary(result.group, NORM)),

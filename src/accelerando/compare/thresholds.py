@@ -82,7 +82,7 @@ def default_thresholds(groups: Sequence[Group]) -> list[float]:
     They are the recorded ones and some round numbers: 1, 2 and 5 times powers of ten; if those are
     too few, steps of one digit, or of two digits.
     """
-    norms = [running_min(column(run, NORM)) for group in groups for run in group.learned]
+    norms = [running_min(column(run, NORM)) for group in groups for run in group.learned.values()]
     start = min(float(norm[0]) for norm in norms)
     end = min(float(norm[-1]) for norm in norms)
     if not 0 < end < start:
@@ -173,16 +173,14 @@ def _speedup(
     threshold: float, seeds: Sequence[int], costs: FloatArray, ends: FloatArray
 ) -> Speedup:
     """Return the speed-up at one threshold; costs and ends have shape (2, pairs)."""
-    # a threshold reached before the first step costs nothing, and has no ratio
-    counted = (costs > 0).all(axis=0)
-    seed_of_pair = np.asarray(seeds, dtype=np.int64)[counted]
-    own, other = costs[:, counted]
-    own_end, other_end = np.where(np.isfinite(costs), costs, ends)[:, counted]
-    known = np.isfinite(own) | np.isfinite(other)
-    both = np.isfinite(own) & np.isfinite(other)
+    seed_of_pair = np.asarray(seeds, dtype=np.int64)
+    own, other = costs
+    reached = np.isfinite(costs)
+    own_end, other_end = np.where(reached, costs, ends)
+    known, censored = reached.any(axis=0), reached.any(axis=0) & ~reached.all(axis=0)
     factor = low = high = math.nan
     bound = UNKNOWN
-    if len(both) and both.all():
+    if seeds and reached.all():
         logs = mean_per_seed(np.log(other / own), seed_of_pair.tolist())
         bound, factor = EXACT, float(np.exp(logs.mean()))
         low, high = (float(np.exp(end)) for end in bootstrap_interval(logs))
@@ -195,8 +193,15 @@ def _speedup(
             bound, factor = AT_LEAST, at_least
         elif 1 < at_most < math.inf:
             bound, factor = AT_MOST, 1 / at_most
-    pairs, censored = (len(set(seed_of_pair[part])) for part in (known, known & ~both))
-    return Speedup(threshold, pairs, censored, factor, low, high, bound)
+    return Speedup(
+        threshold=threshold,
+        pairs=len(set(seed_of_pair[known])),
+        censored=len(set(seed_of_pair[censored])),
+        factor=factor,
+        low=low,
+        high=high,
+        bound=bound,
+    )
 
 
 def _lower_ratios(numerator: FloatArray, denominator: FloatArray) -> FloatArray:

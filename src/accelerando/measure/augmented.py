@@ -21,8 +21,8 @@ class AugmentedGradient(NamedTuple):
     training examples."""
     error: float
     """Standard error of ``norm`` due to the finite number of draws K, without the uncertainty of
-    the subtracted bias. A 95 % interval is
-    norm ± t error, with Student's quantile t for K - 1 degrees of freedom."""
+    the subtracted bias. A 95 % interval is norm ± t error, with Student's quantile t for K - 1
+    degrees of freedom."""
     loss: float
 
 

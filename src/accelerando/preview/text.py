@@ -39,9 +39,9 @@ def _print_charts(console: Console, entry: ScheduleEntry) -> None:
     sizes = plan.batch_sizes.astype(float)
     rates = np.array([plan.rates(epoch).mean() for epoch in range(plan.epochs)])
     for title, values, log in (("batch size", sizes, True), ("learning rate", rates, False)):
-        rows = bars(values, log=log)
-        if values.min() == values.max():
-            rows = rows[-1:]
+        if constant := np.isclose(values.min(), values.max(), atol=0):  # means are rounded
+            values = np.full_like(values, values.max())
+        rows = bars(values, log=log)[-1 if constant else 0 :]
         low, high = (f"{value:.4g}" for value in (values.min(), values.max()))
         for number, row in enumerate(rows):
             mark = high if number == 0 else low if number == len(rows) - 1 else ""

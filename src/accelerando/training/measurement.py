@@ -129,10 +129,9 @@ class Measurement:
             )
         for name in self._settings.published:
             yardstick = PUBLISHED[name]
-            size, examples = yardstick.batch_size, len(self._train.labels)
             if (
-                size is not None
-                and examples % size == 1
+                yardstick.batch_size is not None
+                and examples % yardstick.batch_size == 1
                 and couples_examples(model, yardstick.batch_norm)
                 and rejects_single_example(model, shape)
             ):
